@@ -1,0 +1,20 @@
+"""Names that several parts agree on."""
+
+TRAIN_STREAM = "train"
+"""The stream that is trained on unless ``main_loop.train_stream_name`` says otherwise."""
+
+ALL_STREAMS = "all"
+"""Reserved name in ``epoch_data`` for averages over all streams."""
+
+UID_SOURCE = "_uids_"
+"""The source that identifies rows when a dataset names no other."""
+
+MASK_SUFFIX = "_mask"
+"""Appended to the name of a padded source: True where the value is padding."""
+
+CONFIG_FILE = "config.yaml"
+TRACE_FILE = "trace.yaml"
+LOG_FILE = "train.log"
+METRICS_FILE = "metrics.jsonl"
+CHECKPOINT_FOLDER = "checkpoints"
+DEFAULT_OUTPUT_ROOT = "log"

@@ -1,0 +1,58 @@
+"""One batch, with what the engine knows about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+
+class Batch(dict[str, Any]):
+    """Source names (later also output names) -> tensors, arrays or lists of equal length.
+
+    :param sources: the values by source name
+    :param tasks: task name -> its label source, None for a task without labels; when empty, the model that the
+        batch is prepared for fills in all its tasks whose label source the batch holds
+    :param data_name: the name of the loader that made the batch
+    :param split: the split of that loader
+    :param rows: task name -> int64 indices of the rows that have a label; a task is absent when all rows have one
+    :param ends_step: whether a step of the task scheduler ends with this batch
+    :param size: number of samples; None until counted
+    """
+
+    __slots__ = ("data_name", "ends_step", "prepared", "rows", "size", "split", "tasks")
+
+    def __init__(
+        self,
+        sources: Mapping[str, Any] | Iterable[tuple[str, Any]] = (),
+        *,
+        tasks: Mapping[str, str | None] | None = None,
+        data_name: str = "",
+        split: str = "",
+        rows: Mapping[str, torch.Tensor] | None = None,
+        ends_step: bool = True,
+        size: int | None = None,
+    ) -> None:
+        super().__init__(sources)
+        self.tasks: dict[str, str | None] = dict(tasks) if tasks else {}
+        self.data_name = data_name
+        self.split = split
+        self.rows: dict[str, torch.Tensor] = dict(rows) if rows else {}
+        self.ends_step = ends_step
+        self.size = size
+        self.prepared = False
+
+    def copy(self) -> Batch:
+        """Return a shallow copy: its sources can be added to without changing this batch."""
+        twin = Batch(
+            self,
+            tasks=self.tasks,
+            data_name=self.data_name,
+            split=self.split,
+            rows=self.rows,
+            ends_step=self.ends_step,
+            size=self.size,
+        )
+        twin.prepared = self.prepared
+        return twin

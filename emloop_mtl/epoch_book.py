@@ -1,0 +1,82 @@
+"""The numbers of an epoch, guarded against hooks that write over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .errors import ConfigError
+from .types import EpochData, EpochNumber
+
+
+class EpochBook(dict[str, dict[str, Any]]):
+    """Stream name -> variable -> number or ``{aggregation: number}``; a variable has one writer.
+
+    :param streams: names of the streams that were run
+    """
+
+    def __init__(self, streams: Iterable[str] = ()) -> None:
+        super().__init__()
+        self.writer = ""
+        for stream in streams:
+            self[stream] = {}
+
+    def __setitem__(self, stream: str, numbers: Mapping[str, Any]) -> None:
+        page = _Page(self, stream)
+        if stream in self and self[stream]:
+            raise ConfigError(f"{self.writer} replaces the numbers of stream {stream!r}: add to them instead")
+        super().__setitem__(stream, page)
+        for variable, value in numbers.items():
+            page[variable] = value
+
+    def setdefault(self, stream: str, numbers: Mapping[str, Any] | None = None) -> dict[str, Any]:  # type: ignore[override]
+        """Return the numbers of ``stream``, entering ``numbers`` if there are none."""
+        if stream not in self:
+            self[stream] = numbers or {}
+        return self[stream]
+
+
+class _Page(dict[str, Any]):
+    """The numbers of one stream, and who wrote each."""
+
+    def __init__(self, book: EpochBook, stream: str) -> None:
+        super().__init__()
+        self._book = book
+        self._stream = stream
+        self._writers: dict[str, str] = {}
+
+    def __setitem__(self, variable: str, value: Any) -> None:
+        writer = self._writers.setdefault(variable, self._book.writer)
+        if writer != self._book.writer:
+            raise ConfigError(
+                f"{self._book.writer} writes over the number {variable!r} of stream {self._stream!r}, "
+                f"which {writer} has written"
+            )
+        super().__setitem__(variable, value)
+
+    def setdefault(self, variable: str, value: Any = None) -> Any:
+        if variable not in self:
+            self[variable] = value
+        return self[variable]
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        for variable, value in dict(*args, **kwargs).items():
+            self[variable] = value
+
+
+def find_number(epoch_data: EpochData, wanted: EpochNumber) -> float | None:
+    """Return the wanted number, or None where the epoch has none.
+
+    Without an aggregation the bare number is meant, else the ``mean``, else the only aggregation there is.
+    """
+    streams = list(epoch_data) if wanted.stream is None else [wanted.stream]
+    for stream in streams:
+        value = epoch_data.get(stream, {}).get(wanted.variable)
+        if isinstance(value, Mapping):
+            only = next(iter(value)) if len(value) == 1 else "mean"
+            value = value.get(wanted.aggregation or ("mean" if "mean" in value else only))
+        elif wanted.aggregation is not None:
+            value = None
+        if value is not None:
+            return float(value)
+    return None

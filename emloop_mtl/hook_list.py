@@ -1,0 +1,283 @@
+"""The hooks of one training: checked, fired in order, saved and restored together."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from .abstract_hook import EVENTS, AbstractHook
+from .epoch_book import EpochBook, find_number
+from .errors import CheckpointError, ConfigError, TrainingTerminated, nearest
+from .types import EpochNumber, State, TimeProfile
+
+if TYPE_CHECKING:
+    from .data.batch import Batch
+    from .main_loop import MainLoop
+
+log = logging.getLogger(__name__)
+
+Required = Collection[str | EpochNumber]
+
+
+class HookList:
+    """All hooks of a training, in the order in which they act.
+
+    Only the events that a hook overrides are called. ``TrainingTerminated`` raised by a hook does not keep the
+    others from seeing the event; the first one is returned to the caller.
+
+    :param hooks: the hooks in order
+    :raise ConfigError: for what is not a hook, a misspelt event, an event with other arguments than the protocol's,
+        and two stateful hooks of one name
+    """
+
+    def __init__(self, hooks: Iterable[AbstractHook]) -> None:
+        self._hooks = list(hooks)
+        self._started = 0
+        self._unproven: list[tuple[AbstractHook, EpochNumber]] = []
+        for hook in self._hooks:
+            _check_events(hook)
+        self._check_twins()
+        self._acting = {event: [hook for hook in self._hooks if _overrides(hook, event)] for event in EVENTS}
+        self._after_batch = [hook.after_batch for hook in self._acting["after_batch"]]
+
+    def __iter__(self) -> Iterator[AbstractHook]:
+        return iter(self._hooks)
+
+    def __len__(self) -> int:
+        return len(self._hooks)
+
+    def acting_at(self, event: str) -> list[AbstractHook]:
+        """Return the hooks that override ``event``, in order."""
+        return list(self._acting[event])
+
+    def register(self, main_loop: MainLoop) -> None:
+        """Introduce the main loop to every hook."""
+        for hook in self._hooks:
+            try:
+                hook.register_mainloop(main_loop)
+            except ConfigError as error:
+                raise _located(error, hook) from error.__cause__
+
+    def before_training(self) -> None:
+        """Start every hook; those started are told of the end even if a later one fails to start."""
+        self._started = 0
+        for hook in self._hooks:
+            self._started += 1
+            try:
+                hook.before_training()
+            except ConfigError as error:
+                raise _located(error, hook) from error.__cause__
+
+    def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
+        """Announce an epoch; hooks may append to ``eval_streams``."""
+        for hook in self._acting["before_epoch"]:
+            hook.before_epoch(epoch_id=epoch_id, train_streams=train_streams, eval_streams=eval_streams)
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> TrainingTerminated | None:
+        """Hand a batch to every hook and return the first wish to terminate."""
+        end: TrainingTerminated | None = None
+        for act in self._after_batch:
+            try:
+                act(stream_name=stream_name, batch_data=batch_data)
+            except TrainingTerminated as wish:
+                end = end or wish
+        return end
+
+    def after_epoch(self, epoch_id: int, epoch_data: EpochBook) -> TrainingTerminated | None:
+        """Hand the numbers of an epoch to every hook and return the first wish to terminate.
+
+        :raise ConfigError: if a hook writes over another hook's number, or waits for one that nothing writes
+        """
+        end: TrainingTerminated | None = None
+        for hook in self._acting["after_epoch"]:
+            epoch_data.writer = hook.name
+            try:
+                hook.after_epoch(epoch_id=epoch_id, epoch_data=epoch_data)
+            except TrainingTerminated as wish:
+                end = end or wish
+            except ConfigError as error:
+                raise _located(error, hook) from error.__cause__
+        self._prove(epoch_data)
+        return end
+
+    def after_epoch_profile(self, epoch_id: int, profile: TimeProfile, streams: list[str]) -> TrainingTerminated | None:
+        """Hand the time profile of an epoch to every hook and return the first wish to terminate."""
+        end: TrainingTerminated | None = None
+        for hook in self._acting["after_epoch_profile"]:
+            try:
+                hook.after_epoch_profile(epoch_id=epoch_id, profile=profile, streams=streams)
+            except TrainingTerminated as wish:
+                end = end or wish
+        return end
+
+    def after_training(self, success: bool) -> None:
+        """Tell every started hook of the end, each guarded from the errors of the others.
+
+        :raise Exception: the first error of a hook, unless the training had failed already
+        """
+        first: Exception | None = None
+        for hook in self._hooks[: self._started]:
+            try:
+                hook.after_training(success=success)
+            except Exception as error:
+                log.exception("%s failed in after_training", hook.name)
+                first = first or error
+        self._started = 0
+        if first is not None and success:
+            raise first
+
+    def max_steps(self) -> int | None:
+        """Return the smallest limit that a hook sets to the whole run, None if none does."""
+        return min((steps for hook in self._hooks if (steps := hook.max_steps()) is not None), default=None)
+
+    def outputs(self, train: bool) -> frozenset[str] | None:
+        """Return the batch variables that hooks read; None if one that sees batches does not say."""
+        names: set[str] = set()
+        for hook in self._hooks:
+            required = hook.requires_in_training() if train else hook.requires()
+            if required is None:
+                if _overrides(hook, "after_batch"):
+                    return None
+            else:
+                names.update(name for name in required if isinstance(name, str))
+        return frozenset(names)
+
+    def check_wiring(self, known: Collection[str] | None) -> None:
+        """Check that what a hook requires is there, or written by a hook before it.
+
+        :param known: names of all sources and outputs that batches hold; None if they are not known beforehand
+        :raise ConfigError: naming the hook, what it lacks, and the later hook that provides it if there is one
+        """
+        self._unproven = []
+        for index, hook in enumerate(self._hooks):
+            for wanted in sorted(hook.requires() or (), key=str):
+                if isinstance(wanted, str) and (known is None or wanted in known):
+                    continue
+                if any(_satisfies(offer, wanted) for other in self._hooks[:index] for offer in other.provides() or ()):
+                    continue
+                self._check_later(index, hook, wanted)
+                self._check_unknown(index, hook, wanted, known)
+
+    def _check_later(self, index: int, hook: AbstractHook, wanted: str | EpochNumber) -> None:
+        for later in self._hooks[index + 1 :]:
+            if any(_satisfies(offer, wanted) for offer in later.provides() or ()):
+                raise _located(
+                    ConfigError(
+                        f"{hook.name} requires {_describe(wanted)}, which {later.name} provides only later: "
+                        f"list {later.name} before {hook.name}"
+                    ),
+                    hook,
+                )
+
+    def _check_unknown(
+        self, index: int, hook: AbstractHook, wanted: str | EpochNumber, known: Collection[str] | None
+    ) -> None:
+        event = "after_epoch" if isinstance(wanted, EpochNumber) else "after_batch"
+        earlier = self._hooks[:index]
+        if any(other.provides() is None and _overrides(other, event) for other in earlier):
+            if isinstance(wanted, EpochNumber):
+                self._unproven.append((hook, wanted))
+            return
+        offers = {offer for other in earlier for offer in other.provides() or ()}
+        if isinstance(wanted, EpochNumber):
+            names = {offer.variable for offer in offers if isinstance(offer, EpochNumber)}
+            text = f"{hook.name} requires {_describe(wanted)}, which no hook before it provides"
+            raise _located(ConfigError(f"{text}{nearest(wanted.variable, names)}", ("variable",)), hook)
+        names = {offer for offer in offers if isinstance(offer, str)} | set(known or ())
+        text = f"{hook.name} requires the variable {wanted!r}, which neither a source nor the model provides"
+        raise _located(ConfigError(f"{text}{nearest(wanted, names)}"), hook)
+
+    def _prove(self, epoch_data: EpochBook) -> None:
+        waiting, self._unproven = self._unproven, []
+        for hook, wanted in waiting:
+            if wanted.stream is not None and wanted.stream not in epoch_data:
+                self._unproven.append((hook, wanted))
+            elif find_number(epoch_data, wanted) is None:
+                streams = [wanted.stream] if wanted.stream is not None else list(epoch_data)
+                names = {variable for stream in streams for variable in epoch_data[stream]}
+                text = f"{hook.name} requires {_describe(wanted)}, which nothing has written in the first epoch"
+                raise _located(ConfigError(f"{text}{nearest(wanted.variable, names)}", ("variable",)), hook)
+
+    def state_dict(self) -> dict[str, State]:
+        """Return the state of every hook that keeps one, by hook name."""
+        return {hook.name: hook.state_dict() for hook in self._hooks if _overrides(hook, "state_dict")}
+
+    def load_state_dict(self, state: dict[str, State]) -> None:
+        """Restore the hooks.
+
+        :raise CheckpointError: if the state holds a hook that the config does not list
+        """
+        stateful = {hook.name: hook for hook in self._hooks if _overrides(hook, "state_dict")}
+        for name in state:
+            if name not in stateful:
+                raise CheckpointError(
+                    f"the checkpoint holds the state of a hook {name!r} that the config does not list"
+                    f"{nearest(name, stateful)}"
+                )
+        for name, hook in stateful.items():
+            if name in state:
+                hook.load_state_dict(state[name])
+            else:
+                log.warning("hook %s starts afresh: the checkpoint holds no state of it", name)
+
+    def _check_twins(self) -> None:
+        seen: dict[str, AbstractHook] = {}
+        for hook in self._hooks:
+            if not _overrides(hook, "state_dict"):
+                continue
+            if hook.name in seen:
+                raise _located(
+                    ConfigError(f"two hooks that keep state are named {hook.name!r}: tell them apart with 'name: …'"),
+                    hook,
+                )
+            seen[hook.name] = hook
+
+
+def _overrides(hook: AbstractHook, method: str) -> bool:
+    return getattr(getattr(hook, method), "__func__", None) is not getattr(AbstractHook, method)
+
+
+def _located(error: ConfigError, hook: AbstractHook) -> ConfigError:
+    return error.below(hook.config_path) if error.path[: len(hook.config_path)] != hook.config_path else error
+
+
+def _describe(wanted: str | EpochNumber) -> str:
+    if isinstance(wanted, str):
+        return f"the variable {wanted!r}"
+    stream = f" of stream {wanted.stream!r}" if wanted.stream is not None else ""
+    aggregation = f" ({wanted.aggregation})" if wanted.aggregation is not None else ""
+    return f"the number {wanted.variable!r}{aggregation}{stream}"
+
+
+def _satisfies(offer: str | EpochNumber, wanted: str | EpochNumber) -> bool:
+    if isinstance(offer, str) or isinstance(wanted, str):
+        return offer == wanted
+    return (
+        offer.variable == wanted.variable
+        and (offer.stream is None or wanted.stream is None or offer.stream == wanted.stream)
+        and (wanted.aggregation is None or offer.aggregation == wanted.aggregation)
+    )
+
+
+_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    event: tuple(inspect.signature(getattr(AbstractHook, event)).parameters)[1:] for event in EVENTS
+}
+
+
+def _check_events(hook: Any) -> None:
+    if not isinstance(hook, AbstractHook):
+        raise ConfigError(f"{type(hook).__name__} is no hook: derive it from AbstractHook")
+    for attribute in dir(type(hook)):
+        if attribute.startswith(("before_", "after_")) and attribute not in EVENTS:
+            if callable(getattr(type(hook), attribute)):
+                text = f"{hook.name}: there is no event {attribute!r}{nearest(attribute, EVENTS)}"
+                raise _located(ConfigError(text), hook)
+    for event in EVENTS:
+        act: Callable[..., Any] = getattr(hook, event)
+        try:
+            inspect.signature(act).bind(**dict.fromkeys(_ARGUMENTS[event]))
+        except TypeError as error:
+            text = f"{hook.name}.{event} must take the arguments ({', '.join(_ARGUMENTS[event])}): {error}"
+            raise _located(ConfigError(text), hook) from error
