@@ -1,0 +1,1 @@
+"""Optimizers by name, learning rate, and the update."""

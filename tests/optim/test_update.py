@@ -1,0 +1,115 @@
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from emloop_mtl.errors import ConfigError
+from emloop_mtl.optim.update import Update
+
+SGD: Mapping[str, Any] = {"class": "sgd", "lr": 0.5, "momentum": 0.9}
+
+
+def make(weight: nn.Parameter, **options: Any) -> Update:
+    return Update({"weight": weight}, options.pop("optimizer", SGD), **options)
+
+
+def train(update: Update, weight: nn.Parameter, targets: list[float]) -> list[float]:
+    seen = []
+    for target in targets:
+
+        def loss(target: float = target) -> torch.Tensor:
+            return ((weight - target) ** 2).sum()
+
+        update.backward(loss(), loss)
+        update.end_step()
+        seen.append(float(weight.detach()))
+    return seen
+
+
+def test_it_equals_a_loop_written_by_hand() -> None:
+    weight, twin = nn.Parameter(torch.tensor([1.0])), nn.Parameter(torch.tensor([1.0]))
+    optimizer = torch.optim.SGD([twin], lr=0.5, momentum=0.9)
+    expected = []
+    for target in (2.0, -1.0, 0.5):
+        ((twin - target) ** 2).sum().backward()
+        nn.utils.clip_grad_norm_([twin], 1.5)
+        optimizer.step()
+        optimizer.zero_grad()
+        expected.append(float(twin.detach()))
+    assert train(make(weight, clip_norm=1.5), weight, [2.0, -1.0, 0.5]) == expected
+
+
+@pytest.mark.parametrize(("reduction", "factor"), [("mean", 0.5), ("sum", 1.0)])
+def test_a_window_is_the_mean_or_the_sum_of_its_steps(reduction: str, factor: float) -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    update = make(weight, optimizer={"class": "sgd", "lr": 0.1}, accumulate=2, accumulate_reduction=reduction)
+    seen = train(update, weight, [2.0, 5.0])
+    gradient = 2 * (1.0 - 2.0) + 2 * (1.0 - 5.0)
+    assert seen[0] == 1.0
+    assert seen[1] == pytest.approx(1.0 - 0.1 * gradient * factor)
+
+
+def test_the_last_step_of_the_run_closes_the_window_by_its_own_length() -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    update = make(weight, optimizer={"class": "sgd", "lr": 0.1}, accumulate=3)
+    update.set_length(4, None)
+    seen = train(update, weight, [1.0, 1.0, 1.0, 3.0])
+    assert seen[:3] == [1.0, 1.0, 1.0]
+    assert seen[3] == pytest.approx(1.0 + 0.1 * 2 * 2.0)
+
+
+@pytest.mark.parametrize("stop", range(6))
+@pytest.mark.parametrize("optimizer", [SGD, {"class": "adamw", "lr": 0.1}, {"class": "asgd"}, {"class": "nadam"}])
+def test_resuming_after_any_step_changes_nothing(stop: int, optimizer: Mapping[str, Any]) -> None:
+    targets = [2.0, -1.0, 0.5, 4.0, 1.0, 3.0]
+    weight = nn.Parameter(torch.tensor([1.0]))
+    expected = train(make(weight, optimizer=optimizer, accumulate=2), weight, targets)
+
+    weight = nn.Parameter(torch.tensor([1.0]))
+    first = make(weight, optimizer=optimizer, accumulate=2)
+    train(first, weight, targets[:stop])
+    twin = nn.Parameter(weight.detach().clone())
+    second = make(twin, optimizer=optimizer, accumulate=2)
+    second.load_state_dict(first.state_dict())
+    assert train(second, twin, targets[stop:]) == expected[stop:]
+
+
+def test_a_step_without_losses_leaves_the_parameters_alone() -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    update = make(weight)
+    update.backward(torch.zeros(()), lambda: torch.zeros(()))
+    update.end_step()
+    assert float(weight.detach()) == 1.0
+    assert update.step == 1
+
+
+def test_lbfgs_gets_the_closure_it_needs() -> None:
+    weight = nn.Parameter(torch.tensor([5.0]))
+    seen = train(make(weight, optimizer={"class": "lbfgs", "lr": 1.0, "max_iter": 10}), weight, [2.0])
+    # A quadratic is solved by the first quasi-Newton steps, up to float32 rounding.
+    assert seen[0] == pytest.approx(2.0, abs=1e-4)
+
+
+def test_fp16_scales_the_loss_and_unscales_the_gradients() -> None:
+    weight, twin = nn.Parameter(torch.tensor([1.0])), nn.Parameter(torch.tensor([1.0]))
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    expected = train(make(twin, clip_norm=1.0), twin, [2.0, -1.0])
+    # The scale is a power of two, so scaling and unscaling are exact.
+    assert train(make(weight, clip_norm=1.0, scaler=scaler), weight, [2.0, -1.0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clip_norm": 0.0}, "update.clip_norm must be greater than 0"),
+        ({"accumulate": 0}, "update.accumulate must be 1 or more"),
+        ({"accumulate_reduction": "max"}, "one of mean, sum"),
+        ({"optimizer": {"class": "lbfgs"}, "accumulate": 2}, "LBFGS .* cannot work with update.accumulate above 1"),
+        ({"optimizer": {"class": "nope"}}, "unknown class 'nope'"),
+    ],
+)
+def test_wrong_settings_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(nn.Parameter(torch.zeros(1)), **options)
