@@ -1,0 +1,296 @@
+"""Checkpoints: the one format for the state of a training.
+
+A checkpoint is a folder ``<tag>-<sequence>`` with three files: the weights in the safetensors format, everything else
+as ``torch.load(weights_only=True)`` reads it, and a manifest with the sizes and sums of both and a sum of its own. It
+appears under its name only when it is complete and on disk, and reading it cannot run code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+import platform
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import CheckpointError, nearest
+from .types import Position, State
+from .utils.files import link_or_copy, make_folder, sync_folder
+from .utils.hashing_writer import HashingWriter
+from .utils.manifest import read_manifest, verify_file, write_manifest
+from .utils.plain import check_plain
+from .utils.tensor_file import DTYPES, write_tensors
+from .utils.tensor_tree import TensorTree, compact, put_together, take_apart
+
+__all__ = [
+    "Checkpoint",
+    "check_plain",
+    "list_checkpoints",
+    "load_checkpoint",
+    "newest_checkpoint",
+    "remove_checkpoint",
+    "save_checkpoint",
+]
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+MODEL_FILE = "model.safetensors"
+STATE_FILE = "state.pt"
+MANIFEST_FILE = "manifest.json"
+
+TEMPORARY = ".tmp-"
+"""What the name of a folder begins with while it is written or removed."""
+
+TAG = re.compile(r"\w[\w.+=-]*")
+FOLDER_NAME = re.compile(rf"(?P<tag>{TAG.pattern})-(?P<sequence>\d{{8,}})")
+
+SLACK = 2**20
+"""Bytes wanted on disk beyond those of the tensors: for headers, the manifest and plain values."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was verified and read; all its tensors are on the CPU.
+
+    :param weights: the model's state
+    :param state: all other state
+    :param position: where the training stood
+    :param finished: whether it had ended regularly
+    :param path: the folder that it was read from
+    :param tag: what it was saved for
+    :param sequence: its number among the checkpoints of the run; those of one number have equal content
+    """
+
+    weights: dict[str, State]
+    state: dict[str, State]
+    position: Position
+    finished: bool
+    path: Path
+    tag: str
+    sequence: int
+
+
+def save_checkpoint(
+    folder: str | Path,
+    tags: Sequence[str],
+    weights: Mapping[str, State],
+    state: Mapping[str, State],
+    position: Position,
+    finished: bool = False,
+    keep: int | None = 1,
+) -> list[Path]:
+    """Write one checkpoint under each of ``tags``, then remove older ones of these tags.
+
+    The tensors are written once; further tags are hard links to the same files. When this returns, the checkpoint
+    is on disk. When it raises, what was there before is still there and valid.
+
+    :param folder: where checkpoints are kept; made if missing
+    :param tags: what the checkpoint is for, ``latest`` and ``best`` for example
+    :param weights: the model's state, plain data and tensors, nested or not
+    :param state: all other state, likewise
+    :param position: where the training stands
+    :param finished: whether it has ended regularly
+    :param keep: how many checkpoints of each tag stay, the new one included; None: all
+    :return: the new folder of each tag
+    :raise CheckpointError: if something cannot be saved or written, naming the folder and the cause
+    """
+    folder = Path(folder)
+    paths: list[Path] = []
+    with _explained(f"cannot save a checkpoint in '{folder}'"), contextlib.ExitStack() as temporary:
+        tags = _checked_tags(tags, keep)
+        check_plain(weights, "model")
+        model = take_apart(weights)
+        rest, size = compact(state)
+        make_folder(folder)
+        _remove_leftovers(folder)
+        _check_space(folder, size + sum(tensor.nbytes for tensor in model.tensors.values()))
+        sequence = 1 + max((_sequence(path) for path in folder.iterdir()), default=0)
+        manifest = {
+            "format": FORMAT,
+            "sequence": sequence,
+            "position": position._asdict(),
+            "finished": finished,
+            "versions": _versions(),
+            "ties": model.ties,
+        }
+        written: list[Path] = []
+        for tag in tags:
+            new = folder / f"{TEMPORARY}{tag}-{sequence:08d}"
+            temporary.callback(shutil.rmtree, new, ignore_errors=True)
+            new.mkdir()
+            if written:
+                for name in (MODEL_FILE, STATE_FILE):
+                    link_or_copy(written[0] / name, new / name)
+            else:
+                manifest["files"] = _write_files(new, model, rest)
+            write_manifest(new / MANIFEST_FILE, {**manifest, "tag": tag})
+            written.append(new)
+        for new in written:
+            paths.append(new.rename(folder / new.name.removeprefix(TEMPORARY)))
+        sync_folder(folder)
+    if keep is not None:
+        for tag in tags:
+            for path in list_checkpoints(folder, tag)[keep:]:
+                remove_checkpoint(path)
+    return paths
+
+
+def list_checkpoints(folder: str | Path, tag: str | None = None) -> list[Path]:
+    """Return the checkpoints in ``folder``, newest first, without looking into them; empty if there is no folder.
+
+    :param tag: only those saved for this
+    """
+    found = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for path in Path(folder).iterdir():
+            match = FOLDER_NAME.fullmatch(path.name)
+            if match and path.is_dir() and tag in (None, match["tag"]):
+                found.append((int(match["sequence"]), path))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def remove_checkpoint(path: str | Path) -> None:
+    """Remove a checkpoint so that no part of it is ever taken for one; a failure is logged, it endangers nothing."""
+    path = Path(path)
+    doomed = path.with_name(TEMPORARY + path.name)
+    try:
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+    except OSError as error:
+        logger.warning("cannot remove the checkpoint '%s': %s", path, error)
+
+
+def newest_checkpoint(folder: str | Path, tag: str | None = None) -> Checkpoint:
+    """Read the newest valid checkpoint; each newer one that is bad is logged as a warning with its fault.
+
+    :param folder: where checkpoints are kept
+    :param tag: only those saved for this; None: all
+    :raise CheckpointError: if there is none
+    """
+    paths = list_checkpoints(folder, tag)
+    for path in paths:
+        try:
+            return load_checkpoint(path)
+        except CheckpointError as error:
+            logger.warning("skipping a bad checkpoint: %s", error)
+            last = error
+    if paths:
+        names = ", ".join(path.name for path in paths)
+        raise CheckpointError(f"'{folder}' has no valid checkpoint; tried: {names}; the last one: {last}") from last
+    if tag is None:
+        raise CheckpointError(f"'{folder}' has no checkpoint")
+    tags = {path.name.rpartition("-")[0] for path in list_checkpoints(folder)}
+    raise CheckpointError(f"'{folder}' has no checkpoint with the tag {tag!r}{nearest(tag, tags)}")
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Verify a checkpoint and read it.
+
+    :param path: the folder of the checkpoint
+    :raise CheckpointError: if it is damaged, incomplete, of an unknown format, or holds anything but plain data and
+        tensors, naming the bad file
+    """
+    path = Path(path)
+    with _explained(f"'{path / MANIFEST_FILE}'"):
+        manifest = read_manifest(path / MANIFEST_FILE, FORMAT, (MODEL_FILE, STATE_FILE))
+        position = Position(**manifest["position"])
+        finished, tag, sequence = manifest["finished"], manifest["tag"], manifest["sequence"]
+        ties, files = manifest["ties"], manifest["files"]
+    for name, entry in files.items():
+        with _explained(f"'{path / name}'"):
+            verify_file(path / name, entry["size"], entry["sha256"])
+    with _explained(f"'{path / MODEL_FILE}'"):
+        from safetensors.torch import load_file
+
+        tensors = load_file(path / MODEL_FILE)
+    with _explained(f"'{path / STATE_FILE}'"):
+        stored = _read_state(path / STATE_FILE)
+        weights = put_together(TensorTree(stored["weights"], tensors | stored["others"], ties))
+    return Checkpoint(weights, stored["state"], position, finished, path, tag, sequence)
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong inside into a CheckpointError that begins with ``what``."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{what}: {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"{what}: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        reason = "holds more than plain data and tensors; it is not read any further, since that could run code"
+        raise CheckpointError(f"{what}: {reason}") from error
+    except Exception as error:  # there is no end to what readers raise on broken files, and devices while copying
+        raise CheckpointError(f"{what}: {type(error).__name__}: {error}") from error
+
+
+def _checked_tags(tags: Sequence[str], keep: int | None) -> list[str]:
+    if not tags or isinstance(tags, str):
+        raise CheckpointError(f"it needs a list of tags, not {tags!r}")
+    for tag in tags:
+        if not TAG.fullmatch(tag):
+            raise CheckpointError(f"{tag!r} cannot be a tag; allowed are letters, digits and, not in front, . + = -")
+    if keep is not None and keep < 1:
+        raise CheckpointError(f"keep is {keep}; allowed are 1, the new checkpoint alone, and more, or None for all")
+    return list(dict.fromkeys(tags))
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what a save or a removal has left behind that was killed."""
+    for leftover in folder.glob(f"{TEMPORARY}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _check_space(folder: Path, size: int) -> None:
+    needed, free = size + SLACK, shutil.disk_usage(folder).free
+    if free < needed:
+        raise CheckpointError(
+            f"it takes {needed / 1e6:,.1f} MB, but the disk has {free / 1e6:,.1f} MB free; "
+            "make room or set another output_dir"
+        )
+
+
+def _sequence(path: Path) -> int:
+    match = FOLDER_NAME.fullmatch(path.name)
+    return int(match["sequence"]) if match else 0
+
+
+def _write_files(folder: Path, model: TensorTree, state: State) -> dict[str, dict[str, Any]]:
+    """Write weights and state, and return the manifest's entry of each file."""
+    fitting = {name: tensor for name, tensor in model.tensors.items() if tensor.dtype in DTYPES}
+    others = {name: tensor for name, tensor in model.tensors.items() if tensor.dtype not in DTYPES}
+    with HashingWriter(folder / MODEL_FILE) as model_file:
+        write_tensors(model_file, fitting)
+    with HashingWriter(folder / STATE_FILE) as state_file:
+        stored = {"weights": model.skeleton, "others": compact(others)[0], "state": state}
+        torch.save(stored, state_file)  # type: ignore[arg-type] # it calls nothing but write and flush
+    files = {MODEL_FILE: model_file, STATE_FILE: state_file}
+    return {name: {"size": file.size, "sha256": file.sha256} for name, file in files.items()}
+
+
+def _read_state(path: Path) -> dict[str, State]:
+    # b"" is pickled as a call of ``bytes``: the one piece of plain data that torch does not let through by itself
+    with torch.serialization.safe_globals([bytes]):
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+    if type(stored) is not dict or not all(type(stored.get(part)) is dict for part in ("weights", "others", "state")):
+        raise CheckpointError("is not the state of a training")
+    check_plain(stored)
+    return stored
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("emloop_mtl", "torch", "numpy", "safetensors"):
+        with contextlib.suppress(PackageNotFoundError):  # of emloop_mtl itself where it is not installed
+            found[package] = version(package)
+    return found

@@ -1,0 +1,1 @@
+"""Configs: load, override, check, and build what they ask for."""

@@ -1,0 +1,170 @@
+"""Finds and checks the objects that a config asks for."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..abstract_hook import AbstractHook
+from ..errors import ConfigError, KeyPath
+from .annotations import accepts, is_object, item_annotation, show
+from .arguments import Arguments, check_arguments
+from .blueprint import Blueprint
+from .reflect import is_dotted, resolve_class
+from .trust_policy import TrustPolicy
+
+NOT_OVERRIDABLE = frozenset({"model", "dataset"})
+"""What the engine hands over even if the config names it."""
+
+
+class Planner:
+    """Turns plain data into blueprints and checks them.
+
+    A class may say how its arguments are to be read:
+
+    * ``config_raw: ClassVar[frozenset[str]]``: arguments that are handed over as plain data, unbuilt
+    * ``config_items: ClassVar[Mapping[str, type]]``: arguments that are mappings of a name to the arguments of an
+      object of this class, which receives the name as ``name``; a list of such objects; or the dotted path of a
+      function that returns them and receives ``dataset`` if it names it
+
+    Where an argument's annotation allows a callable, a dotted path stands for a Python function or class; where it
+    allows a ``Path`` and no ``str``, text stands for a path.
+
+    :param trust: refuses what must not run; None trusts everything
+    """
+
+    def __init__(self, trust: TrustPolicy | None = None) -> None:
+        self._trust = trust
+
+    def value(self, value: Any, path: KeyPath) -> Any:
+        """Return ``value`` with every object in it as a blueprint."""
+        if is_object(value):
+            return self.object(value, path)
+        if isinstance(value, Mapping):
+            return {key: self.value(item, (*path, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.value(item, (*path, index)) for index, item in enumerate(value)]
+        return value
+
+    def object(
+        self, section: Mapping[str, Any], path: KeyPath, kind: str = "object", handed_over: Collection[str] = ()
+    ) -> Blueprint:
+        """Return the blueprint of a mapping with ``class``.
+
+        :param handed_over: names of what its constructor may receive from the engine
+        """
+        name = section["class"]
+        target = self.resolve(name, kind, (*path, "class"))
+        return self.call(target, name, {k: v for k, v in section.items() if k != "class"}, path, handed_over)
+
+    def resolve(self, name: Any, kind: str, path: KeyPath) -> Callable[..., Any]:
+        """Return the class or function called ``name``; errors carry ``path``."""
+        try:
+            return resolve_class(name, kind, self._trust)
+        except ConfigError as error:
+            raise error.below(path) from error
+
+    def call(
+        self,
+        target: Callable[..., Any],
+        name: str,
+        arguments: Mapping[str, Any],
+        path: KeyPath,
+        handed_over: Collection[str] = (),
+    ) -> Blueprint:
+        """Return the blueprint of a call with ``arguments`` as the config has them."""
+        known = Arguments.of(target)
+        annotations = {} if known is None else {**known.accepted, **known.named}
+        args = arguments.get("args", [])
+        if not isinstance(args, list):
+            raise ConfigError(f"expected a list of arguments by position, got {show(args)}", (*path, "args"))
+        planned_args = [self.value(arg, (*path, "args", index)) for index, arg in enumerate(args)]
+        kwargs: dict[str, Any] = {}
+        for key, value in arguments.items():
+            here = (*path, key)
+            if key == "args":
+                continue
+            if key in handed_over and key in NOT_OVERRIDABLE:
+                raise ConfigError(f"argument {key!r} is handed over by the engine and cannot be set", here)
+            if key in getattr(target, "config_raw", ()):
+                kwargs[key] = self._raw(key, value, here)
+            elif key in getattr(target, "config_items", {}):
+                kwargs[key] = self._items(target.config_items[key], value, here, handed_over)  # type: ignore[attr-defined]
+            else:
+                kwargs[key] = self._converted(self.value(value, here), annotations.get(key, Any), here)
+        takes = _taken(target, known, handed_over) - kwargs.keys()
+        try:
+            check_arguments(target, kwargs, takes, planned_args)
+        except ConfigError as error:
+            raise ConfigError(_with_class(name, path, error), (*path, *error.path)) from error
+        return Blueprint(target, name, planned_args, kwargs, path, takes)
+
+    def _raw(self, key: str, value: Any, path: KeyPath) -> Any:
+        """Check what stays plain data; the optimizer's parameters are known to the model only."""
+        if key == "optimizer" and value is not None:
+            from ..optim.optimizers import check_optimizer
+
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"expected a mapping such as {{class: adamw, lr: 0.001}}, got {show(value)}", path)
+            try:
+                check_optimizer(value)
+            except ConfigError as error:
+                text = str(error).removeprefix("optimizer ")  # the path says so already
+                raise ConfigError(text, (*path, *error.path)) from error
+        elif self._trust is not None:
+            self.value(value, path)
+        return value
+
+    def _items(self, default: type, value: Any, path: KeyPath, handed_over: Collection[str]) -> Any:
+        """Return blueprints for an argument that is declared in ``config_items``."""
+        if isinstance(value, str):
+            return self.call(self.resolve(value, "function", path), value, {}, path, handed_over)
+        if is_object(value):
+            return self.object(value, path, "object", handed_over)
+        if isinstance(value, Mapping):
+            return {key: self._item(default, item, (*path, key), {"name": key}) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self._item(default, item, (*path, index), {}) for index, item in enumerate(value)]
+        raise ConfigError(
+            f"expected a mapping of names to the arguments of {default.__name__}, got {show(value)}", path
+        )
+
+    def _item(self, default: type, value: Any, path: KeyPath, named: Mapping[str, Any]) -> Blueprint:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"expected the arguments of {default.__name__} as a mapping, got {show(value)}", path)
+        arguments = {**named, **value}
+        if is_object(value):
+            return self.object(arguments, path)
+        return self.call(default, default.__name__, arguments, path)
+
+    def _converted(self, value: Any, annotation: Any, path: KeyPath) -> Any:
+        """Return ``value`` with dotted paths turned into what they name, as far as ``annotation`` allows it."""
+        if isinstance(value, str):
+            if is_dotted(value) and accepts(annotation, Callable, type):
+                return self.resolve(value, "function", path)
+            return Path(value) if accepts(annotation, Path) and not accepts(annotation, str) else value
+        if isinstance(value, list | dict):
+            inner = item_annotation(annotation, value)
+            if typing.get_origin(inner) is None and inner is Any:
+                return value
+            items = enumerate(value) if isinstance(value, list) else value.items()
+            converted = {key: self._converted(item, inner, (*path, key)) for key, item in items}
+            return list(converted.values()) if isinstance(value, list) else converted
+        return value
+
+
+def _with_class(name: str, path: KeyPath, error: ConfigError) -> str:
+    """Return the text of an error about an argument; where it is about its name, the class tells whose it is not."""
+    is_plain = path[-1:] == (name,) or str(error).startswith("expected")
+    return str(error) if is_plain else f"{name}: {error}"
+
+
+def _taken(target: Any, known: Arguments | None, handed_over: Collection[str]) -> frozenset[str]:
+    """Return what the engine hands over: what is named, and to a hook everything that ``**kwargs`` takes."""
+    if known is None:
+        return frozenset()
+    if known.is_open and known.catch_all == "kwargs" and isinstance(target, type) and issubclass(target, AbstractHook):
+        return frozenset(handed_over)
+    return frozenset(name for name in handed_over if name in known.accepted)

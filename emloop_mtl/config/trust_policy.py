@@ -1,0 +1,109 @@
+"""Which classes a run folder may name."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from ..errors import ConfigError
+
+_CLASSES = ("emloop_mtl", "torch.nn", "torch.optim")
+_FUNCTIONS = ("emloop_mtl.tasks", "torch.nn.functional")
+_NEVER = ("emloop_mtl.cli", "emloop_mtl.config")
+
+
+@dataclass(frozen=True)
+class TrustPolicy:
+    """Lets a config name only what may run without asking: a run folder may come from elsewhere.
+
+    Trusted are the classes of ``emloop_mtl``, ``torch.nn`` and ``torch.optim``, and modules below the source folder
+    if that lies inside the working folder and outside the run folder. A module is judged by where it would be loaded
+    from, before any of its code runs.
+
+    :param source_folder: where the run's own modules came from, as the run recorded it
+    :param run_folder: the folder that holds the config
+    :param working_folder: what the user works in
+    """
+
+    source_folder: Path | None = None
+    run_folder: Path | None = None
+    working_folder: Path = field(default_factory=Path.cwd)
+
+    @property
+    def trusted_folder(self) -> Path | None:
+        """The source folder, if what lies in it is trusted."""
+        if self.source_folder is None:
+            return None
+        folder = self.source_folder.resolve()
+        return folder if folder.is_dir() and folder.is_relative_to(self.working_folder.resolve()) else None
+
+    def check_module(self, name: str) -> None:
+        """Refuse a module that must not be imported; nothing is executed to find out.
+
+        :raise ConfigError: if it lies elsewhere
+        """
+        if any(_is_below(part, name) for part in _NEVER):
+            raise self._refusal(name)
+        if name in ("emloop_mtl", "torch") or any(_is_below(part, name) for part in _CLASSES):
+            return
+        if not all(self._is_trusted_spec(spec) for spec in _specs(name)):
+            raise self._refusal(name)
+
+    def check_object(self, name: str, found: Any) -> None:
+        """Refuse an object that a trusted module merely holds, such as a module or a function it has imported.
+
+        :raise ConfigError: if it was defined elsewhere
+        """
+        module = getattr(found, "__module__", None)
+        if not isinstance(module, str) or not isinstance(found, type | FunctionType):
+            raise self._refusal(name)
+        known = _FUNCTIONS if isinstance(found, FunctionType) else _CLASSES
+        if any(_is_below(part, module) for part in known) and not any(_is_below(part, module) for part in _NEVER):
+            return
+        if not all(self._is_trusted_spec(spec) for spec in _specs(module)):
+            raise self._refusal(name)
+
+    def _is_trusted_spec(self, spec: ModuleSpec | None) -> bool:
+        folder = self.trusted_folder
+        if spec is None or folder is None:
+            return False
+        places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or [])
+        files = [Path(place).resolve() for place in places if place]
+        run_folder = None if self.run_folder is None else self.run_folder.resolve()
+        return bool(files) and all(
+            file.is_relative_to(folder) and not (run_folder and file.is_relative_to(run_folder)) for file in files
+        )
+
+    @staticmethod
+    def _refusal(name: str) -> ConfigError:
+        return ConfigError(
+            f"{name!r} is not trusted: without --trust a run folder may name only classes of emloop_mtl, torch.nn, "
+            "torch.optim and of its source folder, if that lies inside the working folder"
+        )
+
+
+def _is_below(parent: str, name: str) -> bool:
+    return name == parent or name.startswith(f"{parent}.")
+
+
+def _specs(name: str) -> list[ModuleSpec | None]:
+    """Return what would be executed to import ``name``: its parents and itself, found without executing any."""
+    top, *rest = name.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # a module in sys.modules that was not imported, such as __main__
+        return [None]
+    specs = [spec]
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return [*specs, None]
+        loaded = sys.modules.get(f"{spec.name}.{part}")
+        full_name, places = f"{spec.name}.{part}", list(spec.submodule_search_locations)
+        spec = loaded.__spec__ if loaded is not None else PathFinder.find_spec(full_name, places)
+        specs.append(spec)
+    return specs

@@ -1,0 +1,103 @@
+"""Which rows of a batch are labelled, and whether their labels can be used."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+from .target import Target
+
+
+class LabelCheck:
+    """The rules that the labels of one task follow.
+
+    :param target: what the labels are
+    :param num_classes: labels of classes lie in 0..num_classes - 1; None if that is not known
+    :param missing_label: the value that marks a row without a label; None if all rows have one
+    :param ignored_label: a value that the loss itself leaves out, allowed inside rows of several labels
+    """
+
+    def __init__(
+        self, target: Target, num_classes: int | None, missing_label: float | None, ignored_label: int | None
+    ) -> None:
+        self.num_classes = num_classes
+        self._target = target
+        self._missing = missing_label
+        self._ignored = ignored_label
+
+    def __call__(self, label: Any) -> Tensor | None:
+        """Return the int64 indices of the labelled rows, or None if all rows are labelled.
+
+        :param label: the labels of a batch, [n, ...], on the host
+        :raise DataError: for a label that is neither usable nor marked as missing
+        """
+        label = _as_tensor(label)
+        rows = self._labelled_rows(label)
+        self._check(label if rows is None else label[rows], rows)
+        return rows
+
+    def _labelled_rows(self, label: Tensor) -> Tensor | None:
+        if self._missing is None:
+            return None
+        missing = torch.isnan(label) if math.isnan(self._missing) else label == self._missing
+        if not missing.any():
+            return None
+        whole_rows = missing.flatten(1).all(1) if missing.dim() > 1 else missing
+        return (~whole_rows).nonzero().squeeze(1) if whole_rows.any() else None
+
+    def _check(self, label: Tensor, rows: Tensor | None) -> None:
+        if label.numel() == 0:
+            return
+        if label.is_floating_point():
+            if not (finite := torch.isfinite(label)).all():
+                self._refuse(label, ~finite, rows, "is not finite")
+            if self._target is Target.CLASS and _is_one_per_row(label) and not (whole := label == label.floor()).all():
+                self._refuse(label, ~whole, rows, "is no whole number, as a class must be")
+        highest = self._highest()
+        if highest is None or label.dtype == torch.bool:
+            return
+        least, most = label.aminmax()
+        if least < 0 or most > highest:
+            bad = (label < 0) | (label > highest)
+            if self._ignored is not None and label.dim() > 1:
+                bad &= label != self._ignored
+            if bad.any():
+                self._refuse(label, bad, rows, f"is out of range 0..{highest}")
+
+    def _highest(self) -> int | None:
+        if self._target is Target.BINARY:
+            return 1
+        return self.num_classes - 1 if self.num_classes is not None and self._target is Target.CLASS else None
+
+    def _refuse(self, label: Tensor, bad: Tensor, rows: Tensor | None, problem: str) -> None:
+        place = bad.nonzero()[0]
+        value = label[tuple(place)].item()
+        row = int(place[0] if rows is None else rows[place[0]])
+        shown = f"{value:g}" if isinstance(value, float) else f"{value}"
+        missing = "nan" if isinstance(value, float) and math.isnan(value) else shown
+        advice = f"set missing_label: {missing} if it marks a row without a label"
+        if self._missing is not None:
+            advice = f"missing_label is {self._missing}, a row counts as unlabelled if that is all it holds"
+        if problem.startswith("is out of range") and self._target is Target.CLASS:
+            advice += ", or num_classes if there are more classes"
+        if isinstance(value, float) and math.isinf(value):
+            advice = "labels must be finite"
+        raise DataError(f"label {shown} in row {row} {problem}; {advice}")
+
+
+def _as_tensor(label: Any) -> Tensor:
+    try:
+        values: Tensor = label if isinstance(label, Tensor) else torch.as_tensor(label)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"labels must be numbers, got a {type(label).__name__}: {error}") from error
+    if values.dim() == 0:
+        raise DataError(f"labels need a row for each sample, got the single value {values.item()}")
+    return values
+
+
+def _is_one_per_row(label: Tensor) -> bool:
+    return label.dim() == 1 or (label.dim() == 2 and label.shape[1] == 1)

@@ -1,0 +1,144 @@
+"""The loss of a task: by name, as a module, or as a Python function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import ConfigError, DataError, nearest
+from .target import Target
+
+# name: (what labels are, default output, class of the module with the same formula)
+_LOSSES: dict[str, tuple[Target, str, type[nn.Module]]] = {
+    "cross_entropy": (Target.CLASS, "softmax", nn.CrossEntropyLoss),
+    "nll_loss": (Target.CLASS, "exp", nn.NLLLoss),
+    "multi_margin_loss": (Target.CLASS, "identity", nn.MultiMarginLoss),
+    "binary_cross_entropy_with_logits": (Target.BINARY, "sigmoid", nn.BCEWithLogitsLoss),
+    "binary_cross_entropy": (Target.BINARY, "identity", nn.BCELoss),
+    "multilabel_soft_margin_loss": (Target.BINARY, "sigmoid", nn.MultiLabelSoftMarginLoss),
+    "mse_loss": (Target.VALUE, "identity", nn.MSELoss),
+    "l1_loss": (Target.VALUE, "identity", nn.L1Loss),
+    "smooth_l1_loss": (Target.VALUE, "identity", nn.SmoothL1Loss),
+    "huber_loss": (Target.VALUE, "identity", nn.HuberLoss),
+    "poisson_nll_loss": (Target.VALUE, "exp", nn.PoissonNLLLoss),
+    "soft_margin_loss": (Target.VALUE, "identity", nn.SoftMarginLoss),
+    "hinge_embedding_loss": (Target.VALUE, "identity", nn.HingeEmbeddingLoss),
+}
+
+_ALIASES = {
+    "nll": "nll_loss",
+    "bce": "binary_cross_entropy",
+    "bce_with_logits": "binary_cross_entropy_with_logits",
+    "mse": "mse_loss",
+    "l1": "l1_loss",
+    "smooth_l1": "smooth_l1_loss",
+    "huber": "huber_loss",
+    "poisson_nll": "poisson_nll_loss",
+}
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class Loss:
+    """A loss, called with the last output and the label or with all outputs and the label, and what labels it takes.
+
+    :param loss: the name of a loss in ``torch.nn.functional``, that function itself or a partial of it, a module, or a
+        Python function ``f(outputs, label)`` of all action outputs by name
+    :param missing_label: an integer that class losses by name leave out inside a row of several labels
+    :raise ConfigError: for an unknown name or something that cannot be called
+    """
+
+    def __init__(self, loss: str | nn.Module | Callable[..., Tensor], missing_label: float | None = None) -> None:
+        known = _find(loss)
+        self.module = loss if isinstance(loss, nn.Module) else None
+        self.takes_all_outputs = known is None and self.module is None
+        self.target, self.default_output = (Target.OTHER, "identity") if known is None else _LOSSES[known][:2]
+        self.name = known or getattr(loss, "__name__", type(loss).__name__)
+        function: Callable[..., Tensor] = (
+            getattr(functional, _ALIASES.get(loss, loss)) if isinstance(loss, str) else loss
+        )
+        self.ignored_label: int | None = None
+        """A class that does not count inside a row of several labels."""
+        if known in ("cross_entropy", "nll_loss"):
+            self.ignored_label = _find_ignored_label(loss, missing_label)
+            if self.module is None:
+                function = partial(function, ignore_index=self.ignored_label)
+        self._function = function
+
+    def __call__(self, outputs: Mapping[str, Any], last: str, label: Any) -> Tensor:
+        """Return the 0-d loss of a batch, in float32 unless the outputs are finer.
+
+        :param outputs: all outputs of the flow by name
+        :param last: the name of the last action
+        :param label: the labels, on any device
+        :raise DataError: if output and label do not fit each other
+        """
+        loss = self._function(outputs, label) if self.takes_all_outputs else self._from_last(outputs[last], label)
+        if not isinstance(loss, Tensor):
+            raise ConfigError(f"loss {self.name!r} must return a tensor, not a {type(loss).__name__}", ("loss",))
+        return loss.mean() if loss.dim() else loss
+
+    def _from_last(self, output: Any, label: Any) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise ConfigError(
+                f"loss {self.name!r} needs one tensor, but the last action returns a {type(output).__name__}; "
+                "let a last action pick it, or use a Python loss f(outputs, label)",
+                ("loss",),
+            )
+        if not isinstance(label, Tensor):
+            raise DataError(f"loss {self.name!r} needs a tensor of labels, got {type(label).__name__}")
+        output = output.float() if output.dtype in _HALF else output
+        output, label = self._fit(output, label.to(output.device, non_blocking=True))
+        # Autocast would choose a precision of its own, and forbids binary_cross_entropy altogether.
+        disabled = torch.is_autocast_enabled(output.device.type)
+        with torch.autocast(output.device.type, enabled=False) if disabled else nullcontext():
+            return self._function(output, label)
+
+    def _fit(self, output: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        if self.target is Target.OTHER:
+            return output, label.to(output.dtype) if label.is_floating_point() else label
+        if output.dim() == 0 or label.dim() == 0 or output.shape[0] != label.shape[0]:
+            raise DataError(f"output of shape {tuple(output.shape)} has other rows than labels {tuple(label.shape)}")
+        if self.target is Target.CLASS:
+            if label.shape == output.shape:
+                return output, label.to(output.dtype)
+            column = label.dim() == output.dim() and label.shape[-1] == 1
+            return output, (label.squeeze(-1) if column else label).long()
+        if output.shape != label.shape:
+            output, label = _without_column(output, label), _without_column(label, output)
+        if output.shape != label.shape:
+            raise DataError(f"output of shape {tuple(output.shape)} does not fit labels of shape {tuple(label.shape)}")
+        return output, label.to(output.dtype)
+
+
+def _find(loss: Any) -> str | None:
+    if isinstance(loss, str):
+        name = _ALIASES.get(loss, loss)
+        if name in _LOSSES:
+            return name
+        raise ConfigError(f"unknown loss {loss!r}{nearest(loss, [*_LOSSES, *_ALIASES])}", ("loss",))
+    if isinstance(loss, nn.Module):
+        return next((name for name, (_, _, kind) in _LOSSES.items() if isinstance(loss, kind)), None)
+    if not callable(loss):
+        raise ConfigError(f"a loss is a name, a module or a function f(outputs, label), not {loss!r}", ("loss",))
+    function = loss.func if isinstance(loss, partial) else loss
+    return next((name for name in _LOSSES if getattr(functional, name) is function), None)
+
+
+def _find_ignored_label(loss: Any, missing_label: float | None) -> int:
+    if isinstance(loss, nn.Module):
+        return int(getattr(loss, "ignore_index", -100))
+    if isinstance(loss, partial) and "ignore_index" in loss.keywords:
+        return int(loss.keywords["ignore_index"])
+    return missing_label if isinstance(missing_label, int) else -100
+
+
+def _without_column(value: Tensor, other: Tensor) -> Tensor:
+    """Return [n, 1] as [n] where the other one is [n]."""
+    return value.squeeze(-1) if value.dim() == other.dim() + 1 and value.shape[-1] == 1 else value

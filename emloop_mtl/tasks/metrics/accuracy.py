@@ -1,0 +1,28 @@
+"""The share of right predictions."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from .align import align_classes, count
+from .sum_metric import SumMetric
+
+
+class Accuracy(SumMetric):
+    """The share of labels that were predicted; with one class per entry this is the micro-averaged F1 as well.
+
+    :param name: what the score is called
+    """
+
+    def __init__(self, name: str = "accuracy") -> None:
+        super().__init__(name)
+
+    def sums(self, label: Tensor, prob: Tensor | None, pred: Tensor | None) -> Tensor:
+        label, pred, kept = align_classes(self.name, label, prob, pred, self.ignored_label)
+        return count(label == pred, kept=kept)
+
+    def score(self, sums: list[float]) -> float:
+        counted, right = sums
+        return right / counted if counted else math.nan

@@ -1,0 +1,36 @@
+"""The mean squared difference."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ...errors import ConfigError
+from .align import check_shapes, without_column
+from .sum_metric import SumMetric
+
+
+class MeanSquaredError(SumMetric):
+    """The mean of (label - value)² over all entries, added up in float64.
+
+    :param name: what the score is called
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset({"prob"})
+
+    def __init__(self, name: str = "mean_squared_error") -> None:
+        super().__init__(name)
+
+    def sums(self, label: Tensor, prob: Tensor | None, pred: Tensor | None) -> Tensor:
+        if prob is None:
+            raise ConfigError(f"metric {self.name!r} compares labels with 'prob', and there is none")
+        prob = without_column(prob)
+        label = without_column(label.to(prob.device, non_blocking=True))
+        check_shapes(self.name, label, prob)
+        total = (label.double() - prob.double()).square().sum()
+        return torch.stack([total, torch.full_like(total, label.numel())])
+
+    def score(self, sums: list[float]) -> float:
+        return sums[0] / sums[1]

@@ -1,0 +1,54 @@
+"""Metrics that are a function of sums."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Any
+
+from torch import Tensor
+
+from ...errors import DataError
+from ...types import State
+from .metric import Metric
+
+
+class SumMetric(Metric):
+    """A metric that adds up a vector of fixed length per batch, on the device."""
+
+    _sums: Tensor | None
+    _rows: int
+
+    def update(self, label: Tensor, prob: Tensor | None, pred: Tensor | None, uids: Any = None) -> None:
+        sums = self.sums(label, prob, pred)
+        if self._sums is not None and self._sums.shape != sums.shape:
+            raise DataError(f"metric {self.name!r}: the number of classes differs between batches")
+        self._sums = sums if self._sums is None else self._sums.to(sums.device, non_blocking=True) + sums
+        self._rows += label.shape[0]
+
+    @abstractmethod
+    def sums(self, label: Tensor, prob: Tensor | None, pred: Tensor | None) -> Tensor:
+        """Return what a batch adds, a vector of int64 or float64."""
+
+    @abstractmethod
+    def score(self, sums: list[float]) -> float:
+        """Return the score of at least one row.
+
+        :param sums: the sums over all rows
+        """
+
+    def compute(self) -> dict[str, float]:
+        if self._sums is None or self._rows == 0:
+            return {self.name: math.nan}
+        return {self.name: float(self.score(self._sums.tolist()))}
+
+    def reset(self) -> None:
+        self._sums = None
+        self._rows = 0
+
+    def state_dict(self) -> dict[str, State]:
+        return {"sums": self._sums, "rows": self._rows}
+
+    def load_state_dict(self, state: dict[str, State]) -> None:
+        self._sums = state["sums"]
+        self._rows = state["rows"]

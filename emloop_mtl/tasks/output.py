@@ -1,0 +1,75 @@
+"""From a task's outputs to probabilities, and from these to predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, nearest
+from .target import Target
+
+CLASS_DIM = 1
+"""The dimension of the classes in outputs with rows of them, as torch's losses have it."""
+
+OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "softmax": lambda output: torch.softmax(output, CLASS_DIM),
+    "sigmoid": torch.sigmoid,
+    "exp": torch.exp,
+    "identity": lambda output: output,
+}
+
+
+class Output:
+    """How the outputs of a flow become probabilities and predictions.
+
+    :param output: ``softmax``, ``sigmoid``, ``exp`` or ``identity`` of the last action's output, or a function of all
+        action outputs by name
+    :param target: what the task's labels are
+    :raise ConfigError: for an unknown name
+    """
+
+    def __init__(self, output: str | Callable[[Mapping[str, Any]], Tensor], target: Target) -> None:
+        if isinstance(output, str) and output not in OUTPUTS:
+            raise ConfigError(f"unknown output {output!r}{nearest(output, OUTPUTS)}", ("output",))
+        if not isinstance(output, str) and not callable(output):
+            raise ConfigError(f"output is a name or a function f(outputs), not {output!r}", ("output",))
+        self._output = output
+        self._target = target
+
+    @torch.no_grad()
+    def probabilities(self, outputs: Mapping[str, Any], last: str) -> Tensor:
+        """Return what the task says about each row: probabilities of classes, or values.
+
+        :param outputs: all outputs of the flow by name
+        :param last: the name of the last action
+        """
+        if isinstance(self._output, str):
+            value = outputs[last]
+            if not isinstance(value, Tensor):
+                raise ConfigError(
+                    f"output {self._output!r} needs one tensor, but the last action returns a {type(value).__name__}; "
+                    "set 'output' to a function f(outputs)"
+                )
+            value = OUTPUTS[self._output](value.float() if value.is_floating_point() else value)
+        else:
+            value = self._output(outputs)
+            if not isinstance(value, Tensor):
+                raise ConfigError(f"'output' must return a tensor, not a {type(value).__name__}")
+        return value.detach()
+
+    @torch.no_grad()
+    def predictions(self, prob: Tensor) -> Tensor:
+        """Return the most probable class, the side of one half for 0 or 1, or the value itself.
+
+        :param prob: what ``probabilities`` returned
+        """
+        if self._output == "sigmoid" or self._target is Target.BINARY:
+            return (prob > 0.5).long()
+        has_classes = prob.dim() > 1 and prob.shape[CLASS_DIM] > 1
+        classifies = self._output == "softmax" or self._target is Target.CLASS
+        if has_classes and (classifies or (callable(self._output) and self._target is Target.OTHER)):
+            return prob.argmax(CLASS_DIM)
+        return prob

@@ -1,0 +1,150 @@
+"""From the flows of several tasks to one plan that a batch is run by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, DataError, nearest
+from .action import Action
+from .action_input import INPUT, ActionInput, follow
+from .flow_outputs import FlowOutputs
+from .task import Task
+
+
+class _Modules(Protocol):
+    """Modules, or what is called in their place, by name."""
+
+    def __getitem__(self, name: str, /) -> Callable[..., Any]: ...
+
+
+class _Operation(NamedTuple):
+    task: str
+    action: Action
+    parts: tuple[tuple[int, tuple[str | int, ...]], ...]
+    visible: dict[str, int] | None
+    device: torch.device | None
+
+
+class Plan:
+    """The actions of some tasks in the order in which they run, each name once.
+
+    A value lives in a slot: slot 0 holds the batch, then come the sources, then the actions.
+
+    :param tasks: the tasks in the order in which they run; their flows have passed ``check_flow``
+    :param devices: module name -> the device its inputs are moved to; a module that is not named gets them as they are
+    """
+
+    def __init__(self, tasks: Iterable[Task], devices: Mapping[str, torch.device] | None = None) -> None:
+        tasks = list(tasks)
+        self.task_names = tuple(task.name for task in tasks)
+        made: dict[str, int] = {INPUT: 0}
+        actions = {action.name: (task, action) for task in reversed(tasks) for action in reversed(task.flow)}
+        self.sources = tuple(
+            dict.fromkeys(
+                source for task in tasks for action in task.flow for source in _sources(action, actions.keys())
+            )
+        )
+        self.takes_all_sources = any(
+            not action.inputs or any(part.is_source and not part.path for part in action.inputs)
+            for _, action in actions.values()
+        )
+        source_slots = {source: slot for slot, source in enumerate(self.sources, 1)}
+        operations: list[_Operation] = []
+        for task in tasks:
+            visible = {INPUT: 0}
+            for action in task.flow:
+                if action.name not in made:
+                    parts = tuple(_locate(part, made, source_slots) for part in action.inputs)
+                    seen = None if action.inputs else dict(visible)
+                    device = devices.get(action.module) if devices else None
+                    operations.append(_Operation(task.name, action, parts, seen, device))
+                    made[action.name] = len(source_slots) + len(operations)
+                visible[action.name] = made[action.name]
+        self._operations = tuple(operations)
+        self._slots = made
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """The names of the actions in the order in which they run."""
+        return tuple(operation.action.name for operation in self._operations)
+
+    @property
+    def module_names(self) -> tuple[str, ...]:
+        """The names of the modules that take part."""
+        return tuple(dict.fromkeys(operation.action.module for operation in self._operations))
+
+    def run(self, modules: _Modules, batch: Mapping[str, Any]) -> FlowOutputs:
+        """Run every action once and return what they returned.
+
+        :param modules: module name -> what is called
+        :param batch: the sources, on the device where the modules are
+        :raise DataError: if the batch lacks a source
+        :raise ConfigError: if an input has no such part as an action takes of it
+        """
+        values: list[Any] = [batch]
+        try:
+            for source in self.sources:
+                values.append(batch[source])
+        except KeyError as error:
+            raise self._missing(source, batch) from error
+        for operation in self._operations:
+            arguments = self._arguments(operation, values)
+            if operation.device is not None:
+                arguments = [_move(argument, operation.device) for argument in arguments]
+            try:
+                values.append(modules[operation.action.module](*arguments))
+            except Exception as error:
+                action = operation.action
+                error.add_note(f"in task {operation.task!r}, action {action.name!r}, module {action.module!r}")
+                raise
+        return FlowOutputs(self._slots, values)
+
+    def _arguments(self, operation: _Operation, values: list[Any]) -> list[Any]:
+        if operation.visible is not None:
+            return [{name: values[slot] for name, slot in operation.visible.items()}]
+        try:
+            return [follow(values[slot], path) if path else values[slot] for slot, path in operation.parts]
+        except LookupError as error:
+            asked = ", ".join(map(str, operation.action.inputs))
+            raise ConfigError(
+                f"task {operation.task!r}, action {operation.action.name!r}, inputs '{asked}': {error.args[0]}"
+            ) from error
+
+    def _missing(self, source: str, batch: Mapping[str, Any]) -> DataError:
+        slot = 1 + self.sources.index(source)
+        user = next(entry for entry in self._operations if any(place == slot for place, _ in entry.parts))
+        place = f"task {user.task!r}, action {user.action.name!r}"
+        return DataError(f"{place}: the batch holds no source {source!r}{nearest(source, batch)}")
+
+
+def certain_sources(action: Action) -> Iterator[str]:
+    """Return the sources that an action names as such, through ``_input_``."""
+    return (str(part.path[0]) for part in action.inputs if part.is_source and part.path)
+
+
+def _sources(action: Action, actions: Collection[str]) -> Iterator[str]:
+    yield from certain_sources(action)
+    yield from (part.name for part in action.inputs if not part.is_source and part.name not in actions)
+
+
+def _locate(
+    part: ActionInput, made: Mapping[str, int], source_slots: Mapping[str, int]
+) -> tuple[int, tuple[str | int, ...]]:
+    if part.is_source:
+        return (source_slots[str(part.path[0])], part.path[1:]) if part.path else (0, ())
+    return (made[part.name] if part.name in made else source_slots[part.name]), part.path
+
+
+def _move(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Mapping):
+        return {key: _move(item, device) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_move(item, device) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+    return value

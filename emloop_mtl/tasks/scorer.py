@@ -1,0 +1,159 @@
+"""The metrics of one task."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, DataError, nearest
+from ..types import State
+from .metrics import CustomMetric, Metric, create_metric
+
+RESERVED = ("loss", "average")
+"""Variables that stand beside a task's metrics, so that no metric can be called so."""
+
+
+class Scorer:
+    """Several metrics that see the same rows.
+
+    :param metrics: names, functions ``f(golds, probs, preds)`` or metrics
+    :param custom: name -> function ``f(golds, probs, preds)`` or ``f(golds, probs, preds, uids)``; takes the place of a
+        metric of the same name
+    :raise ConfigError: for an unknown name, a name that is given twice, or one that cannot be used
+    """
+
+    def __init__(
+        self,
+        metrics: Sequence[str | Callable[..., Any] | Metric] = (),
+        custom: Mapping[str, Callable[..., Any]] | None = None,
+    ) -> None:
+        if isinstance(metrics, str) or not isinstance(metrics, Sequence):
+            raise ConfigError(f"metrics must be a list, not {metrics!r}", ("metrics",))
+        self._metrics: dict[str, Metric] = {}
+        for metric in map(create_metric, metrics):
+            if metric.name in self._metrics:
+                raise ConfigError(f"metric {metric.name!r} is given twice", ("metrics",))
+            self._metrics[metric.name] = metric
+        for name, function in (custom or {}).items():
+            self._metrics[name] = CustomMetric(name, function)
+        for name in self._metrics:
+            _check_name(name)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics in their order."""
+        return tuple(self._metrics.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the metrics; a function that returns a mapping reports its keys instead."""
+        return tuple(self._metrics)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which of ``prob`` and ``pred`` the metrics read."""
+        return frozenset().union(*(metric.needs for metric in self.metrics))
+
+    @property
+    def takes_uids(self) -> bool:
+        """Whether a metric reads the identifiers of the rows."""
+        return any(metric.takes_uids for metric in self.metrics)
+
+    def fresh(self, num_classes: int | None = None, ignored_label: int | None = None) -> Scorer:
+        """Return a scorer with the same metrics that has seen no rows.
+
+        :param num_classes: the number of classes, where it is known
+        :param ignored_label: a label that does not count inside a row of several labels
+        """
+        twin = copy.copy(self)
+        twin._metrics = {name: metric.fresh() for name, metric in self._metrics.items()}
+        for metric in twin.metrics:
+            metric.num_classes = num_classes
+            metric.ignored_label = ignored_label
+        return twin
+
+    def update(self, label: Tensor, prob: Tensor | None, pred: Tensor | None, uids: Any = None) -> None:
+        """Take in the labelled rows of a batch, without waiting for the device.
+
+        :param label: the labels, [n, ...]
+        :param prob: what ``Task.probabilities`` returned, or None
+        :param pred: what ``Task.predictions`` returned, or None
+        :param uids: the identifiers of the rows, for functions that take them
+        """
+        for metric in self.metrics:
+            metric.update(label, prob, pred, uids)
+
+    def compute(self) -> dict[str, float]:
+        """Fetch and return all scores by name; nan under its own name for a metric that has seen no rows."""
+        scores: dict[str, float] = {}
+        for metric in self.metrics:
+            found = metric.compute()
+            for name in found:
+                _check_name(name)
+            scores.update(found)
+        return scores
+
+    def score(self, golds: Any, probs: Any = None, preds: Any = None, uids: Any = None) -> dict[str, float]:
+        """Return the scores of rows that are given at once; what this scorer has collected is left alone.
+
+        :param golds: labels, [n] or [n, ...], as a tensor, an array or a list
+        :param probs: probabilities or values, or None
+        :param preds: predictions, or None
+        :param uids: identifiers, or None
+        """
+        label, prob, pred = _tensor("golds", golds), _tensor("probs", probs), _tensor("preds", preds)
+        if label is None:
+            raise DataError("golds are missing")
+        fresh = self.fresh()
+        if len(label):
+            fresh = self.fresh(_count_classes(label, pred) if prob is None and pred is not None else None)
+            fresh.update(label, prob, pred, uids)
+        return fresh.compute()
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        for metric in self.metrics:
+            metric.reset()
+
+    def state_dict(self) -> dict[str, State]:
+        """Return what has been collected, as plain data and tensors."""
+        return {name: metric.state_dict() for name, metric in self._metrics.items()}
+
+    def load_state_dict(self, state: dict[str, State]) -> None:
+        """Go on from what ``state_dict`` returned.
+
+        :raise ConfigError: if the metrics were others then
+        """
+        for name in state:
+            if name not in self._metrics:
+                raise ConfigError(f"there is no metric {name!r} to restore{nearest(name, self._metrics)}")
+        for name, metric in self._metrics.items():
+            if name not in state:
+                raise ConfigError(f"metric {name!r} is not in what is to be restored{nearest(name, state)}")
+            metric.load_state_dict(state[name])
+
+
+def _check_name(name: str) -> None:
+    if name in RESERVED:
+        raise ConfigError(f"a metric cannot be called {name!r}, the engine writes that itself", ("metrics",))
+
+
+def _tensor(name: str, values: Any) -> Tensor | None:
+    if values is None or isinstance(values, Tensor):
+        return values
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{name} must be numbers: {error}") from error
+
+
+def _count_classes(label: Tensor, pred: Tensor) -> int | None:
+    if pred.is_floating_point():
+        return None
+    if label.dim() > pred.dim():
+        return label.shape[1] if label.shape[-1] > 1 else int(max(label.max().item(), pred.max().item())) + 1
+    return int(max(label.max().item(), pred.max().item())) + 1

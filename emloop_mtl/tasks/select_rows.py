@@ -1,0 +1,57 @@
+"""Rows of nested outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def select_rows(value: Any, rows: Tensor, size: int) -> Any:
+    """Return ``value`` with only some of the batch's rows, without waiting for the device.
+
+    :param value: a tensor, or tensors nested in lists, tuples and mappings; what is no tensor stays as it is, and so
+        does a tensor whose first dimension is not the batch's
+    :param rows: int64 indices of the rows to keep
+    :param size: the number of rows of the batch
+    """
+    if isinstance(value, Tensor):
+        if value.dim() == 0 or value.shape[0] != size:
+            return value
+        return value.index_select(0, rows.to(value.device, non_blocking=True))
+    if isinstance(value, Mapping):
+        return {key: select_rows(item, rows, size) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [select_rows(item, rows, size) for item in value]
+        if isinstance(value, list):
+            return items
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
+def connected_zero(*values: Any) -> Tensor:
+    """Return a 0-d zero whose gradient reaches all floating tensors in ``values`` and is zero there.
+
+    Nothing is multiplied, so that an infinite or undefined output leaves no trace.
+    """
+    zeros = [tensor.reshape(-1)[:0].sum().float() for tensor in _floating(values)]
+    if not zeros:
+        return torch.zeros(())
+    total = zeros[0]
+    for zero in zeros[1:]:
+        total = total + zero.to(total.device, non_blocking=True)
+    return total
+
+
+def _floating(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.is_floating_point():
+            yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _floating(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _floating(item)

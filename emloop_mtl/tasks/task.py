@@ -1,0 +1,280 @@
+"""A learning goal: its flow, its loss, what it says about a row, and how that is scored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError, DataError, nearest
+from .action import Action
+from .action_input import ActionInput, InputForm, follow
+from .label_check import LabelCheck
+from .loss import Loss
+from .metrics import Metric
+from .output import Output
+from .scorer import Scorer
+from .select_rows import connected_zero
+from .selected_rows import SelectedRows
+from .target import Target
+
+_T = TypeVar("_T")
+
+
+class Task:
+    """A learning goal.
+
+    :param name: the task's name, without ``/``
+    :param modules: modules by name; modules of one name are one module for all tasks, the first definition holds
+    :param flow: the actions in the order in which they run, or mappings with their arguments; the last one makes the
+        output that losses and outputs by name take
+    :param label: the source of the labels where a loader names no other; None for a task without labels
+    :param loss: the name of a loss in ``torch.nn.functional`` or a module, called with the last output and the label
+        in float32, or a function ``f(outputs, label)`` of all action outputs by name; losses per row are averaged
+    :param output: ``softmax``, ``sigmoid``, ``exp``, ``identity`` or a function ``f(outputs)``; by default what suits
+        the loss
+    :param scorer: the metrics, if they are more than names
+    :param weight: what the loss is multiplied by in the model's loss, >= 0
+    :param missing_label: the number, or nan, that marks a row without a label; loss and scores leave such rows out
+    :param action_outputs: what to return beside probabilities, in the forms of an action's inputs, one or a list
+    :param module_device: module name -> device, where it is not the model's; -1 is the CPU
+    :param require_prob_for_eval: whether metrics may ask for probabilities
+    :param require_pred_for_eval: whether metrics may ask for predictions; most do with probabilities instead
+    :param metrics: names of metrics or functions ``f(golds, probs, preds)``, instead of a ``scorer``
+    :param num_classes: the number of classes; read off the last module where that is a linear layer
+    :raise ConfigError: for a mistake in any of these
+    """
+
+    def __init__(
+        self,
+        name: str,
+        modules: Mapping[str, nn.Module] | nn.ModuleDict | None = None,
+        flow: Sequence[Action | Mapping[str, Any]] = (),
+        label: str | None = None,
+        loss: str | nn.Module | Callable[..., Tensor] | None = None,
+        output: str | Callable[[Mapping[str, Any]], Tensor] | None = None,
+        scorer: Scorer | None = None,
+        weight: float = 1.0,
+        missing_label: float | None = None,
+        action_outputs: InputForm | Sequence[InputForm] = (),
+        module_device: Mapping[str, int | str | torch.device] | None = None,
+        require_prob_for_eval: bool = True,
+        require_pred_for_eval: bool = True,
+        metrics: Sequence[str | Callable[..., Any] | Metric] | None = None,
+        num_classes: int | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not name or "/" in name or name == "model":
+            raise ConfigError(f"{name!r} cannot name a task; take a word without '/', other than 'model'")
+        self.name = name
+        self.label = label
+        self.weight = self._number("weight", weight)
+        if not 0 <= self.weight < math.inf:
+            raise self._error(f"weight must be a finite number >= 0, not {weight}", "weight")
+        self.missing_label = None if missing_label is None else self._number("missing_label", missing_label)
+        if self.missing_label is not None and math.isinf(self.missing_label):
+            raise self._error("missing_label must be a finite number or nan", "missing_label")
+        if num_classes is not None and (
+            isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1
+        ):
+            raise self._error(f"num_classes must be a whole number > 0, not {num_classes!r}", "num_classes")
+        self.flow = self._read_flow(flow)
+        self.modules = self._read_modules(modules)
+        self.action_outputs = self._read_action_outputs(action_outputs)
+        self.module_device = {key: self._read_device(key, device) for key, device in (module_device or {}).items()}
+        self.loss = None if loss is None else self._named(Loss, loss, self.missing_label)
+        self._adopt_loss_module()
+        target = Target.OTHER if self.loss is None else self.loss.target
+        default = "identity" if self.loss is None else self.loss.default_output
+        self.output = self._named(Output, default if output is None else output, target)
+        self.scorer = self._read_scorer(scorer, metrics)
+        self.require_prob_for_eval = bool(require_prob_for_eval)
+        self.require_pred_for_eval = bool(require_pred_for_eval)
+        self.eval_outputs = self._find_eval_outputs()
+        ignored = None if self.loss is None else self.loss.ignored_label
+        self._label_check = LabelCheck(target, num_classes, self.missing_label, ignored)
+        self.infer_num_classes(self.modules)
+
+    @property
+    def num_classes(self) -> int | None:
+        """The number of classes, None where it is neither given nor read off the last module."""
+        return self._label_check.num_classes
+
+    @property
+    def output_name(self) -> str:
+        """The name of the last action."""
+        return self.flow[-1].name
+
+    @property
+    def action_output_names(self) -> list[str]:
+        """The names of ``action_outputs`` in a batch: ``<task>/<action>`` or ``<task>/<action>_<index>``."""
+        return [f"{self.name}/{part.flat_name}" for part in self.action_outputs]
+
+    def infer_num_classes(self, modules: Mapping[str, nn.Module]) -> None:
+        """Read the number of classes off the flow's last module, unless it is known or the loss has no classes.
+
+        :param modules: where to look for the module by its name
+        """
+        if self.num_classes is None and self.loss is not None and self.loss.target is Target.CLASS and self.flow:
+            name = self.flow[-1].module
+            self._label_check.num_classes = _out_features(modules[name]) if name in modules else None
+
+    def check_labels(self, label: Any, source: str | None = None) -> Tensor | None:
+        """Return the int64 indices of the labelled rows, or None if all rows are labelled.
+
+        :param label: the labels of a batch, [n, ...], on the host
+        :param source: the source they come from, for messages
+        :raise DataError: for a label that is neither usable nor marked as missing
+        """
+        try:
+            return self._label_check(label)
+        except DataError as error:
+            raise DataError(f"task {self.name!r}, source {source or self.label!r}: {error}") from error
+
+    def task_loss(self, outputs: Mapping[str, Any], label: Any, rows: Tensor | None = None) -> Tensor:
+        """Return the 0-d loss of a batch, not yet weighted, without waiting for the device.
+
+        :param outputs: all action outputs of the task by name
+        :param label: the labels, [n, ...], or None
+        :param rows: int64 indices of the labelled rows; None if all are. Without any labelled row the loss is a zero
+            that gives zero gradients
+        :raise DataError: if output and labels do not fit each other
+        """
+        if self.loss is None:
+            raise self._error("it has no loss", "loss")
+        if isinstance(label, Tensor) and (label.shape[0] if rows is None else rows.shape[0]) == 0:
+            parameters = list(self.loss.module.parameters()) if self.loss.module is not None else []
+            return connected_zero([outputs[action.name] for action in self.flow], parameters)
+        if rows is not None and isinstance(label, Tensor):
+            outputs = SelectedRows(outputs, rows, label.shape[0])
+            label = label.index_select(0, rows.to(label.device, non_blocking=True))
+        try:
+            return self.loss(outputs, self.output_name, label)
+        except (ConfigError, DataError) as error:
+            raise type(error)(f"task {self.name!r}: {error}") from error
+
+    def probabilities(self, outputs: Mapping[str, Any]) -> Tensor:
+        """Return what the task says about each row: [n, classes] probabilities, [n] probabilities of 1, or values.
+
+        :param outputs: all action outputs of the task by name
+        """
+        try:
+            return self.output.probabilities(outputs, self.output_name)
+        except ConfigError as error:
+            raise self._error(str(error), "output") from error
+
+    def predictions(self, prob: Tensor) -> Tensor:
+        """Return the predicted classes as int64, or the predicted values.
+
+        :param prob: what ``probabilities`` returned
+        """
+        return self.output.predictions(prob)
+
+    def select_outputs(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``action_outputs`` by the names that ``action_output_names`` lists.
+
+        :param outputs: all action outputs of the task by name
+        """
+        try:
+            return {
+                name: follow(outputs[part.name], part.path)
+                for name, part in zip(self.action_output_names, self.action_outputs, strict=True)
+            }
+        except LookupError as error:
+            raise self._error(f"action_outputs: {error.args[0]}", "action_outputs") from error
+
+    def _error(self, message: str, *path: str | int) -> ConfigError:
+        return ConfigError(f"task {self.name!r}: {message}", path)
+
+    def _named(self, kind: Callable[..., _T], *arguments: Any) -> _T:
+        try:
+            return kind(*arguments)
+        except ConfigError as error:
+            raise self._error(str(error), *error.path) from error
+
+    def _number(self, key: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._error(f"{key} must be a number, not {value!r}", key)
+        return value
+
+    def _read_flow(self, flow: Iterable[Action | Mapping[str, Any]]) -> tuple[Action, ...]:
+        actions: list[Action] = []
+        for index, entry in enumerate(flow):
+            try:
+                actions.append(Action.from_config(entry) if isinstance(entry, Mapping) else entry)
+            except ConfigError as error:
+                raise self._error(f"flow[{index}]: {error}", "flow", index, *error.path) from error
+            if not isinstance(actions[-1], Action):
+                raise self._error(f"flow[{index}] must be an Action or a mapping, not {entry!r}", "flow", index)
+        if not actions:
+            raise self._error("its flow has no action", "flow")
+        return tuple(actions)
+
+    def _read_modules(self, modules: Mapping[str, nn.Module] | nn.ModuleDict | None) -> dict[str, nn.Module]:
+        known = dict(modules.items()) if modules is not None else {}
+        for key, module in known.items():
+            if not isinstance(module, nn.Module):
+                raise self._error(f"module {key!r} must be an nn.Module, not {module!r}", "modules", key)
+        return known
+
+    def _read_action_outputs(self, forms: Any) -> tuple[ActionInput, ...]:
+        several = isinstance(forms, list) or (isinstance(forms, tuple) and not forms)
+        parts = [self._named(ActionInput.parse, form) for form in (forms if several else [forms])]
+        made = [action.name for action in self.flow]
+        for part in parts:
+            if part.name not in made and not part.is_source:
+                raise self._error(
+                    f"action_outputs: no action {part.name!r}{nearest(part.name, made)}", "action_outputs"
+                )
+        return tuple(dict.fromkeys(parts))
+
+    def _read_device(self, module: str, device: Any) -> torch.device:
+        try:
+            return torch.device("cpu" if device == -1 else device)
+        except (RuntimeError, TypeError) as error:
+            raise self._error(f"device of module {module!r}: {error}", "module_device", module) from error
+
+    def _adopt_loss_module(self) -> None:
+        """Let a loss that has parameters or buffers be trained, moved and saved with the other modules."""
+        module = self.loss.module if self.loss is not None else None
+        if module is None or not (any(True for _ in module.parameters()) or any(True for _ in module.buffers())):
+            return
+        name = f"{self.name}_loss"
+        if self.modules.setdefault(name, module) is not module:
+            raise self._error(f"rename module {name!r}: the loss has parameters and takes that name", "modules", name)
+
+    def _read_scorer(self, scorer: Scorer | None, metrics: Sequence[Any] | None) -> Scorer | None:
+        if metrics is None or (not metrics and scorer is None):
+            if scorer is not None and not isinstance(scorer, Scorer):
+                raise self._error(f"scorer must be a Scorer, not {scorer!r}; name metrics under 'metrics'", "scorer")
+            return scorer
+        if scorer is not None:
+            raise self._error("give 'metrics' or a 'scorer', not both", "metrics")
+        return self._named(Scorer, metrics)
+
+    def _find_eval_outputs(self) -> frozenset[str]:
+        """Return the outputs that the metrics read, e.g. ``digit/pred``; probabilities stand in for predictions."""
+        allowed = {"prob": self.require_prob_for_eval, "pred": self.require_pred_for_eval}
+        found: set[str] = set()
+        for metric in self.scorer.metrics if self.scorer is not None else ():
+            kinds = {kind for kind in metric.needs if allowed[kind]}
+            if not kinds and "pred" in metric.needs and allowed["prob"]:
+                kinds = {"prob"}
+            if metric.needs and not kinds:
+                settings = " and ".join(f"require_{kind}_for_eval" for kind in sorted(metric.needs))
+                raise self._error(f"metric {metric.name!r} needs {settings}", "metrics")
+            found |= kinds
+        return frozenset(f"{self.name}/{kind}" for kind in found)
+
+
+def _out_features(module: nn.Module) -> int | None:
+    """Return the width of a linear layer, also at the end of a Sequential; a guess inside other modules is none."""
+    if isinstance(module, nn.Sequential):
+        kept = [
+            child for child in module if not isinstance(child, nn.Dropout | nn.Identity | nn.Softmax | nn.LogSoftmax)
+        ]
+        return _out_features(kept[-1]) if kept else None
+    width = getattr(module, "out_features", None)
+    return width if isinstance(width, int) and width > 0 else None

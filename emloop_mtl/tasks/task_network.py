@@ -1,0 +1,159 @@
+"""The modules of all tasks as one plain module."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import ConfigError, nearest
+from .flow import check_flow
+from .plan import Plan
+from .task import Task
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class TaskNetwork(nn.ModuleDict):
+    """The modules that tasks are made of, by name; ``state_dict`` keys are ``<module>.<parameter>``.
+
+    Calling it runs flows; it needs nothing of the engine, so it can be exported or used on its own. Where a module name
+    is defined more than once, the first definition holds.
+
+    :param tasks: the tasks
+    :param modules: modules that tasks may name without defining them
+    :raise ConfigError: for flows that cannot be run, names that cannot name a module, or two tasks of one name
+    """
+
+    def __init__(self, tasks: Iterable[Task] = (), modules: Mapping[str, nn.Module] | None = None) -> None:
+        super().__init__()
+        self._tasks: dict[str, Task] = {}
+        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._device: torch.device | None = None
+        self._define(modules or {}, "modules")
+        self._shared = frozenset(self.keys())
+        self.add_tasks(*tasks)
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks by name."""
+        return MappingProxyType(self._tasks)
+
+    def add_tasks(self, *tasks: Task) -> None:
+        """Add tasks; modules that are already known keep their weights.
+
+        :raise ConfigError: if one cannot be run with the others; then none is added
+        """
+        for index, task in enumerate(tasks):
+            if task.name in self._tasks or any(task.name == other.name for other in tasks[:index]):
+                raise ConfigError(f"there are two tasks called {task.name!r}", (task.name, "name"))
+        self._accept([*self._tasks.values(), *tasks], {*self.keys(), *(key for task in tasks for key in task.modules)})
+        for task in tasks:
+            self._define(task.modules, f"task {task.name!r}")
+            self._tasks[task.name] = task
+            task.infer_num_classes(dict(self.items()))
+
+    def update_task(self, task: Task) -> None:
+        """Put a task in the place of the one of its name; the modules that it defines replace those of their names.
+
+        :raise ConfigError: if there is no task of that name, or it cannot be run with the others
+        """
+        self._find(task.name)
+        others = [task if name == task.name else other for name, other in self._tasks.items()]
+        self._accept(others, {*self.keys(), *task.modules})
+        for name, module in task.modules.items():
+            self._add(name, module, f"task {task.name!r}")
+        self._tasks[task.name] = task
+        task.infer_num_classes(dict(self.items()))
+        self._drop_unused()
+
+    def remove_task(self, name: str) -> None:
+        """Remove a task, and the modules that only it defines or runs.
+
+        :raise ConfigError: if there is no such task
+        """
+        self._find(name)
+        del self._tasks[name]
+        self._plans.clear()
+        self._drop_unused()
+
+    def plan(self, names: Sequence[str]) -> Plan:
+        """Return the compiled plan for some tasks, in the order of their names.
+
+        :raise ConfigError: for an unknown name
+        """
+        key = tuple(names)
+        if key not in self._plans:
+            devices = self._placement() if self._module_devices() else None
+            self._plans[key] = Plan([self._find(name) for name in key], devices)
+        return self._plans[key]
+
+    def place(self, device: torch.device) -> None:
+        """Move every module to ``device``, or to the one that a task's ``module_device`` names for it."""
+        self._device = device
+        self._plans.clear()
+        for name, place in self._placement().items():
+            self[name].to(place)
+
+    def forward(self, sources: Mapping[str, Any], tasks: Sequence[str] | None = None) -> dict[str, Any]:
+        """Run the flows of some tasks and return the outputs of all their actions by name.
+
+        :param sources: source name -> value, on the device where the modules are
+        :param tasks: task names; None for all
+        """
+        plan = self.plan(tuple(self._tasks) if tasks is None else tasks)
+        outputs = plan.run(self, sources)
+        return {name: outputs[name] for name in plan.action_names}
+
+    def _find(self, name: str) -> Task:
+        if name not in self._tasks:
+            raise ConfigError(f"there is no task {name!r}{nearest(name, self._tasks)}")
+        return self._tasks[name]
+
+    def _accept(self, tasks: Sequence[Task], module_names: set[str]) -> None:
+        check_flow(tasks, module_names)
+        _merge_devices(tasks)
+        self._plans.clear()
+
+    def _define(self, modules: Mapping[str, nn.Module], owner: str) -> None:
+        for name, module in modules.items():
+            if name not in self:
+                self._add(name, module, owner)
+            elif self[name] is not module:
+                _LOGGER.debug("%s: module %r is already defined, the first definition holds", owner, name)
+
+    def _add(self, name: str, module: nn.Module, owner: str) -> None:
+        try:
+            self[name] = module
+        except (KeyError, TypeError) as error:
+            raise ConfigError(
+                f"{owner}: {name!r} cannot name a module ({error.args[0]}); rename it", (name,)
+            ) from error
+
+    def _drop_unused(self) -> None:
+        used = {action.module for task in self._tasks.values() for action in task.flow}
+        used.update(name for task in self._tasks.values() for name in task.modules)
+        for name in [name for name in self.keys() if name not in used | self._shared]:
+            del self[name]
+
+    def _module_devices(self) -> dict[str, torch.device]:
+        return _merge_devices(self._tasks.values())
+
+    def _placement(self) -> dict[str, torch.device]:
+        named = self._module_devices()
+        places = {name: named.get(name, self._device) for name in self}
+        return {name: place for name, place in places.items() if place is not None}
+
+
+def _merge_devices(tasks: Iterable[Task]) -> dict[str, torch.device]:
+    places: dict[str, torch.device] = {}
+    for task in tasks:
+        for name, device in task.module_device.items():
+            if places.setdefault(name, device) != device:
+                text = f"module {name!r} cannot be on {device}, another task puts it on {places[name]}"
+                raise ConfigError(f"task {task.name!r}: {text}", (task.name, "module_device", name))
+    return places

@@ -1,0 +1,67 @@
+"""The names under which the numbers of an epoch stand in files and services."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import ConfigError
+from ..types import EpochData
+
+SCORE_PARTS = 3
+"""A score's variable is ``task/data/metric``; its stream goes before the metric, as in Emmental."""
+
+
+def flat_name(stream: str, variable: str, aggregation: str | None = None) -> str:
+    """Return the one name of a number: ``digit/digits/valid/accuracy``, ``train/loss/mean``.
+
+    :param stream: the stream it belongs to; the reserved ``all`` gives ``model/all/all/micro_average``
+    :param variable: ``task/data/metric``, ``model/all/micro_average``, or the name of a batch variable
+    :param aggregation: its key where the variable has several numbers, ``mean`` for example
+    """
+    parts = variable.split("/", SCORE_PARTS - 1)
+    position = SCORE_PARTS - 1 if len(parts) == SCORE_PARTS else 0
+    name = "/".join((*parts[:position], stream, *parts[position:]))
+    return name if aggregation is None else f"{name}/{aggregation}"
+
+
+def flatten(epoch_data: EpochData) -> dict[str, float]:
+    """Return all numbers of an epoch by their flat names, in order, leaving out what is no real number.
+
+    Tensors on a device are fetched in one transfer per device and dtype.
+
+    :param epoch_data: stream -> variable -> a number or ``{aggregation: number}``; numbers are Python's or
+        numpy's, or tensors and arrays without dimensions
+    :raise ConfigError: if two numbers have one flat name
+    """
+    numbers: dict[str, float] = {}
+    tensors: defaultdict[tuple[torch.device, torch.dtype], dict[str, torch.Tensor]] = defaultdict(dict)
+    for name, value in _named_values(epoch_data):
+        if name in numbers:
+            raise ConfigError(f"two numbers of the epoch are both called {name!r} in logs; rename one of the variables")
+        if isinstance(value, torch.Tensor):
+            if value.dim() == 0 and not value.is_complex():
+                numbers[name] = float("nan")  # keeps the place until the transfer
+                tensors[value.device, value.dtype][name] = value.detach()
+        elif isinstance(value, Real | np.bool_) or (
+            isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in "biuf"
+        ):
+            numbers[name] = float(value)
+    for group in tensors.values():
+        numbers.update(zip(group, map(float, torch.stack(list(group.values())).tolist()), strict=True))
+    return numbers
+
+
+def _named_values(epoch_data: EpochData) -> Iterator[tuple[str, Any]]:
+    for stream, variables in epoch_data.items():
+        for variable, value in variables.items():
+            if isinstance(value, Mapping):
+                for aggregation, number in value.items():
+                    yield flat_name(stream, variable, str(aggregation)), number
+            else:
+                yield flat_name(stream, variable), value

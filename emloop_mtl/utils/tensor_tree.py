@@ -1,0 +1,104 @@
+"""Taking nested state apart into its tensors by name and the rest, and putting it together again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from typing import NamedTuple
+
+import torch
+
+from ..types import State
+from .plain import map_tensors
+from .tensor_file import RESERVED_NAME
+
+MARK = torch.empty(0)
+"""Stands for every tensor that was taken out; a single one, so that it is stored once."""
+
+
+class TensorTree(NamedTuple):
+    """State taken apart.
+
+    :param skeleton: the state with ``MARK`` in place of each tensor
+    :param tensors: name -> tensor, each view of a storage once; a name is the place, ``encoder/weight`` or ``a[0]``
+    :param ties: name -> name of the tensor that it is the same view as
+    """
+
+    skeleton: State
+    tensors: dict[str, torch.Tensor]
+    ties: dict[str, str]
+
+
+def take_apart(state: Mapping[str, State]) -> TensorTree:
+    """Return the tensors of ``state`` by name, and the rest.
+
+    :raise CheckpointError: if something in ``state`` is not plain
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    ties: dict[str, str] = {}
+    first: dict[Hashable, str] = {}
+    name_of = _unique_names()
+
+    def take(where: str, tensor: torch.Tensor) -> torch.Tensor:
+        name = name_of(where)
+        owner = first.setdefault(_view(tensor), name)
+        if owner == name:
+            tensors[name] = tensor
+        else:
+            ties[name] = owner
+        return MARK
+
+    return TensorTree(map_tensors(state, take), tensors, ties)
+
+
+def put_together(tree: TensorTree) -> State:
+    """Return the state that was taken apart; tied tensors become one tensor.
+
+    :raise KeyError: if a tensor is missing
+    """
+    tensors = tree.tensors | {name: tree.tensors[owner] for name, owner in tree.ties.items()}
+    name_of = _unique_names()
+    return map_tensors(tree.skeleton, lambda where, _: tensors[name_of(where)])
+
+
+def compact(state: Mapping[str, State]) -> tuple[State, int]:
+    """Return a copy of ``state`` that ``torch.save`` writes no unseen value of, and the bytes of its tensors.
+
+    A view is written with the whole storage behind it, so that a row may drag a table along; here such a view has a
+    storage of its own. Tensors that are one view stay one.
+
+    :raise CheckpointError: if something in ``state`` is not plain
+    """
+    seen: dict[Hashable, torch.Tensor] = {}
+
+    def own(_: str, tensor: torch.Tensor) -> torch.Tensor:
+        view = _view(tensor)
+        if view not in seen:
+            plain = tensor.detach().resolve_conj().resolve_neg()
+            seen[view] = plain if plain.untyped_storage().nbytes() == plain.nbytes else plain.clone()
+        return seen[view]
+
+    copy = map_tensors(state, own)
+    return copy, sum(tensor.nbytes for tensor in seen.values())
+
+
+def _view(tensor: torch.Tensor) -> Hashable:
+    """Return the same for two tensors that are one view of one storage; without values no two are."""
+    if not tensor.numel():
+        return id(tensor)
+    bits = tensor.is_conj(), tensor.is_neg()
+    return tensor.device, tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride(), bits
+
+
+def _unique_names() -> Callable[[str], str]:
+    """Return a function that names places in the order they are met; equal ones, of 1 and "1", get ``~2``."""
+    used = {RESERVED_NAME}
+
+    def name_of(where: str) -> str:
+        name, twin = where, 1
+        while name in used:
+            twin += 1
+            name = f"{where}~{twin}"
+        used.add(name)
+        return name
+
+    return name_of

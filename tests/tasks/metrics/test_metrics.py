@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+from torch import Tensor
+
+from emloop_mtl.errors import ConfigError, DataError
+from emloop_mtl.tasks.metrics import METRICS, F1Average, Metric, create_metric
+
+TOLERANCE = 1e-12  # sums of less than 100 float64 numbers round to about 1e-14
+
+EXPECTED = {
+    "accuracy": lambda gold, prob, pred: sklearn_metrics.accuracy_score(gold, pred),
+    "f1": lambda gold, prob, pred: sklearn_metrics.f1_score(gold, pred, labels=[1], average="macro", zero_division=0.0),
+    "f1_macro": lambda gold, prob, pred: sklearn_metrics.f1_score(gold, pred, average="macro", zero_division=0.0),
+    "f1_micro": lambda gold, prob, pred: sklearn_metrics.f1_score(gold, pred, average="micro"),
+    "f1_weighted": lambda gold, prob, pred: sklearn_metrics.f1_score(gold, pred, average="weighted", zero_division=0.0),
+}
+
+
+@st.composite
+def split_rows(draw: st.DrawFn) -> tuple[int, list[int], Tensor, Tensor]:
+    """Classes, sizes of the batches (some empty), labels [n], probabilities [n, classes] with ties."""
+    classes = draw(st.integers(2, 5))
+    sizes = draw(st.lists(st.integers(0, 12), min_size=1, max_size=6).filter(any))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    label = torch.randint(classes, (sum(sizes),), generator=generator)
+    prob = torch.randint(1, 5, (sum(sizes), classes), generator=generator).double()
+    return classes, sizes, label, prob / prob.sum(1, keepdim=True)
+
+
+def collect(metric: Metric, sizes: list[int], label: Tensor, prob: Tensor | None, pred: Tensor | None) -> float:
+    begin = 0
+    for size in sizes:
+        rows = slice(begin, begin + size)
+        metric.update(label[rows], None if prob is None else prob[rows], None if pred is None else pred[rows])
+        begin += size
+    return metric.compute()[metric.name]
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=split_rows(), name=st.sampled_from(sorted(EXPECTED)), form=st.sampled_from(["both", "prob", "pred"]))
+def test_class_metrics_equal_sklearn_for_any_split(rows: Any, name: str, form: str) -> None:
+    classes, sizes, label, prob = rows
+    pred = prob.argmax(1)
+    metric = create_metric(name)
+    metric.num_classes = classes if form == "pred" else None
+    found = collect(metric, sizes, label, None if form == "pred" else prob, None if form == "prob" else pred)
+    assert found == pytest.approx(EXPECTED[name](label.numpy(), prob.numpy(), pred.numpy()), abs=TOLERANCE)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=split_rows(), binary=st.booleans())
+def test_roc_auc_equals_sklearn_for_any_split(rows: Any, binary: bool) -> None:
+    classes, sizes, label, prob = rows
+    if binary:
+        label, prob = (label > 0).long(), prob[:, 0]
+        one_class = bool(label.all()) or not label.any()
+        expected = math.nan if one_class else sklearn_metrics.roc_auc_score(label.numpy(), prob.numpy())
+    else:
+        golds = np.eye(classes)[label.numpy()]
+        one_class = bool(((golds.sum(0) == 0) | (golds.sum(0) == len(golds))).any())
+        expected = math.nan if one_class else sklearn_metrics.roc_auc_score(golds, prob.numpy(), average="macro")
+    found = collect(create_metric("roc_auc"), sizes, label, prob, None)
+    assert found == pytest.approx(expected, abs=TOLERANCE, nan_ok=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=6).filter(any), st.integers(0, 3), st.integers(0, 2**31))
+def test_mean_squared_error_equals_sklearn_for_any_split(sizes: list[int], columns: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (sum(sizes), columns) if columns else (sum(sizes),)
+    label, prob = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    expected = sklearn_metrics.mean_squared_error(label.numpy(), prob.numpy())
+    assert collect(create_metric("mean_squared_error"), sizes, label, prob, None) == pytest.approx(
+        expected, abs=TOLERANCE
+    )
+
+
+def test_mean_squared_error_adds_float32_values_up_in_float64() -> None:
+    """A float32 sum of 2**24 + 1 ones would stop at 2**24."""
+    metric = create_metric("mean_squared_error")
+    metric.update(torch.full((2,), 4096.0), torch.tensor([0.0, 4095.0]), None)
+    assert metric.compute() == {"mean_squared_error": (2**24 + 1) / 2}
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_no_rows_give_nan_under_the_requested_name(name: str) -> None:
+    metric = create_metric(name)
+    assert math.isnan(metric.compute()[name])
+    shape = (0,) if name == "mean_squared_error" else (0, 2)
+    metric.update(torch.zeros(0, dtype=torch.long), torch.zeros(shape), None)
+    assert math.isnan(metric.compute()[name])
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_an_update_does_not_wait_for_the_device(name: str, no_waiting: Any) -> None:
+    regression = name == "mean_squared_error"
+    label = torch.rand(6) if regression else torch.tensor([0, 1, 2, 0, 1, 2])
+    prob = torch.rand(6) if regression else torch.rand(6, 3)
+    metric = create_metric(name)
+    with no_waiting():
+        for _ in range(3):
+            metric.update(label, prob, None if regression else prob.argmax(1))
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_a_restored_metric_goes_on_exactly(name: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    label = (
+        torch.rand(8, generator=generator) if name == "mean_squared_error" else torch.tensor([0, 1, 2, 2, 1, 0, 1, 2])
+    )
+    prob = torch.rand(8, *([3] if label.dtype == torch.int64 else []), generator=generator)
+    whole = collect(create_metric(name), [5, 3], label, prob, None)
+    first = create_metric(name)
+    first.update(label[:5], prob[:5], None)
+    state = first.state_dict()
+    first.update(label[5:], prob[5:], None)  # must not change what was saved
+    second = create_metric(name)
+    second.load_state_dict(state)
+    second.update(label[5:], prob[5:], None)
+    assert second.compute()[name] == whole
+    second.reset()
+    assert math.isnan(second.compute()[name])
+
+
+def test_fresh_metrics_share_settings_but_no_rows() -> None:
+    metric = create_metric("f1_macro")
+    metric.num_classes = 4
+    metric.update(torch.tensor([0]), None, torch.tensor([0]))
+    fresh = metric.fresh()
+    assert fresh.num_classes == 4
+    assert math.isnan(fresh.compute()["f1_macro"])
+    fresh.update(torch.tensor([1]), None, torch.tensor([0]))
+    assert metric.compute() == {"f1_macro": 1.0}
+
+
+# --------------------------------------------------------------------------------------------------------------- shapes
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "f1_macro"])
+def test_columns_probable_labels_and_dense_labels(name: str) -> None:
+    label, pred = torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 0, 0])
+    prob = torch.nn.functional.one_hot(pred, 2).float()
+    expected = EXPECTED[name](label.numpy(), None, pred.numpy())
+
+    def score(label: Tensor, pred: Tensor) -> float:
+        metric = create_metric(name)
+        metric.update(label, prob, pred)
+        return metric.compute()[name]
+
+    assert score(label[:, None], pred) == pytest.approx(expected, abs=TOLERANCE)
+    assert score(label, pred[:, None]) == pytest.approx(expected, abs=TOLERANCE)
+    assert score(torch.nn.functional.one_hot(label, 2) * 0.8, pred) == pytest.approx(expected, abs=TOLERANCE)
+    assert score(label.reshape(2, 2), pred.reshape(2, 2)) == pytest.approx(expected, abs=TOLERANCE)
+    with pytest.raises(
+        DataError, match=rf"metric '{name}': labels of shape \(3,\) do not fit what is predicted, \(4,\)"
+    ):
+        score(label[:3], pred)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "f1_macro", "f1_weighted"])
+def test_ignored_entries_of_dense_labels_do_not_count(name: str, no_waiting: Any) -> None:
+    label = torch.tensor([[0, 255, 1], [2, 1, 255]])
+    pred = torch.tensor([[0, 1, 2], [2, 1, 0]])
+    metric = create_metric(name)
+    metric.ignored_label = 255
+    metric.num_classes = 3
+    with no_waiting():
+        metric.update(label, None, pred)
+    kept = label != 255
+    expected = EXPECTED[name](label[kept].numpy(), None, pred[kept].numpy())
+    assert metric.compute()[name] == pytest.approx(expected, abs=TOLERANCE)
+
+
+def test_single_probabilities_predict_by_one_half() -> None:
+    for name in ("accuracy", "f1_macro"):
+        metric = create_metric(name)
+        metric.update(torch.tensor([0, 1, 1]), torch.tensor([[0.4], [0.6], [0.7]]), None)
+        assert metric.compute() == {name: 1.0}
+
+
+def test_f1_is_0_where_it_is_undefined() -> None:
+    metric = create_metric("f1")
+    metric.update(torch.zeros(3), None, torch.zeros(3, dtype=torch.long))
+    assert metric.compute() == {"f1": 0.0}
+
+
+def test_f1_macro_needs_the_number_of_classes_beforehand() -> None:
+    metric = create_metric("f1_macro")
+    with pytest.raises(ConfigError, match="'f1_macro' needs the number of classes; set the task's num_classes"):
+        metric.update(torch.tensor([0]), None, torch.tensor([0]))
+
+
+def test_f1_macro_says_when_classes_lie_outside() -> None:
+    metric = F1Average()
+    metric.update(torch.tensor([0, 3, -1]), torch.rand(3, 2), None)
+    with pytest.raises(DataError, match=r"2 labels or predictions are outside 0\.\.1; set the task's num_classes"):
+        metric.compute()
+    metric.reset()
+    metric.update(torch.tensor([0]), torch.rand(1, 2), None)
+    with pytest.raises(DataError, match="number of classes differs between batches"):
+        metric.update(torch.tensor([0]), torch.rand(1, 3), None)
+
+
+def test_predicted_values_are_no_classes() -> None:
+    with pytest.raises(ConfigError, match=r"'accuracy' needs predicted classes, but the task predicts torch\.float32"):
+        create_metric("accuracy").update(torch.tensor([0]), None, torch.tensor([0.5]))
+    with pytest.raises(ConfigError, match="'accuracy' needs predictions or probabilities"):
+        create_metric("accuracy").update(torch.tensor([0]), None, None)
+    with pytest.raises(ConfigError, match="compares labels with 'prob'"):
+        create_metric("mean_squared_error").update(torch.tensor([0.0]), None, None)
+
+
+@pytest.mark.parametrize(
+    ("label", "prob", "expected"),
+    [
+        ([0, 1, 0, 1], [[0.1], [0.9], [0.2], [0.3]], 1.0),  # columns are flattened
+        ([[0], [1], [0], [1]], [0.1, 0.9, 0.2, 0.3], 1.0),
+        ([[0.9, 0.1], [0.2, 0.8]], [0.1, 0.9], 1.0),  # the most probable class counts
+        ([1, 1, 1], [0.1, 0.2, 0.3], math.nan),
+        ([0, 1, 2], [0.1, 0.2, 0.3], math.nan),
+        ([0, 1, 1], [[0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.2, 0.6, 0.2]], math.nan),  # class 2 never occurs
+    ],
+)
+def test_roc_auc_of_other_shapes(label: Any, prob: Any, expected: float) -> None:
+    metric = create_metric("roc_auc")
+    metric.update(torch.tensor(label), torch.tensor(prob), None)
+    assert metric.compute()["roc_auc"] == pytest.approx(expected, abs=TOLERANCE, nan_ok=True)
+
+
+def test_roc_auc_refuses_labels_without_a_column() -> None:
+    metric = create_metric("roc_auc")
+    metric.update(torch.tensor([0, 2]), torch.rand(2, 2), None)
+    with pytest.raises(DataError, match=r"labels must be classes 0\.\.1, got 0 to 2"):
+        metric.compute()
+    metric.reset()
+    metric.update(torch.tensor([0]), None, torch.tensor([0]))
+    with pytest.raises(ConfigError, match="'roc_auc' needs 'prob'"):
+        metric.compute()
+
+
+def test_kept_rows_are_copies_and_fit_each_other() -> None:
+    metric = create_metric("roc_auc")
+    label, prob = torch.tensor([0, 1]), torch.tensor([0.2, 0.8])
+    metric.update(label, prob, None)
+    prob.fill_(0.5)
+    assert metric.compute() == {"roc_auc": 1.0}
+    with pytest.raises(DataError, match="rows of 'prob' have different shapes in different batches"):
+        metric.update(label, torch.rand(2, 3), None)
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"), [("f1_makro", "did you mean 'f1_macro'"), (3, "a metric is a name, a function or a Metric")]
+)
+def test_unknown_metrics_are_refused(metric: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        create_metric(metric)
