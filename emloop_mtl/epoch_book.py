@@ -23,13 +23,13 @@ class EpochBook(dict[str, dict[str, Any]]):
 
     def __setitem__(self, stream: str, numbers: Mapping[str, Any]) -> None:
         page = _Page(self, stream)
-        if stream in self and self[stream]:
+        if self.get(stream):
             raise ConfigError(f"{self.writer} replaces the numbers of stream {stream!r}: add to them instead")
         super().__setitem__(stream, page)
         for variable, value in numbers.items():
             page[variable] = value
 
-    def setdefault(self, stream: str, numbers: Mapping[str, Any] | None = None) -> dict[str, Any]:  # type: ignore[override]
+    def setdefault(self, stream: str, numbers: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the numbers of ``stream``, entering ``numbers`` if there are none."""
         if stream not in self:
             self[stream] = numbers or {}

@@ -204,7 +204,7 @@ def test_what_is_provided_before_may_be_required(hooks: list[AbstractHook]) -> N
     [
         (
             [Offer(requires=[NUMBER]), Quiet(provides=[NUMBER])],
-            "Offer requires the number 'accuracy' of stream 'valid', which Quiet provides only later: list Quiet before",
+            "Offer requires the number 'accuracy' of stream 'valid', which Quiet provides only later: list Quiet",
         ),
         (
             [Quiet(provides=[EpochNumber("accurancy")]), Offer(requires=[NUMBER])],

@@ -82,7 +82,8 @@ class AbstractModel(ABC):
         """Whether ``state_dict`` and ``load_state_dict`` are defined."""
         kind = type(self)
         return (
-            kind.state_dict is not AbstractModel.state_dict and kind.load_state_dict is not AbstractModel.load_state_dict
+            kind.state_dict is not AbstractModel.state_dict
+            and kind.load_state_dict is not AbstractModel.load_state_dict
         )
 
     def state_dict(self) -> dict[str, State]:

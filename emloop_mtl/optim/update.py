@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -100,7 +100,8 @@ class Update:
     def _apply(self) -> None:
         self.learning_rate.apply(self.step - 1)
         if self._needs_closure:
-            self.optimizer.step(self._closure)  # type: ignore[arg-type] - returns a tensor, as LBFGS expects
+            # torch's annotation says float, but LBFGS takes a tensor, as torch's own examples return it.
+            self.optimizer.step(cast("Callable[[], float]", self._closure))
             self._losses_again.clear()
         elif self._scaler is None:
             self._finish_gradients()

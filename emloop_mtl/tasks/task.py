@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ class Task:
         output: str | Callable[[Mapping[str, Any]], Tensor] | None = None,
         scorer: Scorer | None = None,
         weight: float = 1.0,
-        missing_label: float | None = None,
+        missing_label: float | Literal["nan"] | None = None,
         action_outputs: InputForm | Sequence[InputForm] = (),
         module_device: Mapping[str, int | str | torch.device] | None = None,
         require_prob_for_eval: bool = True,
@@ -73,6 +73,7 @@ class Task:
         self.weight = self._number("weight", weight)
         if not 0 <= self.weight < math.inf:
             raise self._error(f"weight must be a finite number >= 0, not {weight}", "weight")
+        missing_label = math.nan if missing_label == "nan" else missing_label
         self.missing_label = None if missing_label is None else self._number("missing_label", missing_label)
         if self.missing_label is not None and math.isinf(self.missing_label):
             raise self._error("missing_label must be a finite number or nan", "missing_label")

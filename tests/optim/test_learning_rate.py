@@ -36,7 +36,8 @@ def test_warm_up_rises_linearly_from_zero() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "expected"), [({"percentage": 0.25}, 5), ({"percentage": 0.21}, 5), ({"passes": 0.5}, 4), ({"steps": 3}, 3)]
+    ("length", "expected"),
+    [({"percentage": 0.25}, 5), ({"percentage": 0.21}, 5), ({"passes": 0.5}, 4), ({"steps": 3}, 3)],
 )
 def test_warm_up_lengths(length: dict[str, float], expected: int) -> None:
     learning_rate, _ = make(1.0)

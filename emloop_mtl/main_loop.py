@@ -1,0 +1,460 @@
+"""The main loop: epochs, streams and steps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from inspect import signature
+from pathlib import Path
+from signal import Signals
+from time import perf_counter
+from types import TracebackType
+from typing import Any, ClassVar
+
+from .abstract_hook import AbstractHook
+from .batch_gate import BatchGate, check_disjoint
+from .checkpoint import Checkpoint, save_checkpoint
+from .constants import CHECKPOINT_FOLDER, TRAIN_STREAM
+from .data.stream_wrapper import StreamWrapper
+from .data.task_stream import TaskStream
+from .epoch_book import EpochBook
+from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated, nearest
+from .hook_list import HookList
+from .models.abstract_model import AbstractModel
+from .streams import AnyStream, Streams
+from .types import EpochData, Position, State, TimeProfile
+from .utils.random import get_random_state, set_random_state
+from .utils.signals import CaughtSignals
+
+log = logging.getLogger(__name__)
+
+
+class MainLoop:
+    """Train and evaluate a model on the streams of a dataset, with hooks acting at every event.
+
+    A training goes like this::
+
+        before_training
+        for each epoch (the zeroth is evaluation only):
+            before_epoch
+            for each batch of the train streams, then of the eval streams:
+                model.run
+                after_batch
+            after_epoch
+            after_epoch_profile
+        after_training
+
+    It ends when a hook raises ``TrainingTerminated``, at a first SIGINT or SIGTERM (saved at the next border), or
+    with an error; ``end`` tells which. The loop owns position, length and saving: a hook asks for a checkpoint by
+    ``request_save``, and it is written once every hook has finished the event.
+
+    :param model: the model to train
+    :param dataset: provides a stream ``<name>`` by a method ``<name>_stream()``
+    :param hooks: side concerns, in the order in which they act
+    :param train_stream_name: the stream to train on
+    :param extra_streams: streams to evaluate after each epoch
+    :param buffer: batches to read ahead in a thread, 0 for none
+    :param on_empty_batch: ``error``, ``warn`` or ``ignore``: what to do about a batch without samples
+    :param on_empty_stream: the same about a stream without batches
+    :param on_unused_sources: the same about sources that the model does not read
+    :param on_incorrect_config: the same about arguments that the main loop does not know
+    :param fixed_batch_size: leave out batches of any other size
+    :param fixed_epoch_size: length of a training epoch: steps, ``{"samples": n}`` or ``{"passes": x}``; None for
+        one pass through the train stream
+    :param skip_zeroth_epoch: do not evaluate before the first training epoch
+    :param output_dir: folder of the run; without it nothing can be saved
+    :param seed: what the isolated randomness of plain generator streams derives from
+    :raise ConfigError: for an argument out of range, a stream or source that does not exist, wrong hooks
+    """
+
+    ACTIONS: ClassVar[tuple[str, ...]] = ("ignore", "warn", "error")
+    """What can be done about something suspicious."""
+
+    def __init__(
+        self,
+        model: AbstractModel,
+        dataset: Any,
+        hooks: Iterable[AbstractHook] = (),
+        train_stream_name: str = TRAIN_STREAM,
+        extra_streams: Iterable[str] = (),
+        buffer: int = 0,
+        on_empty_batch: str = "error",
+        on_empty_stream: str = "error",
+        on_unused_sources: str = "warn",
+        on_incorrect_config: str = "error",
+        fixed_batch_size: int | None = None,
+        fixed_epoch_size: int | Mapping[str, float] | None = None,
+        skip_zeroth_epoch: bool = False,
+        output_dir: str | Path | None = None,
+        seed: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        self._check_arguments(
+            {
+                "on_empty_batch": on_empty_batch,
+                "on_empty_stream": on_empty_stream,
+                "on_unused_sources": on_unused_sources,
+                "on_incorrect_config": on_incorrect_config,
+            },
+            {"buffer": (buffer, 0), "fixed_batch_size": (fixed_batch_size, 1)},
+            kwargs,
+        )
+        self.model = model
+        self.dataset = dataset
+        self.hooks = HookList(hooks)
+        self.output_dir = None if output_dir is None else str(output_dir)
+        self.train_stream_name = train_stream_name
+        self.extra_streams = list(extra_streams)
+        self.fixed_epoch_size = fixed_epoch_size
+        self.end: str | None = None
+        """How the training ended: ``finished``, ``interrupted`` or ``failed``; None until then."""
+        self.epoch_data: EpochData = {}
+        """The numbers of the last finished epoch."""
+        self._skip_zeroth_epoch = skip_zeroth_epoch
+        self._profile: TimeProfile = {}
+        self._streams = Streams(dataset, model, train_stream_name, fixed_epoch_size, buffer, self._profile, seed)
+        self._gate = BatchGate(model, on_empty_batch, on_empty_stream, on_unused_sources, fixed_batch_size)
+        self._signals = CaughtSignals()
+        self._position = Position()
+        self._total_steps: int | None = None
+        self._zeroth_done = False
+        self._epoch: dict[str, Any] | None = None
+        """The epoch under way: its streams, and how many of them are done."""
+        self._random_state: dict[str, State] | None = None
+        self._can_be_resumed = False
+        self._saves: dict[str, None] = {}
+        self._saved: dict[str, object] = {}
+        for key, name in [
+            ("train_stream_name", train_stream_name),
+            *(("extra_streams", n) for n in self.extra_streams),
+        ]:
+            try:
+                self._streams.check(name)
+            except ConfigError as error:
+                raise (error if error.path else error.below(("main_loop", key))) from error.__cause__
+        self.hooks.register(self)
+
+    # -------------------------------------------------------------------------------------------- what hooks ask
+
+    @property
+    def position(self) -> Position:
+        """Finished epochs, steps, passes through the train stream, and samples trained on."""
+        return self._position
+
+    @property
+    def training_epochs_done(self) -> int:
+        """Number of finished training epochs."""
+        return self._position.epoch
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a batch has been run."""
+        return (
+            self._position.step > 0
+            or self._zeroth_done
+            or any(times for name, times in self._profile.items() if name.startswith("after_batch_hooks_"))
+        )
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps of the whole run: the smallest limit that a hook sets; None where none does."""
+        return self._total_steps if self._total_steps is not None else self.hooks.max_steps()
+
+    @property
+    def epoch_steps(self) -> int | None:
+        """Steps of a training epoch, None where they are not known or not always the same."""
+        return self.get_stream(self.train_stream_name).epoch_steps
+
+    @property
+    def pass_steps(self) -> int | None:
+        """Steps of one pass through the train stream, None where they are not known."""
+        return self.get_stream(self.train_stream_name).num_steps_per_pass
+
+    @property
+    def interrupted_by(self) -> Signals | None:
+        """The signal that interrupted the training."""
+        return self._signals.caught
+
+    def get_stream(self, stream_name: str) -> StreamWrapper:
+        """Return the stream that is trained on under this name.
+
+        :raise ConfigError: if the dataset has no such stream
+        """
+        return self._streams.get(stream_name)
+
+    def stream_info(self, stream_name: str) -> TaskStream | None:
+        """Return loaders, sources and lengths of a stream, None where a stream does not tell them."""
+        return self._streams.info(stream_name)
+
+    def check_stream(self, stream_name: str) -> None:
+        """Check that a stream exists and, as far as it tells beforehand, holds all that the model needs.
+
+        :raise ConfigError: naming stream, loader, task and source
+        """
+        self._streams.check(stream_name)
+
+    def request_save(self, tag: str) -> None:
+        """Ask for a checkpoint, written when every hook has finished the current event.
+
+        :param tag: what the checkpoint is kept as, e.g. ``latest``; an older one of this tag is replaced
+        :raise ConfigError: if the run has no folder, or the model cannot be checkpointed
+        """
+        self.check_can_save()
+        self._saves[tag] = None
+
+    def check_can_save(self) -> None:
+        """Check that checkpoints can be written.
+
+        :raise ConfigError: if the run has no folder, or the model cannot be checkpointed
+        """
+        if self.output_dir is None:
+            raise ConfigError("checkpoints need a folder: give the main loop an output_dir")
+        if not self.model.can_be_checkpointed:
+            raise ConfigError(f"checkpoints need 'state_dict' and 'load_state_dict' of {type(self.model).__name__}")
+
+    # --------------------------------------------------------------------------------------------------- running
+
+    def run_training(self) -> None:
+        """Train until a hook raises ``TrainingTerminated`` or a signal arrives."""
+        self._can_be_resumed = True
+        with self:
+            try:
+                if self._random_state is not None:
+                    set_random_state(self._random_state)
+                    self._random_state = None
+                if self._epoch is not None:
+                    self._run_streams(resumed=True)
+                elif not self._zeroth_done and not self._skip_zeroth_epoch:
+                    self._run_epoch([], [self.train_stream_name, *self.extra_streams])
+                while True:
+                    self._run_epoch([self.train_stream_name], list(self.extra_streams))
+            except TrainingTerminated as end:
+                log.info("Training %s: %s", self.end or "finished", end)
+
+    def run_evaluation(self, stream_name: str) -> None:
+        """Evaluate one stream as an epoch of its own, without training.
+
+        :param stream_name: name of the stream, e.g. ``valid``
+        """
+        self.check_stream(stream_name)
+        with self:
+            try:
+                self._run_epoch([], [stream_name], only_these=True)
+            except TrainingTerminated as end:
+                log.info("Evaluation ended: %s", end)
+
+    def epoch(self, train_streams: Iterable[AnyStream], eval_streams: Iterable[AnyStream]) -> None:
+        """Run a single epoch; to be called inside ``with main_loop:``.
+
+        :param train_streams: streams to train on: names, ``StreamWrapper``s or iterables of batches
+        :param eval_streams: streams to evaluate
+        :raise ConfigError: if two of them have one name
+        """
+        trained = self._streams.adopt(train_streams, "train", {})
+        evaluated = self._streams.adopt(eval_streams, "eval", trained)
+        given = {**trained, **evaluated}
+        try:
+            self._run_epoch(list(trained), list(evaluated), given)
+        finally:
+            for stream in given.values():
+                stream.close()
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint when ``run_training`` is called next.
+
+        :raise CheckpointError: if the checkpoint does not fit the model or the hooks
+        """
+        state = checkpoint.state
+        try:
+            self.model.load_state_dict(checkpoint.weights)
+            self.model.load_training_state_dict(state["model"])
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{checkpoint.path}: does not fit the model: {error}") from error
+        self.hooks.load_state_dict(state["hooks"])
+        self._streams.load_state_dict(state["streams"])
+        loop = state["loop"]
+        self._position = checkpoint.position
+        self._zeroth_done, self._epoch = loop["zeroth_done"], loop["epoch"]
+        self._random_state = state["random"]
+        if loop["total_steps"] != self.total_steps:
+            log.info("the run is now %s steps long (it was %s)", self.total_steps, loop["total_steps"])
+
+    def check(self) -> None:
+        """Check lengths and the wiring of the hooks, as every training does before its first batch.
+
+        :raise ConfigError: naming what is missing and what would give it
+        """
+        self._total_steps = self.hooks.max_steps()
+        missing = "hook StopAfter with 'steps', or with 'epochs' and a train stream of known length"
+        self.model.set_length(self._total_steps, self.pass_steps, missing)
+        sources = self._streams.known_sources()
+        self.hooks.check_wiring(None if sources is None else sources | set(self.model.output_names))
+
+    def __enter__(self) -> MainLoop:
+        """Check everything, then start the hooks."""
+        self.end = None
+        self._signals.__enter__()
+        try:
+            self.check()
+            self.hooks.before_training()
+        except BaseException:
+            self._finish(success=False)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the hooks."""
+        self._finish(success=error is None or isinstance(error, TrainingTerminated))
+
+    def _finish(self, success: bool) -> None:
+        if not success:
+            self.end = "failed"
+        elif self.end is None:
+            self.end = "finished"
+        try:
+            self.hooks.after_training(success)
+            if success:
+                self._save(finished=self.end == "finished")
+        except BaseException:
+            self.end = "failed"
+            raise
+        finally:
+            self._saves.clear()
+            self._streams.close()
+            self._signals.__exit__(None, None, None)
+
+    # ---------------------------------------------------------------------------------------- epochs and batches
+
+    def _run_epoch(
+        self,
+        train_streams: list[str],
+        eval_streams: list[str],
+        given: Mapping[str, StreamWrapper] | None = None,
+        only_these: bool = False,
+    ) -> None:
+        announced = list(eval_streams)
+        self.hooks.before_epoch(self._position.epoch + bool(train_streams), train_streams, announced)
+        if not only_these:
+            eval_streams = list(dict.fromkeys(announced))
+        self._epoch = {"train_streams": train_streams, "eval_streams": eval_streams, "streams_done": 0}
+        self._run_streams(given)
+
+    def _run_streams(self, given: Mapping[str, StreamWrapper] | None = None, resumed: bool = False) -> None:
+        assert self._epoch is not None
+        epoch, given = self._epoch, given or {}
+        self._profile.clear()
+        jobs = [(name, True) for name in epoch["train_streams"]] + [(name, False) for name in epoch["eval_streams"]]
+        for name, train in jobs[epoch["streams_done"] :]:
+            if name in given:
+                self._run_stream(given[name], train)
+            elif train:
+                self._run_stream(self.get_stream(name), train, resumed)
+            else:
+                with self._streams.evaluation(name) as stream:
+                    self._run_stream(stream, train, resumed)
+            epoch["streams_done"] += 1
+            resumed = False
+        self._end_epoch(epoch["train_streams"], epoch["eval_streams"])
+
+    def _end_epoch(self, train_streams: list[str], eval_streams: list[str]) -> None:
+        self._epoch = None
+        if train_streams:
+            self._position = self._position._replace(epoch=self._position.epoch + 1)
+        else:
+            self._zeroth_done = True
+        streams = list(dict.fromkeys([*train_streams, *eval_streams]))
+        began = perf_counter()
+        self.epoch_data = EpochBook(streams)
+        end = self.hooks.after_epoch(self._position.epoch, self.epoch_data)
+        self._profile["after_epoch_hooks"] = [perf_counter() - began]
+        end = self.hooks.after_epoch_profile(self._position.epoch, self._profile, streams) or end
+        self._border(end)
+
+    def _run_stream(self, stream: StreamWrapper, train: bool, resumed: bool = False) -> None:
+        run, after_batch = self.model.run, self.hooks.after_batch
+        run_times = self._profile.setdefault(f"eval_batch_{stream.name}", [])
+        hook_times = self._profile.setdefault(f"after_batch_hooks_{stream.name}", [])
+        stream.outputs = self.hooks.outputs(train)
+        name = stream.name or ""
+        end: TrainingTerminated | None = None
+        with stream:
+            for batch in self._gate.accepted(stream, train, may_be_empty=resumed):
+                began = perf_counter()
+                try:
+                    outputs = run(batch, train=train, stream=stream)
+                except DataError as error:
+                    raise error.within(f"stream {name!r}, loader {batch.data_name!r}") from error
+                check_disjoint(batch, outputs, stream)
+                batch.update(outputs)
+                ran = perf_counter()
+                run_times.append(ran - began)
+                if train:
+                    epoch, step, _, samples = self._position
+                    step += batch.ends_step
+                    self._position = Position(epoch, step, stream.passes, samples + (batch.size or 0))
+                end = after_batch(name, batch) or end
+                hook_times.append(perf_counter() - ran)
+                if batch.ends_step or not train:
+                    self._border(end)
+        if train:
+            self._position = self._position._replace(passes=stream.passes)
+
+    def _border(self, end: TrainingTerminated | None) -> None:
+        """At the end of a step, an evaluated batch or an epoch: save what was asked for, and end if wished."""
+        signal = self._signals.caught
+        if end is not None:
+            self._save(finished=True)
+            self.end = "finished"
+            raise end
+        if signal is not None:
+            if self._can_be_resumed and self.output_dir is not None and self.model.can_be_checkpointed:
+                self.request_save("latest")
+            self._save(finished=False)
+            self.end = "interrupted"
+            raise TrainingTerminated(f"caught {signal.name}")
+        if self._saves:
+            self._save(finished=False)
+
+    def _save(self, finished: bool) -> None:
+        evaluated = self._streams.evaluated
+        stamp = (self._position, self._epoch is None, evaluated and evaluated.batches, finished)
+        tags = [tag for tag in self._saves if self._saved.get(tag) != stamp]
+        self._saves.clear()
+        if not tags:
+            return
+        assert self.output_dir is not None
+        state = {
+            "loop": {"zeroth_done": self._zeroth_done, "epoch": self._epoch, "total_steps": self._total_steps},
+            "streams": self._streams.state_dict(),
+            "hooks": self.hooks.state_dict(),
+            "model": self.model.training_state_dict(),
+            "random": get_random_state(),
+        }
+        folder = Path(self.output_dir) / CHECKPOINT_FOLDER
+        save_checkpoint(folder, tags, self.model.state_dict(), state, self._position, finished)
+        self._saved.update(dict.fromkeys(tags, stamp))
+
+    @classmethod
+    def _check_arguments(
+        cls,
+        actions: Mapping[str, str],
+        bounds: Mapping[str, tuple[int | None, int]],
+        unknown: Mapping[str, Any],
+    ) -> None:
+        for name, action in actions.items():
+            if action not in cls.ACTIONS:
+                text = f"main_loop.{name}: {action!r} is none of {', '.join(cls.ACTIONS)}"
+                raise ConfigError(text, ("main_loop", name))
+        for name, (value, least) in bounds.items():
+            if value is not None and value < least:
+                raise ConfigError(f"main_loop.{name}: {value} is less than {least}", ("main_loop", name))
+        for name in unknown:
+            known = [key for key in signature(cls).parameters if key != "kwargs"]
+            text = f"main_loop: unknown argument {name!r}{nearest(name, known)}"
+            if actions["on_incorrect_config"] == "error":
+                text += "; set main_loop.on_incorrect_config to 'warn' to go on all the same"
+                raise ConfigError(text, ("main_loop", name))
+            if actions["on_incorrect_config"] == "warn":
+                log.warning("%s", text)

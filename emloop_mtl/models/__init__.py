@@ -1,0 +1,1 @@
+"""Models: the protocol, and networks declared as tasks with a flow."""

@@ -1,0 +1,34 @@
+"""Values of a batch as tensors on the model's device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Return a value of a batch for the device: arrays and lists of numbers become tensors.
+
+    Floating-point arrays and lists come out in torch's default dtype, tensors keep theirs. Copies to CUDA start
+    from pinned memory and do not wait. What is not numeric, such as a list of strings, is returned as it is.
+    """
+    tensor = as_tensor(value)
+    if not isinstance(tensor, torch.Tensor) or tensor.device == device:
+        return tensor
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def as_tensor(value: Any) -> Any:
+    """Return arrays and lists of numbers as tensors, anything else as it is."""
+    if isinstance(value, torch.Tensor):
+        return value
+    if isinstance(value, list | tuple) and value and isinstance(value[0], int | float | bool | np.ndarray | np.generic):
+        value = np.asarray(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        tensor = torch.as_tensor(value)
+        return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+    return value

@@ -1,0 +1,438 @@
+"""A network of tasks with its optimizer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..data.batch import Batch
+from ..data.task_loader import TaskLoader
+from ..errors import CheckpointError, ConfigError, DataError, nearest
+from ..optim.learning_rate import LearningRate
+from ..optim.optimizers import DEFAULT
+from ..optim.update import Update
+from ..tasks.flow_outputs import FlowOutputs
+from ..tasks.plan import Plan
+from ..tasks.score_table import ScoreTable
+from ..tasks.task import Task
+from ..tasks.task_network import TaskNetwork
+from ..types import State
+from ..utils.flat_names import flatten
+from .abstract_model import AbstractModel
+from .device_copy import as_tensor, to_device
+from .task_prediction import TaskPrediction
+
+if TYPE_CHECKING:
+    from ..data.stream_wrapper import StreamWrapper
+
+log = logging.getLogger(__name__)
+
+PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+EVERYTHING = frozenset({"prob", "pred", "action outputs"})
+
+
+class MultiTaskModel(AbstractModel):
+    """Tasks that share modules, trained together.
+
+    :param tasks: the tasks, as a sequence or by name
+    :param modules: modules that the tasks' flows may name, by name
+    :param name: what runs of this model are called
+    :param optimizer: ``class`` (a short name of torch's or any optimizer class) and its arguments
+    :param update: ``clip_norm``, ``accumulate``, ``accumulate_reduction``; see ``Update``
+    :param device: ``auto`` (CUDA where there is one, else the CPU) or any torch device
+    :param precision: ``fp32``, or ``bf16`` or ``fp16`` through autocast; weights stay in float32
+    :param output_dir: where ``save`` writes
+    :raise ConfigError: for tasks that cannot be run together, and for unknown or wrong settings
+    """
+
+    config_raw: ClassVar[frozenset[str]] = frozenset({"optimizer"})
+    """Arguments that the config hands over as they are, although they hold a ``class``."""
+
+    config_items: ClassVar[Mapping[str, type]] = {"tasks": Task}
+    """Arguments that the config gives as mappings of names to the arguments of an object of this class."""
+
+    def __init__(
+        self,
+        tasks: Sequence[Task] | Mapping[str, Task],
+        modules: Mapping[str, nn.Module] | None = None,
+        name: str = "model",
+        optimizer: Mapping[str, Any] | None = None,
+        update: Mapping[str, Any] | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "fp32",
+        output_dir: str | Path | None = None,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ConfigError(f"unknown precision {precision!r}{nearest(precision, PRECISIONS)}", ("precision",))
+        listed = list(tasks.values()) if isinstance(tasks, Mapping) else list(tasks)
+        if not listed:
+            raise ConfigError("a model needs at least one task", ("tasks",))
+        self.name = name
+        self.device = _find_device(device)
+        self.precision = precision
+        try:
+            self.network = TaskNetwork(listed, modules)
+        except ConfigError as error:
+            raise error.below(("tasks",)) from error.__cause__
+        self.network.place(self.device)
+        self._output_dir = output_dir
+        self._optimizer_settings = dict(optimizer or DEFAULT)
+        self._update_settings = dict(update or {})
+        self._update: Update | None = None
+        self._lengths: tuple[int | None, int | None, str] = (None, None, "")
+        self._frozen_modules: list[nn.Module] = []
+        self._runs: dict[tuple[tuple[str, ...], frozenset[str] | None], _Run] = {}
+        if any(parameter.requires_grad for parameter in self.network.parameters()):
+            self._update = self._make_update()
+
+    # --------------------------------------------------------------------------------------- what it consists of
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks by name."""
+        return self.network.tasks
+
+    @property
+    def learning_rate(self) -> LearningRate:
+        """The learning rate of the training."""
+        return self.update.learning_rate
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer."""
+        return self.update.optimizer
+
+    @property
+    def update(self) -> Update:
+        """What turns losses into new weights.
+
+        :raise ConfigError: if no parameter can be trained
+        """
+        if self._update is None:
+            raise ConfigError("the model has no parameter that requires a gradient, so it cannot be trained")
+        return self._update
+
+    @property
+    def input_names(self) -> Collection[str]:
+        """The sources that the flows of all tasks read."""
+        return self._plan(tuple(self.tasks)).sources
+
+    @property
+    def label_names(self) -> Collection[str]:
+        """The label sources of all tasks."""
+        return {task.label for task in self.tasks.values() if task.label is not None}
+
+    @property
+    def output_names(self) -> Collection[str]:
+        """``loss``, and ``<task>/loss``, ``<task>/prob``, ``<task>/pred`` and the action outputs of every task."""
+        names = ["loss"]
+        for task in self.tasks.values():
+            names += [f"{task.name}/loss"] if task.loss is not None else []
+            names += [f"{task.name}/prob", f"{task.name}/pred", *task.action_output_names]
+        return names
+
+    def required_sources(self, batch: Batch) -> Collection[str]:
+        """Return the sources that the tasks of this batch read, their labels included.
+
+        :raise ConfigError: if the batch carries a task that the model does not know
+        """
+        tasks = batch.tasks or self._tasks_of(batch)
+        labels = {label for label in tasks.values() if label is not None}
+        return {*self._plan(tuple(tasks)).sources, *labels}
+
+    # --------------------------------------------------------------------------------------------------- running
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Find the batch's tasks and labelled rows, check its labels, and bring it to the device.
+
+        :raise DataError: for a missing label source, or a label that can be neither used nor left out
+        """
+        if batch.size is None:
+            batch.size = len(next(iter(batch.values()), ()))
+        batch.tasks = batch.tasks or self._tasks_of(batch)
+        for name, label in batch.tasks.items():
+            if label is None:
+                continue
+            if label not in batch:
+                raise DataError(f"task {name!r}: the batch lacks the label source {label!r}{nearest(label, batch)}")
+            batch[label] = as_tensor(batch[label])
+            if name not in batch.rows:
+                rows = self._task(name).check_labels(batch[label], label)
+                if rows is not None:
+                    batch.rows[name] = rows
+        plan = self._plan(tuple(batch.tasks))
+        sources = list(batch) if plan.takes_all_sources else [name for name in plan.sources if name in batch]
+        for name in {*sources, *(label for label in batch.tasks.values() if label is not None)}:
+            batch[name] = to_device(batch[name], self.device)
+        for name, rows in batch.rows.items():
+            batch.rows[name] = to_device(rows, self.device)
+        batch.prepared = True
+        return batch
+
+    def run(self, batch: Batch, train: bool, stream: StreamWrapper | None = None) -> dict[str, Any]:
+        """Run a batch; when training, add its gradients, and update the weights where a step ends.
+
+        :param batch: the batch; one that was not prepared is prepared as a copy
+        :param train: whether to train on it
+        :param stream: its stream; ``stream.outputs`` names the outputs that somebody reads
+        :return: ``loss`` (weighted total) and ``<task>/loss``, 0-d tensors on the device; ``<task>/prob``,
+            ``<task>/pred`` and action outputs if somebody reads them, or if no stream is given
+        """
+        if not batch.prepared:
+            batch = self.prepare(batch.copy() if isinstance(batch, Batch) else Batch(batch))
+        run = self._run_for(tuple(batch.tasks), None if stream is None else stream.outputs)
+        self._set_mode(train)
+        if not train:
+            with torch.no_grad():
+                return self._forward(run, batch)[1]
+        loss, outputs = self._forward(run, batch)
+        update = self.update
+        update.backward(loss, lambda: self._forward(run, batch)[0])
+        if batch.ends_step:
+            update.end_step()
+        return outputs
+
+    def _forward(self, run: _Run, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
+        with self._autocast():
+            flow = run.plan.run(self.network, batch)
+        total: Tensor | None = None
+        outputs: dict[str, Any] = {}
+        for entry in run.tasks:
+            task = entry.task
+            label = batch.tasks[task.name]
+            if task.loss is not None:
+                loss = task.task_loss(flow, None if label is None else batch[label], batch.rows.get(task.name))
+                outputs[entry.loss] = loss.detach()
+                weighted = loss if task.weight == 1 else loss * task.weight
+                total = weighted if total is None else total + weighted
+            self._add_readings(entry, flow, outputs)
+        if total is None:
+            total = torch.zeros((), device=self.device)
+        outputs["loss"] = total.detach()
+        return total, outputs
+
+    @staticmethod
+    def _add_readings(entry: _TaskRun, flow: FlowOutputs, outputs: dict[str, Any]) -> None:
+        if not entry.reads:
+            return
+        task = entry.task
+        with torch.no_grad():
+            if "prob" in entry.reads or "pred" in entry.reads:
+                prob = task.probabilities(flow)
+                if "prob" in entry.reads:
+                    outputs[entry.prob] = prob
+                if "pred" in entry.reads:
+                    outputs[entry.pred] = task.predictions(prob)
+            if "action outputs" in entry.reads:
+                outputs.update(task.select_outputs(flow))
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, PRECISIONS[self.precision])
+
+    def _set_mode(self, train: bool) -> None:
+        """Switch the network between training and evaluation; modules the user has frozen by ``eval()`` stay so."""
+        if self.network.training == train:
+            return
+        if train:
+            self.network.train()
+            for module in self._frozen_modules:
+                module.eval()
+        else:
+            self._frozen_modules = [module for module in self.network.modules() if not module.training]
+            self.network.eval()
+
+    # ------------------------------------------------------------------------------------------ tasks of a batch
+
+    def _task(self, name: str) -> Task:
+        if name not in self.tasks:
+            raise ConfigError(f"the model has no task {name!r}{nearest(name, self.tasks)}")
+        return self.tasks[name]
+
+    def _tasks_of(self, batch: Mapping[str, Any]) -> dict[str, str | None]:
+        """Return the tasks whose labels a batch holds; of one without any label, all tasks, unlabelled."""
+        labelled: dict[str, str | None] = {n: task.label for n, task in self.tasks.items() if task.label in batch}
+        unlabelled: dict[str, str | None] = {
+            name: None for name, task in self.tasks.items() if task.label is None or not labelled
+        }
+        runnable = {
+            name: label
+            for name, label in {**labelled, **unlabelled}.items()
+            if all(source in batch for source in self._plan((name,)).sources)
+        }
+        return {name: runnable[name] for name in self.tasks if name in runnable} or labelled or unlabelled
+
+    def _plan(self, names: tuple[str, ...]) -> Plan:
+        for name in names:
+            self._task(name)
+        return self.network.plan(names)
+
+    def _run_for(self, names: tuple[str, ...], outputs: frozenset[str] | None) -> _Run:
+        key = (names, outputs)
+        if key not in self._runs:
+            self._runs[key] = _Run(self._plan(names), [_TaskRun.of(self._task(name), outputs) for name in names])
+        return self._runs[key]
+
+    # ------------------------------------------------------------------------------------- without the main loop
+
+    def predict(self, batches: Iterable[Mapping[str, Any]]) -> dict[str, TaskPrediction]:
+        """Return what every task says about every row; the network's mode is left as it was found.
+
+        :param batches: a loader, or any iterable of batches
+        """
+        collected: dict[str, TaskPrediction] = {}
+        for batch, outputs in self._evaluate(batches):
+            for name, label in batch.tasks.items():
+                prediction = collected.setdefault(name, TaskPrediction(name))
+                prediction.add(batch, None if label is None else batch[label], outputs)
+        return collected
+
+    def score(
+        self, data: TaskLoader | Sequence[TaskLoader] | Mapping[str, Iterable[Mapping[str, Any]]]
+    ) -> dict[str, float]:
+        """Return all scores by their flat names, e.g. ``digit/digits/valid/accuracy``.
+
+        :param data: a loader or several, whose splits name the streams, or streams of batches by name
+        """
+        loaders = [data] if isinstance(data, TaskLoader) else data
+        streams: dict[str, list[Iterable[Mapping[str, Any]]]] = {}
+        if isinstance(loaders, Mapping):
+            streams = {name: [batches] for name, batches in loaders.items()}
+        else:
+            for loader in loaders:
+                streams.setdefault(loader.split, []).append(loader)
+        tables: dict[str, ScoreTable] = {}
+        for name, sources in streams.items():
+            tables[name] = ScoreTable()
+            for source in sources:
+                for batch, outputs in self._evaluate(source):
+                    batch.update(outputs)
+                    tables[name].add(batch, self.tasks)
+        pages = {name: table.result() for name, table in tables.items()}
+        return flatten({**pages, "all": ScoreTable.summary(tables.values())})
+
+    def _evaluate(self, batches: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Batch, dict[str, Any]]]:
+        training = {module: module.training for module in self.network.modules()}
+        try:
+            for index, given in enumerate(batches):
+                batch = given.copy() if isinstance(given, Batch) else Batch(given)
+                try:
+                    batch = batch if batch.prepared else self.prepare(batch)
+                    yield batch, self.run(batch, train=False)
+                except DataError as error:
+                    raise error.within(f"batch {index}") from error
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+
+    def save(self, name_suffix: str = "") -> str:
+        """Write the weights to ``<output_dir>/<name>_<suffix>.safetensors`` and return the path.
+
+        :raise ConfigError: if the model has no output_dir
+        """
+        if self._output_dir is None:
+            raise ConfigError("MultiTaskModel.save needs an output_dir to write to", ("output_dir",))
+        from safetensors.torch import save_model
+
+        stem = f"{self.name}_{name_suffix}" if name_suffix else self.name
+        path = Path(self._output_dir) / f"{stem}.safetensors"
+        partial = path.with_suffix(".tmp")
+        save_model(self.network, str(partial))
+        partial.replace(path)
+        return str(path)
+
+    def load(self, path: str | Path) -> None:
+        """Load weights that ``save`` has written.
+
+        :raise CheckpointError: if the file cannot be read or does not fit
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_model
+
+        try:
+            load_model(self.network, str(path), device=str(self.device))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: cannot be loaded as weights of this model: {error}") from error
+
+    # ----------------------------------------------------------------------------------------------------- state
+
+    def set_length(self, total_steps: int | None, pass_steps: int | None, missing: str = "") -> None:
+        """Learn how long the training will be, for the learning rate and the last accumulation window."""
+        if self._update is not None:
+            self._update.set_length(total_steps, pass_steps, missing)
+
+    def state_dict(self) -> dict[str, State]:
+        """Return the weights by ``<module>.<parameter>``."""
+        return dict(self.network.state_dict())
+
+    def load_state_dict(self, state: dict[str, State]) -> None:
+        """Restore the weights.
+
+        :raise RuntimeError: naming what is missing, unexpected, or of another shape
+        """
+        self.network.load_state_dict(state)
+
+    def training_state_dict(self) -> dict[str, State]:
+        """Return optimizer state, open gradients, counters, and which modules are frozen."""
+        return {} if self._update is None else self._update.state_dict()
+
+    def load_training_state_dict(self, state: dict[str, State]) -> None:
+        """Restore what ``training_state_dict`` returned."""
+        if state:
+            self.update.load_state_dict(state)
+
+    def _make_update(self) -> Update:
+        parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        scaler = torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
+        known = ("clip_norm", "accumulate", "accumulate_reduction")
+        for key in self._update_settings:
+            if key not in known:
+                raise ConfigError(f"update: unknown argument {key!r}{nearest(key, known)}", ("update", key))
+        return Update(parameters, self._optimizer_settings, scaler=scaler, **self._update_settings)
+
+
+class _TaskRun(NamedTuple):
+    """A task in a batch: the names of its outputs, and which of them somebody reads."""
+
+    task: Task
+    loss: str
+    prob: str
+    pred: str
+    reads: frozenset[str]
+
+    @classmethod
+    def of(cls, task: Task, outputs: frozenset[str] | None) -> _TaskRun:
+        loss, prob, pred = (f"{task.name}/{kind}" for kind in ("loss", "prob", "pred"))
+        if outputs is None:
+            reads = EVERYTHING if task.action_outputs else EVERYTHING - {"action outputs"}
+        else:
+            wanted = {"prob": prob in outputs, "pred": pred in outputs}
+            wanted["action outputs"] = not outputs.isdisjoint(task.action_output_names)
+            reads = frozenset(kind for kind, is_read in wanted.items() if is_read)
+        return cls(task, loss, prob, pred, reads)
+
+
+class _Run(NamedTuple):
+    """How batches of some tasks are run."""
+
+    plan: Plan
+    tasks: list[_TaskRun]
+
+
+def _find_device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ConfigError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}", ("device",)) from error
+    return found

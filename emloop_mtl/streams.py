@@ -1,0 +1,179 @@
+"""The streams of a training: made when asked for, wrapped, and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from .data.abstract_dataset import AbstractDataset, get_stream
+from .data.batch import Batch
+from .data.stream_wrapper import StreamWrapper
+from .data.task_stream import TaskStream
+from .errors import ConfigError, nearest
+from .models.abstract_model import AbstractModel
+from .types import State, Stream, TimeProfile
+
+AnyStream: TypeAlias = str | StreamWrapper | Stream
+"""A stream as the main loop takes it: a name, a wrapper, or any iterable of batches."""
+
+
+class Streams:
+    """Hands out wrapped streams of a dataset.
+
+    The stream that is trained on goes on from epoch to epoch; every evaluation gets a walk of its own, so that
+    evaluating never moves a training.
+
+    :param dataset: provides a stream ``<name>`` by a method ``<name>_stream()``
+    :param model: prepares every batch where it is made
+    :param train_stream_name: the stream that ``epoch_size`` cuts
+    :param epoch_size: see ``StreamWrapper``
+    :param buffer: batches to read ahead
+    :param profile: where reads are timed
+    :param seed: for the isolated randomness of plain generator streams
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        model: AbstractModel,
+        train_stream_name: str,
+        epoch_size: int | Mapping[str, float] | None,
+        buffer: int,
+        profile: TimeProfile,
+        seed: int,
+    ) -> None:
+        self._dataset = dataset
+        self._model = model
+        self._train_stream_name = train_stream_name
+        self._epoch_size = epoch_size
+        self._settings: dict[str, Any] = {
+            "buffer_size": buffer,
+            "profile": profile,
+            "prepare": model.prepare,
+            "seed": seed,
+        }
+        self._open: dict[str, StreamWrapper] = {}
+        self._evaluated: StreamWrapper | None = None
+        self._resumed_evaluation: State = None
+
+    def get(self, name: str) -> StreamWrapper:
+        """Return the stream that is trained on under this name.
+
+        :raise ConfigError: if the dataset has no such stream
+        """
+        if name not in self._open:
+            self._open[name] = self._wrap(name)
+        return self._open[name]
+
+    @property
+    def evaluated(self) -> StreamWrapper | None:
+        """The walk of the evaluation that is under way."""
+        return self._evaluated
+
+    @contextmanager
+    def evaluation(self, name: str) -> Iterator[StreamWrapper]:
+        """Provide a walk of its own through the stream ``name``, closed at the end."""
+        stream = self._wrap(name)
+        if self._resumed_evaluation is not None:
+            stream.load_state_dict(self._resumed_evaluation)
+            self._resumed_evaluation = None
+        self._evaluated = stream
+        try:
+            with stream:
+                yield stream
+        finally:
+            self._evaluated = None
+            stream.close()
+
+    def adopt(self, streams: Iterable[AnyStream], base_name: str, taken: Mapping[str, Any]) -> dict[str, StreamWrapper]:
+        """Return streams given by name, as wrappers or as plain iterables, by their names.
+
+        :param base_name: unnamed streams are called ``unnamed_<base_name>_<number>``
+        :param taken: streams whose names are taken
+        :raise ConfigError: if two streams have one name
+        """
+        adopted: dict[str, StreamWrapper] = {}
+        unnamed = 0
+        for given in streams:
+            if isinstance(given, str):
+                stream = self._wrap(given)
+            elif isinstance(given, StreamWrapper):
+                stream = given
+            else:
+                stream = StreamWrapper(_returning(given), **self._settings)
+            name = stream.name
+            if name is None:
+                name = stream.name = f"unnamed_{base_name}_{unnamed}"
+                unnamed += 1
+            if name in adopted or name in taken:
+                raise ConfigError(f"two streams of one epoch are named {name!r}")
+            adopted[name] = stream
+        return adopted
+
+    def info(self, name: str) -> TaskStream | None:
+        """Return loaders, sources and lengths of a stream, None where a stream does not tell them.
+
+        :raise ConfigError: if the dataset has no such stream
+        """
+        tell = getattr(get_stream(self._dataset, name), "info", None)
+        told = tell() if callable(tell) else None
+        return told if isinstance(told, TaskStream) else None
+
+    def check(self, name: str) -> None:
+        """Check that a stream exists and, as far as it tells beforehand, holds all that the model needs.
+
+        :raise ConfigError: naming stream, loader, task and source
+        """
+        info = self.info(name)
+        for loader in info.loaders if info is not None else ():
+            if loader.sources is None:
+                continue
+            probe = Batch(dict.fromkeys(loader.sources), tasks=loader.tasks, data_name=loader.name, split=loader.split)
+            where = f"stream {name!r}, loader {loader.name!r}"
+            try:
+                missing = sorted(set(self._model.required_sources(probe)) - set(loader.sources))
+            except ConfigError as error:
+                raise ConfigError(f"{where}: {error}", error.path) from error
+            if missing:
+                text = f"{where}: the model needs the source {missing[0]!r}{nearest(missing[0], loader.sources)}"
+                raise ConfigError(text)
+
+    def known_sources(self) -> set[str] | None:
+        """Return the sources of all streams, None if some stream does not tell its sources beforehand."""
+        names = (
+            self._dataset.stream_names() if isinstance(self._dataset, AbstractDataset) else [self._train_stream_name]
+        )
+        sources: set[str] = set()
+        for name in names:
+            info = self.info(name)
+            if info is None or info.sources is None:
+                return None
+            sources.update(info.sources)
+        return sources
+
+    def state_dict(self) -> dict[str, State]:
+        """Return where the train stream and an evaluation under way stand."""
+        return {
+            "train": self.get(self._train_stream_name).state_dict(),
+            "evaluated": None if self._evaluated is None else self._evaluated.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, State]) -> None:
+        """Make the train stream, and the next evaluation, go on where they stood."""
+        self.get(self._train_stream_name).load_state_dict(state["train"])
+        self._resumed_evaluation = state["evaluated"]
+
+    def close(self) -> None:
+        """Stop reading ahead and forget all streams."""
+        for stream in self._open.values():
+            stream.close()
+        self._open.clear()
+
+    def _wrap(self, name: str) -> StreamWrapper:
+        epoch_size = self._epoch_size if name == self._train_stream_name else None
+        return StreamWrapper(get_stream(self._dataset, name), epoch_size=epoch_size, name=name, **self._settings)
+
+
+def _returning(batches: Stream) -> Callable[[], Stream]:
+    return lambda: batches
