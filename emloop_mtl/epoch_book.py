@@ -68,7 +68,19 @@ def find_number(epoch_data: EpochData, wanted: EpochNumber) -> float | None:
     """Return the wanted number, or None where the epoch has none.
 
     Without an aggregation the bare number is meant, else the ``mean``, else the only aggregation there is.
+
+    :raise ConfigError: if what is there is no number
     """
+    value = find_entry(epoch_data, wanted)
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: a tensor of several elements
+        text = f"{wanted.variable!r} of stream {wanted.stream or 'any'!r} is no number, but a {type(value).__name__}"
+        raise ConfigError(text, ("variable",)) from error
+
+
+def find_entry(epoch_data: EpochData, wanted: EpochNumber) -> Any:
+    """Return what stands where ``find_number`` looks, whatever it is; None where there is nothing."""
     streams = list(epoch_data) if wanted.stream is None else [wanted.stream]
     for stream in streams:
         value = epoch_data.get(stream, {}).get(wanted.variable)
@@ -78,5 +90,5 @@ def find_number(epoch_data: EpochData, wanted: EpochNumber) -> float | None:
         elif wanted.aggregation is not None:
             value = None
         if value is not None:
-            return float(value)
+            return value
     return None

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .abstract_hook import EVENTS, AbstractHook
-from .epoch_book import EpochBook, find_number
+from .epoch_book import EpochBook, find_entry
 from .errors import CheckpointError, ConfigError, TrainingTerminated, nearest
 from .types import EpochNumber, State, TimeProfile
 
@@ -155,14 +155,14 @@ class HookList:
             for wanted in sorted(hook.requires() or (), key=str):
                 if isinstance(wanted, str) and (known is None or wanted in known):
                     continue
-                if any(_satisfies(offer, wanted) for other in self._hooks[:index] for offer in other.provides() or ()):
+                if _is_offered([offer for other in self._hooks[:index] for offer in other.provides() or ()], wanted):
                     continue
                 self._check_later(index, hook, wanted)
                 self._check_unknown(index, hook, wanted, known)
 
     def _check_later(self, index: int, hook: AbstractHook, wanted: str | EpochNumber) -> None:
         for later in self._hooks[index + 1 :]:
-            if any(_satisfies(offer, wanted) for offer in later.provides() or ()):
+            if _is_offered(later.provides() or (), wanted):
                 raise _located(
                     ConfigError(
                         f"{hook.name} requires {_describe(wanted)}, which {later.name} provides only later: "
@@ -182,6 +182,10 @@ class HookList:
             return
         offers = {offer for other in earlier for offer in other.provides() or ()}
         if isinstance(wanted, EpochNumber):
+            aggregations = sorted(str(aggregation) for aggregation in _aggregations(offers, wanted))
+            if aggregations:
+                text = f"{hook.name} requires {_describe(wanted)}, which has the aggregations {', '.join(aggregations)}"
+                raise _located(ConfigError(f"{text}: set 'aggregation' to one of them", ("aggregation",)), hook)
             names = {offer.variable for offer in offers if isinstance(offer, EpochNumber)}
             text = f"{hook.name} requires {_describe(wanted)}, which no hook before it provides"
             raise _located(ConfigError(f"{text}{nearest(wanted.variable, names)}", ("variable",)), hook)
@@ -194,7 +198,7 @@ class HookList:
         for hook, wanted in waiting:
             if wanted.stream is not None and wanted.stream not in epoch_data:
                 self._unproven.append((hook, wanted))
-            elif find_number(epoch_data, wanted) is None:
+            elif find_entry(epoch_data, wanted) is None:
                 streams = [wanted.stream] if wanted.stream is not None else list(epoch_data)
                 names = {variable for stream in streams for variable in epoch_data[stream]}
                 text = f"{hook.name} requires {_describe(wanted)}, which nothing has written in the first epoch"
@@ -251,14 +255,25 @@ def _describe(wanted: str | EpochNumber) -> str:
     return f"the number {wanted.variable!r}{aggregation}{stream}"
 
 
-def _satisfies(offer: str | EpochNumber, wanted: str | EpochNumber) -> bool:
-    if isinstance(offer, str) or isinstance(wanted, str):
-        return offer == wanted
-    return (
-        offer.variable == wanted.variable
+def _is_offered(offers: Required, wanted: str | EpochNumber) -> bool:
+    if isinstance(wanted, str):
+        return wanted in offers
+    aggregations = _aggregations(offers, wanted)
+    if wanted.aggregation is not None:
+        return wanted.aggregation in aggregations
+    # As find_number reads it: the bare number, else the mean, else the only aggregation there is.
+    return len(aggregations) == 1 or not aggregations.isdisjoint((None, "mean"))
+
+
+def _aggregations(offers: Required, wanted: EpochNumber) -> set[str | None]:
+    """Return the aggregations in which the wanted variable is offered; None stands for the bare number."""
+    return {
+        offer.aggregation
+        for offer in offers
+        if isinstance(offer, EpochNumber)
+        and offer.variable == wanted.variable
         and (offer.stream is None or wanted.stream is None or offer.stream == wanted.stream)
-        and (wanted.aggregation is None or offer.aggregation == wanted.aggregation)
-    )
+    }
 
 
 _ARGUMENTS: dict[str, tuple[str, ...]] = {

@@ -105,6 +105,10 @@ class MainLoop:
         self.output_dir = None if output_dir is None else str(output_dir)
         self.train_stream_name = train_stream_name
         self.extra_streams = list(extra_streams)
+        if train_stream_name in self.extra_streams:
+            text = f"{train_stream_name!r} is trained on; to evaluate its data too, name another stream of them"
+            advice = f"e.g. dataset.streams.train_eval: {{splits: [{train_stream_name}]}}"
+            raise ConfigError(f"main_loop.extra_streams: {text}, {advice}", ("main_loop", "extra_streams"))
         self.fixed_epoch_size = fixed_epoch_size
         self.end: str | None = None
         """How the training ended: ``finished``, ``interrupted`` or ``failed``; None until then."""
@@ -121,6 +125,8 @@ class MainLoop:
         self._epoch: dict[str, Any] | None = None
         """The epoch under way: its streams, and how many of them are done."""
         self._random_state: dict[str, State] | None = None
+        self._is_training = False
+        self._is_over = False
         self._can_be_resumed = False
         self._saves: dict[str, None] = {}
         self._saved: dict[str, object] = {}
@@ -154,6 +160,11 @@ class MainLoop:
             or self._zeroth_done
             or any(times for name, times in self._profile.items() if name.startswith("after_batch_hooks_"))
         )
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the batches of the stream under way are trained on, not evaluated."""
+        return self._is_training
 
     @property
     def total_steps(self) -> int | None:
@@ -219,6 +230,8 @@ class MainLoop:
         self._can_be_resumed = True
         with self:
             try:
+                if self._is_over:
+                    raise TrainingTerminated(f"all {self.total_steps} steps were done before")
                 if self._random_state is not None:
                     set_random_state(self._random_state)
                     self._random_state = None
@@ -276,8 +289,10 @@ class MainLoop:
         self._position = checkpoint.position
         self._zeroth_done, self._epoch = loop["zeroth_done"], loop["epoch"]
         self._random_state = state["random"]
-        if loop["total_steps"] != self.total_steps:
-            log.info("the run is now %s steps long (it was %s)", self.total_steps, loop["total_steps"])
+        total_steps = self.total_steps
+        self._is_over = checkpoint.finished and total_steps is not None and self._position.step >= total_steps
+        if loop["total_steps"] != total_steps:
+            log.info("the run is now %s steps long (it was %s)", total_steps, loop["total_steps"])
 
     def check(self) -> None:
         """Check lengths and the wiring of the hooks, as every training does before its first batch.
@@ -322,6 +337,7 @@ class MainLoop:
             raise
         finally:
             self._saves.clear()
+            self._is_training = False
             self._streams.close()
             self._signals.__exit__(None, None, None)
 
@@ -337,7 +353,7 @@ class MainLoop:
         announced = list(eval_streams)
         self.hooks.before_epoch(self._position.epoch + bool(train_streams), train_streams, announced)
         if not only_these:
-            eval_streams = list(dict.fromkeys(announced))
+            eval_streams = [name for name in dict.fromkeys(announced) if name not in train_streams]
         self._epoch = {"train_streams": train_streams, "eval_streams": eval_streams, "streams_done": 0}
         self._run_streams(given)
 
@@ -377,6 +393,7 @@ class MainLoop:
         run_times = self._profile.setdefault(f"eval_batch_{stream.name}", [])
         hook_times = self._profile.setdefault(f"after_batch_hooks_{stream.name}", [])
         stream.outputs = self.hooks.outputs(train)
+        self._is_training = train
         name = stream.name or ""
         end: TrainingTerminated | None = None
         with stream:
@@ -400,6 +417,7 @@ class MainLoop:
                     self._border(end)
         if train:
             self._position = self._position._replace(passes=stream.passes)
+        self._is_training = False
 
     def _border(self, end: TrainingTerminated | None) -> None:
         """At the end of a step, an evaluated batch or an epoch: save what was asked for, and end if wished."""

@@ -44,6 +44,11 @@ def test_new_streams_are_guarded_too() -> None:
         book["all"]["average"] = 2.0
 
 
+def test_what_is_no_number_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'matrix' of stream 'valid' is no number, but a list"):
+        find_number({"valid": {"matrix": [[1.0]]}}, EpochNumber("matrix", "valid"))
+
+
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [

@@ -193,6 +193,8 @@ NUMBER = EpochNumber("accuracy", "valid")
         [Offer(provides=[EpochNumber("accuracy")]), Offer(requires=[NUMBER])],
         [Offer(provides=["extra"]), Offer(requires=["extra", "image"])],
         [Offer(provides=None), Offer(requires=[NUMBER, "extra"])],
+        [Offer(provides=[NUMBER._replace(aggregation="max")]), Offer(requires=[NUMBER])],
+        [Offer(provides=[NUMBER._replace(aggregation=a) for a in ("max", "mean")]), Offer(requires=[NUMBER])],
     ],
 )
 def test_what_is_provided_before_may_be_required(hooks: list[AbstractHook]) -> None:
@@ -212,6 +214,10 @@ def test_what_is_provided_before_may_be_required(hooks: list[AbstractHook]) -> N
         ),
         ([Offer(requires=["imag"])], "requires the variable 'imag', which .* did you mean 'image'"),
         ([Quiet(provides=[EpochNumber("accuracy", "train")]), Offer(requires=[NUMBER])], "no hook before it provides"),
+        (
+            [Quiet(provides=[NUMBER._replace(aggregation=a) for a in ("max", "min")]), Offer(requires=[NUMBER])],
+            "which has the aggregations max, min: set 'aggregation' to one of them",
+        ),
         (
             [Quiet(provides=[NUMBER]), Offer(requires=[NUMBER._replace(aggregation="max")])],
             r"the number 'accuracy' \(max\) of stream 'valid'",

@@ -255,6 +255,11 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
         MainLoop(FakeModel(), FakeDataset(train=[], test=[]), **arguments)
 
 
+def test_the_train_stream_cannot_be_an_extra_stream() -> None:
+    with pytest.raises(ConfigError, match="extra_streams: 'train' is trained on; .*train_eval"):
+        MainLoop(FakeModel(), FakeDataset(train=[]), extra_streams=["train"])
+
+
 def test_missing_sources() -> None:
     with pytest.raises(
         DataError, match="stream 'train', batch 0: the model needs the source 'image'; did you mean 'imag'"
@@ -423,6 +428,24 @@ def test_a_save_is_written_once_all_hooks_have_finished_the_event(tmp_path: Path
     assert checkpoint.state["hooks"]["Late"] == {"value": 2}
     assert checkpoint.finished
     assert tuple(checkpoint.position) == (2, 4, 2, 8)
+
+
+def test_a_finished_run_that_is_resumed_trains_nothing(tmp_path: Path) -> None:
+    from emloop_mtl.hooks import SaveLatest, StopAfter
+
+    def loop(steps: int) -> tuple[MainLoop, FakeModel]:
+        model, dataset = FakeModel(), FakeDataset(train=batches(1, 1, 1))
+        return MainLoop(model, dataset, [SaveLatest(), StopAfter(steps=steps)], output_dir=tmp_path), model
+
+    loop(4)[0].run_training()
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint.finished
+    assert checkpoint.position.step == 4
+    for steps in (4, 6):
+        resumed, model = loop(steps)
+        resumed.restore(checkpoint)
+        resumed.run_training()
+        assert (resumed.position.step, model.trained, resumed.end) == (steps, steps, "finished")
 
 
 def test_saving_needs_a_folder_and_a_model_with_state(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""Checks of arguments that several hooks take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from emloop_mtl.errors import ConfigError
+
+
+def check_count(hook: str, name: str, value: Any) -> int:
+    """Return ``value`` if it is a positive whole number.
+
+    :param hook: name of the hook, for the error
+    :param name: name of the argument
+    :raise ConfigError: if it is not
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{hook}: {name} must be a positive whole number, not {value!r}", (name,))
+    return value
+
+
+def check_positive(hook: str, name: str, value: Any) -> float:
+    """Return ``value`` if it is a positive number, infinity included.
+
+    :raise ConfigError: if it is not
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise ConfigError(f"{hook}: {name} must be a positive number, not {value!r}", (name,))
+    return value
+
+
+def check_names(hook: str, name: str, value: Any) -> list[str]:
+    """Return ``value`` as a list if it is a list of names, none of them twice and at least one.
+
+    :raise ConfigError: if it is not
+    """
+    names = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
+    if isinstance(value, str) or not names or not all(isinstance(each, str) for each in names):
+        shown = f", such as [{value}]" if isinstance(value, str) else ""
+        raise ConfigError(f"{hook}: {name} must be a list of names{shown}, not {value!r}", (name,))
+    for index, each in enumerate(names):
+        if each in names[:index]:
+            raise ConfigError(f"{hook}: {name} lists {each!r} twice", (name, index))
+    return names

@@ -1,0 +1,1 @@
+"""Hooks that evaluate and score."""

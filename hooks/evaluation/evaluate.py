@@ -1,0 +1,54 @@
+"""Evaluate streams after training epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from emloop_mtl.abstract_hook import AbstractHook
+from emloop_mtl.errors import ConfigError
+
+from ..arguments import check_count, check_names
+
+if TYPE_CHECKING:
+    from emloop_mtl.main_loop import MainLoop
+
+
+class Evaluate(AbstractHook):
+    """Evaluate streams in the zeroth epoch and at the end of every n-th training epoch.
+
+    :param streams: names of the streams to evaluate, in order
+    :param every: evaluate in every n-th epoch, epoch numbers being multiples of it
+    :param zeroth: whether to evaluate in the zeroth epoch, before anything has been trained
+    :raise ConfigError: if a stream does not exist, lacks a source that the model needs, or is the one trained on
+
+    .. code-block:: yaml
+
+        hooks:
+          - Evaluate: {streams: [valid], every: 2}
+    """
+
+    training_only = True
+
+    def __init__(self, streams: Sequence[str], every: int = 1, zeroth: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.streams = check_names(self.name, "streams", streams)
+        self._every = check_count(self.name, "every", every)
+        self._zeroth = zeroth
+
+    def register_mainloop(self, main_loop: MainLoop) -> None:
+        """Check the streams."""
+        super().register_mainloop(main_loop)
+        for index, stream in enumerate(self.streams):
+            if stream == main_loop.train_stream_name:
+                raise ConfigError(
+                    f"{self.name}: the stream {stream!r} is the one that is trained on; to evaluate its data after "
+                    f"each epoch give them a second stream: dataset.streams.{stream}_eval.splits: [{stream}]",
+                    ("streams", index),
+                )
+            main_loop.check_stream(stream)
+
+    def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
+        """Add the streams to those that are evaluated."""
+        if epoch_id % self._every == 0 and (epoch_id > 0 or self._zeroth):
+            eval_streams.extend(self.streams)

@@ -1,0 +1,161 @@
+"""Score every task on every dataset."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from emloop_mtl.abstract_hook import AbstractHook
+from emloop_mtl.constants import ALL_STREAMS
+from emloop_mtl.errors import ConfigError, DataError
+from emloop_mtl.tasks.metrics import CustomMetric
+from emloop_mtl.tasks.score_table import AVERAGES, MODEL_LOSS, ScoreTable
+from emloop_mtl.tasks.task import Task
+from emloop_mtl.types import EpochData, EpochNumber, State
+
+from ..arguments import check_names
+
+if TYPE_CHECKING:
+    from emloop_mtl.data.batch import Batch
+    from emloop_mtl.main_loop import MainLoop
+
+
+class ScoreTasks(AbstractHook):
+    """Compute the losses and metrics of every task, and their averages.
+
+    For each stream it writes ``<task>/<data>/<metric>``, their mean ``<task>/<data>/average``, ``<task>/<data>/loss``,
+    and over all tasks and datasets ``model/all/micro_average`` (of metrics), ``model/all/macro_average`` (of averages)
+    and ``model/all/loss``. The averages over all evaluated streams stand under the stream name ``all``. While a
+    stream is trained on only its losses are taken, from the batches as they are trained on.
+
+    :param streams: names of the streams to score; by default all
+    :param train: score batches that are trained on as well, which computes probabilities in training
+    :raise ConfigError: if the model has no tasks, or a stream does not exist
+
+    .. code-block:: yaml
+
+        hooks:
+          - Evaluate: {streams: [valid]}
+          - ScoreTasks
+    """
+
+    def __init__(self, streams: Sequence[str] | None = None, train: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._streams = None if streams is None else check_names(self.name, "streams", streams)
+        self._train = train
+        self._tasks: Mapping[str, Task] = {}
+        self._trained_tasks: Mapping[str, Task] = {}
+        self._train_streams: list[str] = []
+        self._tables: dict[str, ScoreTable] = {}
+
+    def register_mainloop(self, main_loop: MainLoop) -> None:
+        """Find the tasks and check the streams."""
+        super().register_mainloop(main_loop)
+        tasks = getattr(main_loop.model, "tasks", None)
+        if not isinstance(tasks, Mapping):
+            kind = type(main_loop.model).__name__
+            raise ConfigError(f"{self.name} needs a model with 'tasks', such as MultiTaskModel; {kind} has none")
+        self._tasks = tasks
+        for stream in self._streams or ():
+            main_loop.check_stream(stream)
+        if self._train and self._streams is not None and main_loop.train_stream_name not in self._streams:
+            text = f"train: true scores {main_loop.train_stream_name!r}, which streams does not list"
+            raise ConfigError(f"{self.name}: {text}", ("train",))
+
+    def requires(self) -> Collection[str | EpochNumber]:
+        """Return the tasks' losses and what their metrics read."""
+        return {*self._losses(), *(name for task in self._tasks.values() for name in task.eval_outputs)}
+
+    def requires_in_training(self) -> Collection[str | EpochNumber]:
+        """Return the tasks' losses; what metrics read only with ``train``."""
+        return self.requires() if self._train else self._losses()
+
+    def provides(self) -> Collection[str | EpochNumber] | None:
+        """Return the numbers of all streams if their loaders, tasks and metrics are known beforehand."""
+        if any(isinstance(metric, CustomMetric) for task in self._tasks.values() for metric in _metrics(task)):
+            return None  # it may report other names than its own
+        streams = self._streams
+        if streams is None:
+            names = getattr(self.main_loop.dataset, "stream_names", None)
+            if names is None:
+                return None
+            streams = names()
+        numbers: list[EpochNumber] = []
+        for stream in streams:
+            variables = self._variables(stream)
+            if variables is None:
+                return None
+            numbers += [EpochNumber(variable, stream) for variable in variables]
+        averages = {number.variable for number in numbers} & {*AVERAGES, MODEL_LOSS}
+        return [*numbers, *(EpochNumber(variable, ALL_STREAMS) for variable in averages)]
+
+    def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
+        """Begin anew, and note which streams are trained on."""
+        self._begin(train_streams)
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        """Take in a batch."""
+        if self._streams is not None and stream_name not in self._streams:
+            return
+        table = self._tables.setdefault(stream_name, ScoreTable())
+        try:
+            table.add(batch_data, self._scored_tasks(stream_name))
+        except DataError as error:
+            raise error.within(f"{self.name}: stream {stream_name!r}") from error
+
+    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+        """Write the scores."""
+        for stream, table in self._tables.items():
+            epoch_data.setdefault(stream, {}).update(table.result())
+        evaluated = [table for stream, table in self._tables.items() if stream not in self._train_streams]
+        if evaluated:
+            epoch_data.setdefault(ALL_STREAMS, {}).update(ScoreTable.summary(evaluated))
+        self._tables = {}
+
+    def state_dict(self) -> dict[str, State]:
+        """Return what has been taken in of the epoch under way."""
+        tables = {stream: table.state_dict() for stream, table in self._tables.items()}
+        return {"train_streams": list(self._train_streams), "tables": tables}
+
+    def load_state_dict(self, state: dict[str, State]) -> None:
+        """Go on with the epoch that was under way."""
+        self._begin(state["train_streams"])
+        for stream, table in state["tables"].items():
+            self._tables[stream] = ScoreTable()
+            self._tables[stream].load_state_dict(table, self._scored_tasks(stream))
+
+    def _begin(self, train_streams: Sequence[str]) -> None:
+        self._train_streams = list(train_streams)
+        self._tables = {}
+        self._trained_tasks = self._tasks if self._train else _without_scorers(self._tasks)
+
+    def _scored_tasks(self, stream: str) -> Mapping[str, Task]:
+        return self._trained_tasks if stream in self._train_streams else self._tasks
+
+    def _losses(self) -> set[str]:
+        return {f"{name}/loss" for name, task in self._tasks.items() if task.loss is not None}
+
+    def _variables(self, stream: str) -> list[str] | None:
+        info = self.main_loop.stream_info(stream)
+        if info is None or not all(loader.tasks for loader in info.loaders):
+            return None
+        data_names: dict[str, list[str]] = {}
+        for loader in info.loaders:
+            for task in loader.tasks:
+                if task in self._tasks:
+                    data_names.setdefault(task, []).append(loader.name)
+        # the train stream's metrics of the zeroth epoch are no numbers to wait for
+        only_losses = stream == self.main_loop.train_stream_name and not self._train
+        return ScoreTable.variables(_without_scorers(self._tasks) if only_losses else self._tasks, data_names)
+
+
+def _metrics(task: Task) -> Collection[Any]:
+    return () if task.scorer is None else task.scorer.metrics
+
+
+def _without_scorers(tasks: Mapping[str, Task]) -> dict[str, Task]:
+    twins = {name: copy.copy(task) for name, task in tasks.items()}
+    for twin in twins.values():
+        twin.scorer = None
+    return twins

@@ -1,0 +1,1 @@
+"""Hooks that set the learning rate."""

@@ -1,0 +1,1 @@
+"""Hooks that tell people how the training goes."""

@@ -1,0 +1,115 @@
+"""End the training after a given length."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
+from emloop_mtl.errors import ConfigError
+from emloop_mtl.types import EpochData, EpochNumber, State
+
+from ..arguments import check_count, check_positive
+
+if TYPE_CHECKING:
+    from emloop_mtl.data.batch import Batch
+
+
+class StopAfter(AbstractHook):
+    """End the training after a number of epochs, of steps, or after some minutes, whichever comes first.
+
+    Epochs end with their evaluation; steps and minutes cut an epoch short at the end of a training step. Time
+    counts over all resumes of a run, and only while it trains.
+
+    :param epochs: training epochs; the zeroth is none
+    :param steps: training steps
+    :param minutes: minutes, need not be whole
+    :raise ConfigError: if none of them is given, or one is not positive
+
+    .. code-block:: yaml
+
+        hooks:
+          - StopAfter: {epochs: 20, minutes: 90}
+    """
+
+    training_only = True
+    renamed: ClassVar[Mapping[str, str]] = {
+        "iterations": "steps",
+        "train_stream_name": "is gone: main_loop.train_stream_name tells",
+    }
+
+    def __init__(
+        self, epochs: int | None = None, steps: int | None = None, minutes: float | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if epochs is None and steps is None and minutes is None:
+            raise ConfigError(f"{self.name}: give at least one of epochs, steps and minutes")
+        self._epochs = epochs if epochs is None else check_count(self.name, "epochs", epochs)
+        self._steps = steps if steps is None else check_count(self.name, "steps", steps)
+        self._seconds = inf if minutes is None else 60 * check_positive(self.name, "minutes", minutes)
+        self._seconds_before = 0.0
+        self._began: float | None = None
+
+    def max_steps(self) -> int | None:
+        """Return the limit in steps, None where neither steps nor the length of an epoch are known."""
+        epoch_steps = self.main_loop.epoch_steps if self._epochs is not None else None
+        limits = [] if self._steps is None else [self._steps]
+        if self._epochs is not None and epoch_steps is not None:
+            limits.append(self._epochs * epoch_steps)
+        return min(limits, default=None)
+
+    def requires(self) -> Collection[str | EpochNumber]:
+        """Return nothing: only positions and times count."""
+        return ()
+
+    def provides(self) -> Collection[str | EpochNumber]:
+        """Return nothing."""
+        return ()
+
+    def before_training(self) -> None:
+        """Start the clock."""
+        self._began = monotonic()
+
+    def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
+        """End a training that is resumed where it has all its epochs, steps or minutes already."""
+        if train_streams:
+            self._check_epochs(self.main_loop.position.epoch)
+            self._check_steps()
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        """End the training at the end of the last step."""
+        if batch_data.ends_step and self.main_loop.is_training:
+            self._check_steps()
+
+    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+        """End the training after the last epoch."""
+        self._check_epochs(epoch_id)
+        self._check_steps()
+
+    def after_training(self, success: bool) -> None:
+        """Stop the clock."""
+        self._seconds_before, self._began = self._elapsed(), None
+
+    def state_dict(self) -> dict[str, State]:
+        """Return the time that the training has taken, in seconds."""
+        return {"seconds": self._elapsed()}
+
+    def load_state_dict(self, state: dict[str, State]) -> None:
+        """Count on from the time that the training had taken."""
+        self._seconds_before, self._began = float(state["seconds"]), None
+
+    def _elapsed(self) -> float:
+        return self._seconds_before + (0.0 if self._began is None else monotonic() - self._began)
+
+    def _check_epochs(self, done: int) -> None:
+        if self._epochs is not None and done >= self._epochs:
+            raise TrainingTerminated(f"{self.name}: {done} epochs are done")
+
+    def _check_steps(self) -> None:
+        done = self.main_loop.position.step
+        if self._steps is not None and done >= self._steps:
+            raise TrainingTerminated(f"{self.name}: {done} steps are done")
+        if self._seconds < inf and self._elapsed() >= self._seconds:
+            raise TrainingTerminated(f"{self.name}: {self._seconds / 60:g} minutes are over")

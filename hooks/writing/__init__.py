@@ -1,0 +1,1 @@
+"""Hooks that put numbers in files and services."""

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emloop_mtl.checkpoint import newest_checkpoint
+from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
+from emloop_mtl.errors import ConfigError
+from emloop_mtl.hooks import Evaluate, SaveLatest, ScoreTasks, StopAfter
+from emloop_mtl.main_loop import MainLoop
+from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.testing import RecordEvents, run_hook
+from emloop_mtl.types import EpochNumber
+
+MakeModel = Callable[..., MultiTaskModel]
+MakeDataset = Callable[..., MultiTaskDataset]
+
+LOSSES = {"digit/shapes/loss", "size/shapes/loss", "model/all/loss"}
+AVERAGES = {"model/all/micro_average", "model/all/macro_average", "model/all/loss"}
+SCORES = {
+    *("digit/shapes/accuracy", "digit/shapes/average", "size/shapes/mean_squared_error", "size/shapes/average"),
+    *LOSSES,
+    *AVERAGES,
+}
+
+
+def test_the_scores_are_those_of_the_model(make_model: MakeModel, make_dataset: MakeDataset) -> None:
+    dataset = make_dataset()
+    record = run_hook(Evaluate(["valid", "test"]), ScoreTasks(), model=make_model(), dataset=dataset, epochs=0)
+    loaders = [*dataset.valid_stream().loaders, *dataset.test_stream().loaders]
+    expected = make_model().score(loaders)
+    for stream in ("valid", "test"):
+        assert set(record.epochs[0][stream]) == SCORES
+        for variable, value in record.epochs[0][stream].items():
+            task, data, kind = variable.split("/")
+            assert value == expected[f"{task}/{data}/{stream}/{kind}"]
+
+
+def test_the_averages_over_all_are_those_of_the_evaluated_streams(
+    make_model: MakeModel, make_dataset: MakeDataset
+) -> None:
+    record = run_hook(Evaluate(["valid", "test"]), ScoreTasks(), model=make_model(), dataset=make_dataset(), epochs=1)
+    zeroth, first = record.epochs[0], record.epochs[1]
+    assert set(zeroth["train"]) == SCORES
+    assert set(first["train"]) == LOSSES
+    for epoch, streams in ((zeroth, ["train", "valid", "test"]), (first, ["valid", "test"])):
+        assert set(epoch["all"]) == AVERAGES
+        for variable in AVERAGES:  # each stream has as many metrics and losses, so the mean of means is the mean
+            expected = sum(epoch[stream][variable] for stream in streams) / len(streams)
+            assert epoch["all"][variable] == pytest.approx(expected, rel=1e-14)
+
+
+def test_an_epoch_without_evaluation_has_no_averages_over_all(make_model: MakeModel, make_dataset: MakeDataset) -> None:
+    record = run_hook(ScoreTasks(), model=make_model(), dataset=make_dataset(), epochs=1)
+    assert set(record.epochs[1]) == {"train"}
+
+
+def test_probabilities_are_computed_in_training_only_if_they_are_scored(
+    make_model: MakeModel, make_dataset: MakeDataset
+) -> None:
+    for train, expected in ((False, False), (True, True)):
+        record = run_hook(ScoreTasks(train=train), model=make_model(), dataset=make_dataset(), epochs=1)
+        batches = [event["batch_data"] for name, event in record.events if name == "after_batch"]
+        assert ["digit/pred" in batch for batch in batches] == [True] * 3 + [expected] * 3
+        assert ("digit/shapes/accuracy" in record.epochs[1]["train"]) is expected
+        assert "all" not in record.epochs[1]
+
+
+def test_only_the_listed_streams_are_scored(make_model: MakeModel, make_dataset: MakeDataset) -> None:
+    hooks = [Evaluate(["valid", "test"]), ScoreTasks(["test"])]
+    record = run_hook(*hooks, model=make_model(), dataset=make_dataset(), epochs=1)
+    scored = {stream: bool(numbers) for stream, numbers in record.epochs[1].items()}
+    assert scored == {"train": False, "valid": False, "test": True, "all": True}
+
+
+def test_what_it_announces_is_what_it_writes(make_model: MakeModel, make_dataset: MakeDataset) -> None:
+    hook = ScoreTasks()
+    hooks = [Evaluate(["valid", "test"]), hook]
+    record = run_hook(*hooks, model=make_model(), dataset=make_dataset(), epochs=1)
+    written = {EpochNumber(name, stream) for stream, names in record.epochs[1].items() for name in names}
+    assert set(hook.provides() or ()) == written
+
+
+def test_what_cannot_be_known_beforehand_is_not_announced(make_model: MakeModel, make_dataset: MakeDataset) -> None:
+    def spread(golds: Any, probs: Any, preds: Any) -> dict[str, float]:
+        return {"wide": float(max(probs.max() - probs.min(), 0))}
+
+    hook = ScoreTasks()
+    record = run_hook(hook, model=make_model([spread]), dataset=make_dataset(), epochs=0)
+    assert hook.provides() is None
+    assert "digit/shapes/wide" in record.epochs[0]["train"]
+
+
+def test_a_model_without_tasks_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs a model with 'tasks', such as MultiTaskModel; FakeModel has none"):
+        run_hook(ScoreTasks())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"streams": ["vaild"]}, "did you mean 'valid'"),
+        ({"streams": ["valid"], "train": True}, "train: true scores 'train', which streams does not list"),
+    ],
+)
+def test_wrong_streams(
+    make_model: MakeModel, make_dataset: MakeDataset, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        run_hook(ScoreTasks(**arguments), model=make_model(), dataset=make_dataset())
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_training_resumed_in_mid_epoch_ends_with_the_same_scores(
+    make_model: MakeModel, make_dataset: MakeDataset, tmp_path: Path, train: bool
+) -> None:
+    def loop(**limits: int) -> tuple[MainLoop, RecordEvents]:
+        record = RecordEvents(requires=())
+        hooks = [Evaluate(["valid"]), ScoreTasks(train=train), SaveLatest(), record, StopAfter(**limits)]
+        return MainLoop(make_model(), make_dataset(), hooks, output_dir=tmp_path), record
+
+    whole, expected = loop(epochs=2)
+    whole.run_training()
+    cut, _ = loop(steps=5)
+    cut.run_training()
+    resumed, record = loop(epochs=2)
+    resumed.restore(newest_checkpoint(tmp_path / "checkpoints"))
+    resumed.run_training()
+    assert record.epochs == {2: expected.epochs[2]}

@@ -1,0 +1,263 @@
+"""What every hook of the package must do, whatever it is for."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ruamel.yaml import YAML
+
+from emloop_mtl import hooks
+from emloop_mtl.abstract_hook import EVENTS, AbstractHook
+from emloop_mtl.checkpoint import newest_checkpoint
+from emloop_mtl.config.config import Config
+from emloop_mtl.config.create import create_hooks
+from emloop_mtl.data.batch import Batch
+from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
+from emloop_mtl.errors import ConfigError
+from emloop_mtl.main_loop import MainLoop
+from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.utils.plain import check_plain
+
+NOT_A_HOOK = {"AbstractHook", "TrainingTerminated"}
+HOOKS = sorted(set(hooks.__all__) - NOT_A_HOOK)
+
+MakeLoop = Callable[..., MainLoop]
+
+
+def example_of(name: str) -> list[AbstractHook]:
+    """Build the hooks that the example in the docstring of a hook lists, as a config does."""
+    fake = {section: {"class": f"emloop_mtl.testing.Fake{section.capitalize()}"} for section in ("dataset", "model")}
+    return create_hooks(Config({**fake, "hooks": entries_of(name)}), model=None, dataset=None)
+
+
+def entries_of(name: str) -> list[Any]:
+    """Return the entries of the example: names of hooks, or mappings of a name to its arguments."""
+    text = inspect.getdoc(getattr(hooks, name)) or ""
+    _, found, rest = text.partition(".. code-block:: yaml\n")
+    assert found, f"the docstring of {name} has no example"
+    lines = [line for line in rest.splitlines() if not line or line.startswith("    ")]
+    return list(YAML(typ="safe").load(textwrap.dedent("\n".join(lines)))["hooks"])
+
+
+def hook_of(name: str, listed: list[AbstractHook]) -> AbstractHook:
+    (hook,) = [hook for hook in listed if type(hook).__name__ == name]
+    return hook
+
+
+class End(AbstractHook):
+    """End the training after two epochs, or fail in a step; the last hook of every run."""
+
+    def __init__(self, fail_in_step: int | None = None) -> None:
+        super().__init__()
+        self._fail_in_step = fail_in_step
+
+    def max_steps(self) -> int:
+        return 6
+
+    def requires(self) -> tuple[str, ...]:
+        return ()
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        if self.main_loop.position.step == self._fail_in_step:
+            raise RuntimeError("out of paper")
+
+    def after_epoch(self, epoch_id: int, epoch_data: dict[str, Any]) -> None:
+        if epoch_id == 2:
+            raise hooks.TrainingTerminated("two epochs are done")
+
+
+class Cut(End):
+    """Save the training after a step, and end it."""
+
+    def __init__(self, after_step: int) -> None:
+        super().__init__()
+        self._after_step = after_step
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        if self.main_loop.position.step == self._after_step:
+            self.main_loop.request_save("cut")
+            raise hooks.TrainingTerminated("cut")
+
+
+class CheckState(AbstractHook):
+    """Check at every event that the state of a hook can be saved, read and taken up by a twin of it."""
+
+    def __init__(self, hook: AbstractHook, twin: AbstractHook) -> None:
+        super().__init__()
+        self._hook = hook
+        self._twin = twin
+
+    def requires(self) -> tuple[str, ...]:
+        return ()
+
+    def before_training(self) -> None:
+        self._check()
+
+    def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
+        self._check()
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        self._check()
+
+    def after_epoch(self, epoch_id: int, epoch_data: dict[str, Any]) -> None:
+        self._check()
+
+    def after_epoch_profile(self, epoch_id: int, profile: dict[str, Any], streams: list[str]) -> None:
+        self._check()
+
+    def after_training(self, success: bool) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        state = self._hook.state_dict()
+        if not state:
+            return
+        file = io.BytesIO()
+        check_plain(state, self._hook.name)
+        torch.save(state, file)
+        file.seek(0)
+        self._twin.load_state_dict(torch.load(file, weights_only=True))
+        assert_same(self._twin.state_dict(), state)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Compare states, tensors in them by value."""
+    assert type(found) is type(expected)
+    if isinstance(expected, dict):
+        assert list(found) == list(expected)
+        for key in expected:
+            assert_same(found[key], expected[key])
+    elif isinstance(expected, list | tuple):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected)
+    else:
+        assert found == expected
+
+
+@pytest.fixture
+def make_loop(
+    make_model: Callable[..., MultiTaskModel], make_dataset: Callable[..., MultiTaskDataset], tmp_path: Path
+) -> MakeLoop:
+    """Make a main loop on the two tasks, of three steps per epoch."""
+
+    def make(listed: list[AbstractHook], fail_in_step: int | None = None) -> MainLoop:
+        return MainLoop(make_model(), make_dataset(), [*listed, End(fail_in_step)], output_dir=tmp_path)
+
+    return make
+
+
+def test_the_names_are_those_of_the_classes() -> None:
+    assert {*hooks._MODULES} == {*hooks.__all__}
+    for name in HOOKS:
+        hook = getattr(hooks, name)
+        assert issubclass(hook, AbstractHook)
+        assert (hook.__name__, hook.name) == (name, name)
+        assert not name.endswith("Hook")
+
+
+def test_every_module_of_a_hook_is_exported() -> None:
+    folder = Path(hooks.__file__).parent
+    written = {
+        value.__name__
+        for path in folder.glob("*/*.py")
+        for value in vars(__import__(f"emloop_mtl.hooks.{path.parent.name}.{path.stem}", fromlist=["*"])).values()
+        if inspect.isclass(value) and issubclass(value, AbstractHook) and not inspect.isabstract(value)
+        if value.__module__.endswith(f".{path.stem}") and not value.__name__.startswith(("_", "Abstract"))
+    }
+    assert written == set(HOOKS)
+
+
+def test_importing_the_package_of_hooks_imports_no_hook() -> None:
+    code = "import sys, emloop_mtl.hooks; print([m for m in sys.modules if m.startswith('emloop_mtl.hooks.')])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
+    assert run.stdout.strip() == "[]"
+
+
+def test_an_unknown_name_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="Evaluat"):
+        hooks.__getattr__("Evaluat")
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_unknown_arguments_are_refused_and_what_is_handed_over_is_taken(name: str) -> None:
+    hook = getattr(hooks, name)
+    entries = [entry if isinstance(entry, dict) else {entry: {}} for entry in entries_of(name)]
+    (arguments,) = [entry[name] for entry in entries if name in entry]
+    with pytest.raises(ConfigError, match=f"{name}: unknown argument 'colour'"):
+        hook(**arguments, colour="red")
+    hook(**arguments, model=None, dataset=None, output_dir=None)
+    for old in hook.renamed:
+        with pytest.raises(ConfigError, match=f"{name}: the argument '{old}' is "):
+            hook(**arguments, **{old: 1})
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_events_have_the_arguments_of_the_protocol(name: str) -> None:
+    hook = getattr(hooks, name)
+    for event in EVENTS:
+        assert list(inspect.signature(getattr(hook, event)).parameters) == list(
+            inspect.signature(getattr(AbstractHook, event)).parameters
+        )
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_the_example_runs_and_its_state_can_be_restored_at_every_event(name: str, make_loop: MakeLoop) -> None:
+    listed, twins = example_of(name), example_of(name)
+    make_loop(twins)
+    loop = make_loop([*listed, CheckState(hook_of(name, listed), hook_of(name, twins))])
+    loop.run_training()
+    assert loop.end == "finished"
+    assert loop.position == (2, 6, 2, 24)
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_training_cut_in_mid_epoch_is_resumed_with_the_hook(name: str, make_loop: MakeLoop, tmp_path: Path) -> None:
+    loop = make_loop([*example_of(name), Cut(after_step=5)])
+    loop.run_training()
+    assert loop.position.step == 5
+    resumed = make_loop(example_of(name))
+    resumed.restore(newest_checkpoint(tmp_path / "checkpoints"))
+    resumed.run_training()
+    assert resumed.position == (2, 6, 2, 24)
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_failure_is_passed_on_and_the_hook_adds_none(
+    name: str, make_loop: MakeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = make_loop(example_of(name), fail_in_step=2)
+    with pytest.raises(RuntimeError, match="out of paper"):
+        loop.run_training()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert loop.end == "failed"
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_the_end_is_survived_without_any_epoch(name: str, make_loop: MakeLoop) -> None:
+    class StopAtOnce(AbstractHook):
+        def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
+            raise hooks.TrainingTerminated("at once")
+
+    loop = make_loop([*example_of(name), StopAtOnce()])
+    loop.run_training()
+    assert (loop.end, loop.position.step) == ("finished", 0)
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hook_that_sees_batches_says_what_it_reads(name: str, make_loop: MakeLoop) -> None:
+    listed = example_of(name)
+    make_loop(listed)
+    assert hook_of(name, listed).requires() is not None or "after_batch" not in vars(getattr(hooks, name))
