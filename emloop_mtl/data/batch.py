@@ -56,3 +56,12 @@ class Batch(dict[str, Any]):
         )
         twin.prepared = self.prepared
         return twin
+
+    def count(self) -> int | None:
+        """Return the number of samples: ``size``, or else the length of the first source, None if it has none."""
+        if self.size is None:
+            try:
+                self.size = len(next(iter(self.values()), ()))
+            except TypeError:
+                return None
+        return self.size

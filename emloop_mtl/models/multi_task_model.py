@@ -154,8 +154,7 @@ class MultiTaskModel(AbstractModel):
 
         :raise DataError: for a missing label source, or a label that can be neither used nor left out
         """
-        if batch.size is None:
-            batch.size = len(next(iter(batch.values()), ()))
+        batch.count()
         batch.tasks = batch.tasks or self._tasks_of(batch)
         for name, label in batch.tasks.items():
             if label is None:

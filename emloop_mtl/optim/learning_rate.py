@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
@@ -23,7 +24,7 @@ class LearningRate:
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._groups = optimizer.param_groups
+        self._optimizer = optimizer
         self._bases = [float(group["lr"]) for group in self._groups]
         self._warm_up: dict[str, float] = {}
         self._warm_up_path: KeyPath = ()
@@ -35,6 +36,11 @@ class LearningRate:
         self._warm_up_steps = 0
         self._horizon = 0
         self._period = 1
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        """The parameter groups, asked for anew each time: loading a state into the optimizer replaces them."""
+        return self._optimizer.param_groups
 
     @property
     def current(self) -> list[float]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from ..types import State
 
-T = TypeVar("T")
+HostState: TypeAlias = tuple[Any, Any, torch.Tensor]
 
 
 def derive_seed(*parts: object) -> int:
@@ -60,47 +59,6 @@ def set_random_state(state: dict[str, State]) -> None:
             torch.cuda.set_rng_state(generator_state, device)
 
 
-class IsolatedRandom:
-    """A context in which the global generators of the host are a stream of their own.
-
-    The code inside draws from ``random``, ``numpy.random`` and torch's CPU generator as if nobody else did: each
-    ``with`` goes on where the last one ended, and leaves the outer state untouched. Not to be entered from two
-    threads at once.
-
-    :param seed: where the inner stream of numbers begins
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._inner: tuple[Any, Any, torch.Tensor] | None = None
-        self._outer: tuple[Any, Any, torch.Tensor] | None = None
-
-    def __enter__(self) -> None:
-        self._outer = _host_state()
-        if self._inner is None:
-            seed_host(self._seed)
-        else:
-            _set_host_state(self._inner)
-
-    def __exit__(self, *error: object) -> None:
-        self._inner = _host_state()
-        assert self._outer is not None
-        _set_host_state(self._outer)
-
-
-def isolated(items: Iterable[T], generators: IsolatedRandom) -> Iterator[T]:
-    """Yield ``items``, letting them draw from the given random generators instead of the global ones."""
-    with generators:
-        iterator = iter(items)
-    while True:
-        with generators:
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-        yield item
-
-
 def seed_host(seed: int) -> None:
     """Seed the global generators of the host and leave those of devices alone."""
     random.seed(seed)
@@ -109,11 +67,13 @@ def seed_host(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-def _host_state() -> tuple[Any, Any, torch.Tensor]:
+def host_state() -> HostState:
+    """Return the state of the global generators of the host, quicker than as plain data."""
     return random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()
 
 
-def _set_host_state(state: tuple[Any, Any, torch.Tensor]) -> None:
+def set_host_state(state: HostState) -> None:
+    """Restore what ``host_state`` returned."""
     random.setstate(state[0])
     np.random.set_state(state[1])
     torch.set_rng_state(state[2])

@@ -102,6 +102,15 @@ def test_a_rate_depends_on_the_step_alone() -> None:
     assert first.current == second.current
 
 
+def test_it_still_acts_on_an_optimizer_that_was_restored() -> None:
+    learning_rate, optimizer = make(1.0)
+    learning_rate.follow("linear")
+    learning_rate.set_length(4, None)
+    optimizer.load_state_dict(optimizer.state_dict())
+    learning_rate.apply(2)
+    assert optimizer.param_groups[0]["lr"] == learning_rate.current[0] == 0.5
+
+
 @pytest.mark.parametrize(
     ("warm_up", "message"),
     [

@@ -12,13 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emloop_mtl.utils.random import (
-    IsolatedRandom,
     derive_seed,
     get_random_state,
-    isolated,
     permutation,
     seed_everything,
-    seed_host,
     set_random_state,
 )
 
@@ -62,44 +59,3 @@ def test_the_state_survives_a_safe_file(tmp_path: Path, draws_before: int) -> No
     seed_everything(6)
     set_random_state(torch.load(tmp_path / "state.pt", weights_only=True))
     assert [draw(), random.gauss(0, 1), np.random.randn()] == expected
-
-
-def test_isolated_code_has_numbers_of_its_own() -> None:
-    seed_host(3)
-    undisturbed = [draw() for _ in range(3)]
-    seed_everything(1)
-    outer = [draw() for _ in range(4)]
-
-    seed_everything(1)
-    generators = IsolatedRandom(3)
-    seen, around = [], [draw()]
-    for _ in range(3):
-        with generators:
-            seen.append(draw())
-        around.append(draw())
-    assert seen == undisturbed
-    assert around == outer
-
-
-def test_the_outer_state_is_restored_after_an_error() -> None:
-    seed_everything(1)
-    expected = draw()
-    seed_everything(1)
-    with pytest.raises(KeyError), IsolatedRandom(3):
-        draw()
-        raise KeyError
-    assert draw() == expected
-
-
-def test_isolated_items_do_not_see_what_the_consumer_draws() -> None:
-    def items() -> object:
-        for _ in range(4):
-            yield draw()
-
-    calm = list(isolated(items(), IsolatedRandom(9)))
-    disturbed = []
-    for item in isolated(items(), IsolatedRandom(9)):
-        draw()
-        disturbed.append(item)
-    assert calm == disturbed
-    assert len(calm) == 4

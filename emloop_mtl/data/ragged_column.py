@@ -1,0 +1,42 @@
+"""Sequences of different lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ..constants import MASK_SUFFIX
+from .column import Column
+
+
+class RaggedColumn(Column):
+    """Sequences of different lengths, padded to the longest of a batch, with a mask that is True where padded.
+
+    :param values: 1-d tensors of one dtype
+    """
+
+    def __init__(self, name: str, values: Sequence[torch.Tensor]) -> None:
+        super().__init__(name)
+        self._mask = name + MASK_SUFFIX
+        self.sources = (name, self._mask)
+        self._lengths = torch.tensor([len(value) for value in values])
+        self._starts = self._lengths.cumsum(0) - self._lengths
+        self._values = torch.cat(list(values)).detach()
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def row(self, index: int) -> torch.Tensor:
+        start = int(self._starts[index])
+        return self._values[start : start + int(self._lengths[index])].clone()
+
+    def add_to(self, batch: dict[str, Any], rows: torch.Tensor) -> None:
+        lengths = self._lengths[rows]
+        columns = torch.arange(int(lengths.max()) if len(rows) else 0)
+        mask = columns >= lengths.unsqueeze(1)
+        places = (self._starts[rows].unsqueeze(1) + columns).masked_fill_(mask, 0)
+        values = self._values.index_select(0, places.flatten()).view(places.shape)
+        batch[self._name] = values.masked_fill_(mask, 0)
+        batch[self._mask] = mask

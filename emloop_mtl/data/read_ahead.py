@@ -1,0 +1,74 @@
+"""Reading ahead in a thread."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Generator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class ReadAhead(Generic[T]):
+    """The items of a generator, at most ``size`` of them drawn ahead by a thread.
+
+    What the generator raises is raised where its item would have been.
+
+    :param items: the generator; from now on only the thread touches it
+    :param size: how many items may wait
+    :param name: name of the thread
+    """
+
+    def __init__(self, items: Generator[T, None, None], size: int, name: str) -> None:
+        self._items = items
+        self._size = size
+        self._waiting: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._ended = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> ReadAhead[T]:
+        return self
+
+    def __next__(self) -> T:
+        with self._changed:
+            while not self._waiting and not self._ended:
+                self._changed.wait()
+            if self._waiting:
+                item = self._waiting.popleft()
+                self._changed.notify_all()
+                return item
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        raise StopIteration
+
+    def close(self) -> None:
+        """Drop what was read ahead, and wait for the thread to end."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                with self._changed:
+                    while len(self._waiting) >= self._size and not self._closed:
+                        self._changed.wait()
+                    if self._closed:
+                        break
+                    self._waiting.append(item)
+                    self._changed.notify_all()
+            self._items.close()
+        except BaseException as error:
+            # The consumer's to handle.
+            self._error = error
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()

@@ -1,0 +1,102 @@
+"""Reading the batches of a dataset with rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ..constants import UID_SOURCE
+from ..errors import DataError, EmloopError
+from ..utils.isolated_random import IsolatedRandom
+from ..utils.random import derive_seed, seed_host
+
+Collate = Callable[[Any], Mapping[str, Any]]
+
+
+class RowReader(Dataset[Any]):
+    """The batches of one round through a dataset with rows, by their number.
+
+    :param dataset: has ``__len__`` and ``__getitem__``; ``__getitems__``, if it has that too, fetches many rows
+    :param order: numbers of the rows in the order of reading, int64 of shape [n]
+    :param batch_size: rows per batch
+    :param collate: makes a batch of what the dataset returned
+    :param by_row: fetch row by row even if the dataset can do better
+    :param seed_parts: what the random numbers that the dataset may draw derive from, together with the number of
+        the batch; None for a dataset that draws none
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        order: torch.Tensor,
+        batch_size: int,
+        collate: Collate,
+        by_row: bool,
+        seed_parts: tuple[object, ...] | None,
+    ) -> None:
+        self._dataset = dataset
+        self._order = order
+        self._batch_size = batch_size
+        self._collate = collate
+        self._seed_parts = seed_parts
+        self._by_row = by_row or not hasattr(dataset, "__getitems__")
+
+    def read(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
+        """Yield the batches ``start`` to ``stop`` in this process."""
+        if self._seed_parts is None:
+            for number in range(start, stop):
+                yield self._fetch(number)
+        else:
+            for number in range(start, stop):
+                with IsolatedRandom(derive_seed(*self._seed_parts, number)):
+                    batch = self._fetch(number)
+                yield batch
+
+    def read_in_workers(self, start: int, stop: int, num_workers: int) -> Iterator[dict[str, Any]]:
+        """Yield the same batches, fetched by ``num_workers`` processes.
+
+        :raise EmloopError: what a worker raised
+        """
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(start, stop),
+            num_workers=num_workers,
+            collate_fn=as_it_is,
+            generator=torch.Generator(),
+        )
+        for batch in loader:
+            if isinstance(batch, EmloopError):
+                raise batch
+            yield batch
+
+    def __getitem__(self, number: int) -> dict[str, Any] | EmloopError:
+        if self._seed_parts is not None:
+            seed_host(derive_seed(*self._seed_parts, number))
+        try:
+            return self._fetch(number)
+        except EmloopError as error:
+            # A DataLoader would put the worker's traceback into the text.
+            return error
+
+    def _fetch(self, number: int) -> dict[str, Any]:
+        first = number * self._batch_size
+        rows = self._order[first : first + self._batch_size]
+        if self._by_row:
+            fetched: Any = [self._dataset[row] for row in rows.tolist()]
+        else:
+            fetched = self._dataset.__getitems__(rows)
+        batch = self._collate(fetched)
+        if not isinstance(batch, Mapping):
+            raise DataError(f"collate returned a {type(batch).__name__}; it must return source names with their values")
+        batch = dict(batch)
+        batch.setdefault(UID_SOURCE, rows)
+        return batch
+
+
+def as_it_is(batch: Any) -> Any:
+    """Return ``batch``; a function of a module, because workers may have to pickle it."""
+    return batch

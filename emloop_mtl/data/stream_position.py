@@ -1,0 +1,77 @@
+"""Where the consumer of a stream stands."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass
+class StreamPosition:
+    """What was consumed of a stream, at every moment enough to go on with the next batch.
+
+    :param passes: finished passes
+    :param pass_batches: batches of the present pass
+    :param pass_steps: finished steps of the present pass
+    :param pass_samples: samples of the present pass
+    :param step_batches: batches of the step that is not finished
+    :param batches: batches since the start
+    :param steps: finished steps since the start
+    :param samples: samples since the start
+    :param epochs: finished epochs
+    :param epoch_steps: finished steps of the present epoch
+    :param epoch_passes: passes that were finished when the present epoch began
+    :param inside: whether an epoch has begun and not ended
+    :param barren: whether a pass of the present epoch brought nothing that an epoch could be measured by
+    """
+
+    passes: int = 0
+    pass_batches: int = 0
+    pass_steps: int = 0
+    pass_samples: int = 0
+    step_batches: int = 0
+    batches: int = 0
+    steps: int = 0
+    samples: int = 0
+    epochs: int = 0
+    epoch_steps: int = 0
+    epoch_passes: int = 0
+    inside: bool = False
+    barren: bool = False
+
+    def begin_epoch(self) -> None:
+        """Begin an epoch, unless one is open."""
+        if not self.inside:
+            self.inside = True
+            self.barren = False
+            self.epoch_steps = 0
+            self.epoch_passes = self.passes
+
+    def end_epoch(self) -> None:
+        """End the open epoch."""
+        self.inside = False
+        self.epochs += 1
+
+    def end_pass(self) -> None:
+        """Stand at the beginning of the next pass."""
+        self.barren = self.pass_steps == 0 or self.pass_samples == 0
+        self.passes += 1
+        self.pass_batches = self.pass_steps = self.pass_samples = self.step_batches = 0
+
+    def consume(self, size: int, ends_step: bool) -> None:
+        """Count a batch of ``size`` samples."""
+        self.batches += 1
+        self.samples += size
+        self.pass_batches += 1
+        self.pass_samples += size
+        if ends_step:
+            self.steps += 1
+            self.pass_steps += 1
+            self.epoch_steps += 1
+            self.step_batches = 0
+        else:
+            self.step_batches += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the counters as plain data."""
+        return asdict(self)

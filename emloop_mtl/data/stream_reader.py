@@ -1,0 +1,162 @@
+"""Opening the passes of a stream and reading their batches."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from ..errors import DataError
+from ..utils.isolated_random import IsolatedRandom, isolated
+from ..utils.random import derive_seed
+from .batch import Batch
+from .stream_facts import StreamFacts
+from .stream_position import StreamPosition
+from .task_loader import TaskLoader
+from .task_stream import TaskStream
+
+log = logging.getLogger(__name__)
+
+Item = tuple[Batch | None, bool]
+"""A batch and whether it is known to be the last of its pass; None where a pass ended after the last item."""
+
+
+class StreamReader:
+    """Reads the passes of a stream, from any position.
+
+    A plain stream, such as a generator, sees global random generators of its own that begin anew with each pass,
+    so what it yields depends on nothing but seed, name and pass, and can be read again to get to a position.
+
+    :param stream_fn: called for every pass, returns its stream
+    :param name: name of the stream
+    :param prepare: called with every batch that is not prepared
+    :param deterministic: whether the stream draws no global random numbers; None to ask the stream's function and
+        its dataset
+    :param seed: what the randomness of plain streams derives from
+    """
+
+    def __init__(
+        self,
+        stream_fn: Callable[[], Any],
+        name: str | None,
+        prepare: Callable[[Batch], Batch] | None,
+        deterministic: bool | None,
+        seed: int,
+    ) -> None:
+        self.name = name
+        self._stream_fn = stream_fn
+        self._prepare = prepare
+        self._seed = seed
+        owner = getattr(stream_fn, "__self__", None)
+        if deterministic is None:
+            deterministic = getattr(stream_fn, "deterministic", None)
+        if deterministic is None:
+            deterministic = getattr(owner, "deterministic", False)
+        self.deterministic = bool(deterministic)
+        self._facts: StreamFacts | None = None
+        self._made: Any = None
+        self._made_for = -1
+        self._generators: IsolatedRandom | None = None
+
+    def make(self, pass_number: int) -> Any:
+        """Return the stream of a pass, calling its function at most once.
+
+        :raise DataError: if what it returns cannot be iterated
+        """
+        if self._made_for != pass_number:
+            self._generators = None
+            if self.deterministic:
+                stream = self._stream_fn()
+            else:
+                self._generators = IsolatedRandom(derive_seed(self._seed, self.name, pass_number))
+                with self._generators:
+                    stream = self._stream_fn()
+            if isinstance(stream, TaskLoader):
+                stream = TaskStream([stream])
+            if not isinstance(stream, Iterable):
+                raise DataError(f"stream {self.name!r} is a {type(stream).__name__}; an iterable of batches is needed")
+            self._made, self._made_for = stream, pass_number
+        return self._made
+
+    def facts(self, pass_number: int) -> StreamFacts:
+        """Return what is known of the stream; asked for the first time, it may call the stream's function."""
+        if self._facts is None:
+            self._facts = StreamFacts.of(self.make(pass_number))
+        return self._facts
+
+    def obstacle_to_a_thread(self, pass_number: int) -> str | None:
+        """Return why a pass must be read in the main thread, and the remedy; None if it need not."""
+        stream = self.make(pass_number)
+        if isinstance(stream, TaskStream):
+            for loader in stream.loaders:
+                if not loader.deterministic:
+                    return (
+                        f"the dataset of loader {loader.name!r} may draw global random numbers; "
+                        f"set num_workers of the loader to 1, or its deterministic to true if it draws none"
+                    )
+            return None
+        if self.deterministic or isinstance(stream, (list, tuple)):
+            return None
+        return "it may draw global random numbers; set the dataset's attribute deterministic to True if it draws none"
+
+    def read(self, position: StreamPosition, endless: bool) -> Generator[Item, None, None]:
+        """Return what comes after ``position``: the rest of its pass, and the passes after it if ``endless``.
+
+        A pass without batches is the last one.
+
+        :raise DataError: naming stream and batch, for batches that cannot be read or prepared
+        """
+        return self._read(position.passes, position.pass_steps, position.step_batches, position.pass_batches, endless)
+
+    def _read(self, number: int, step: int, skip: int, found: int, endless: bool) -> Generator[Item, None, None]:
+        while True:
+            stream = self.make(number)
+            # A stream is walked once only.
+            self._made_for = -1
+            total = StreamFacts.of(stream).num_batches
+            if total is not None and found > total:
+                raise DataError(f"stream {self.name!r} has {total} batches, but {found} were read of it before")
+            ended = False
+            batch: Batch | None = None
+            try:
+                for item in self._walk(stream, number, step, skip, found):
+                    batch = _as_batch(item, owned=isinstance(stream, TaskStream))
+                    if self._prepare is not None and not batch.prepared:
+                        batch = self._prepare(batch)
+                    found += 1
+                    ended = found == total
+                    yield batch, ended
+                    batch = None
+            except DataError as error:
+                loader = f", loader {batch.data_name!r}" if batch is not None and batch.data_name else ""
+                raise error.within(f"stream {self.name!r}, batch {found}{loader}") from error
+            if not ended:
+                yield None, True
+            if not endless or found == 0:
+                return
+            number, step, skip, found = number + 1, 0, 0, 0
+
+    def _walk(self, stream: Any, number: int, step: int, skip: int, found: int) -> Iterator[Any]:
+        if isinstance(stream, TaskStream):
+            return stream.iterate(number, step, skip)
+        if isinstance(stream, (list, tuple)):
+            return iter(stream[found:])
+        items = iter(stream) if self._generators is None else isolated(stream, self._generators)
+        if found:
+            log.info("stream %r: its first %i batches are read again to go on after them", self.name, found)
+            again = sum(1 for _ in islice(items, found))
+            if again < found:
+                raise DataError(f"the stream ended after {again} batches, but {found} were read of it before")
+        return items
+
+
+def _as_batch(item: Any, owned: bool) -> Batch:
+    if owned:
+        assert isinstance(item, Batch)
+        return item
+    if isinstance(item, Batch):
+        return item.copy()
+    if isinstance(item, Mapping):
+        return Batch(item)
+    raise DataError(f"a batch is a mapping of source names to values, not a {type(item).__name__}")

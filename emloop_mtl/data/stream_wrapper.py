@@ -1,0 +1,225 @@
+"""A stream as the main loop walks it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+from ..errors import CheckpointError, ConfigError
+from ..types import State, TimeProfile
+from .batch import Batch
+from .epoch_size import EpochSize
+from .read_ahead import ReadAhead
+from .stream_position import StreamPosition
+from .stream_reader import Item, StreamReader
+
+log = logging.getLogger(__name__)
+
+
+class StreamWrapper:
+    """A stream that is restarted when it is finished, cut into epochs, read ahead and can be gone on with anywhere.
+
+    Iterating yields one epoch; iterating again goes on after what was consumed. What it says of itself, and its
+    state, speak of batches that were consumed, not of those that were read ahead.
+
+    A plain stream (a generator, say) sees random generators of its own instead of the global ones of ``random``,
+    numpy and torch on the host, so nobody else's draws change it; it is resumed by reading it again. Unless it is
+    ``deterministic`` it is read in the main thread, whatever the buffer.
+
+    :param stream_fn: called for every pass, returns a ``TaskStream`` or any iterable of mappings
+    :param buffer_size: batches to read and prepare ahead in a thread, 0 for none
+    :param epoch_size: steps of an epoch, ``{"samples": n}`` or ``{"passes": x}``; None or -1 for one pass
+    :param name: name of the stream
+    :param profile: gets the seconds waited for each batch, under ``read_batch_<name>``
+    :param prepare: called with every batch where it is made, possibly in the thread
+    :param deterministic: whether the stream draws no global random numbers; by default the attribute of that name
+        of the function or of its dataset
+    :param seed: what the randomness of a plain stream derives from
+    :raise ConfigError: for a negative buffer or an epoch size that is none
+    """
+
+    def __init__(
+        self,
+        stream_fn: Callable[[], Any],
+        buffer_size: int = 0,
+        epoch_size: int | Mapping[str, float] | None = None,
+        name: str | None = None,
+        profile: TimeProfile | None = None,
+        *,
+        prepare: Callable[[Batch], Batch] | None = None,
+        deterministic: bool | None = None,
+        seed: int = 0,
+    ) -> None:
+        if buffer_size < 0:
+            raise ConfigError(f"main_loop.buffer: {buffer_size} is less than 0", ("main_loop", "buffer"))
+        self.outputs: frozenset[str] | None = None
+        """Names of the outputs that somebody will read; None for all of them."""
+        self._epoch_size = EpochSize(epoch_size)
+        self._reader = StreamReader(stream_fn, name, prepare, deterministic, seed)
+        self._buffer_size = buffer_size
+        self._profile = profile
+        self._position = StreamPosition()
+        self._reading: ReadAhead[Item] | Generator[Item, None, None] | None = None
+        self._endless = False
+        self._started = False
+        self._warned = False
+
+    @property
+    def name(self) -> str | None:
+        """Name of the stream."""
+        return self._reader.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._reader.name = name
+
+    @property
+    def passes(self) -> int:
+        """Number of finished passes."""
+        return self._position.passes
+
+    @property
+    def batches(self) -> int:
+        """Batches consumed since the start."""
+        return self._position.batches
+
+    @property
+    def steps(self) -> int:
+        """Steps consumed since the start."""
+        return self._position.steps
+
+    @property
+    def samples(self) -> int:
+        """Samples consumed since the start."""
+        return self._position.samples
+
+    @property
+    def num_steps_per_pass(self) -> int | None:
+        """Steps of one pass, None where they are not known."""
+        return self._reader.facts(self.passes).num_steps
+
+    @property
+    def num_batches_per_pass(self) -> int | None:
+        """Batches of one pass, None where they are not known."""
+        return self._reader.facts(self.passes).num_batches
+
+    @property
+    def epoch_steps(self) -> int | None:
+        """Steps of one epoch, None where they are not known or not always the same.
+
+        :raise ConfigError: if the epoch size needs the length of a pass, and that is not known
+        """
+        pass_steps = self.num_steps_per_pass
+        self._epoch_size.check(pass_steps)
+        return self._epoch_size.steps(pass_steps)
+
+    @property
+    def allow_buffering(self) -> AbstractContextManager[None]:
+        """A context without effect, for emloop's models: reading ahead needs no permission here."""
+        return nullcontext()
+
+    def __enter__(self) -> StreamWrapper:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Keep what was read ahead: the next epoch goes on with it."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield the batches of one epoch, or the rest of one that was left or resumed in its middle.
+
+        :raise DataError: naming stream and batch, for data that cannot be used
+        :raise ConfigError: if the epoch size needs the length of a pass, and that is not known
+        """
+        self._started = True
+        position, size = self._position, self._epoch_size
+        pass_steps = self.num_steps_per_pass
+        size.check(pass_steps)
+        position.begin_epoch()
+        while not size.is_reached(position, pass_steps):
+            batch, ends_pass = self._next()
+            if batch is not None:
+                position.consume(batch.count() or 0, batch.ends_step)
+            if ends_pass:
+                # Reading ahead stops by itself at a pass without batches.
+                if not self._endless or position.pass_batches == 0:
+                    self._stop_reading()
+                position.end_pass()
+            if batch is not None:
+                yield batch
+        position.end_epoch()
+
+    def close(self) -> None:
+        """Stop reading and drop what was read ahead; iterating again goes on after what was consumed."""
+        self._stop_reading()
+
+    def __del__(self) -> None:
+        # While Python ends its threads are frozen, and waiting for one would never end.
+        if not sys.is_finalizing() and getattr(self, "_reading", None) is not None:
+            self._stop_reading()
+
+    def state_dict(self) -> dict[str, State]:
+        """Return what was consumed, and the state of the task scheduler."""
+        scheduler = self._reader.facts(self.passes).scheduler
+        return {**self._position.state_dict(), "stream": None if scheduler is None else scheduler.state_dict()}
+
+    def load_state_dict(self, state: dict[str, State]) -> None:
+        """Go on exactly after what had been consumed when ``state_dict`` was called.
+
+        :raise CheckpointError: if the stream was iterated before, or the state is of another kind of stream
+        """
+        if self._started:
+            raise CheckpointError(f"stream {self.name!r} has been iterated; a state can only be loaded before that")
+        counters = dict(state)
+        scheduler_state = counters.pop("stream", None)
+        try:
+            self._position = StreamPosition(**counters)
+        except TypeError as error:
+            raise CheckpointError(f"the state of stream {self.name!r} is none of ours: {error}") from error
+        scheduler = self._reader.facts(self.passes).scheduler
+        if (scheduler is None) != (scheduler_state is None):
+            raise CheckpointError(
+                f"stream {self.name!r} is not the kind of stream that was saved; "
+                f"loaders with a task scheduler and plain streams cannot take each other's place"
+            )
+        if scheduler is not None:
+            scheduler.load_state_dict(scheduler_state)
+
+    def _next(self) -> Item:
+        began = perf_counter()
+        if self._reading is None:
+            self._start_reading()
+        assert self._reading is not None
+        try:
+            item = next(self._reading)
+        except BaseException:
+            self._stop_reading()
+            raise
+        if self._profile is not None and item[0] is not None:
+            self._profile.setdefault(f"read_batch_{self.name}", []).append(perf_counter() - began)
+        return item
+
+    def _start_reading(self) -> None:
+        reader, number = self._reader, self._position.passes
+        buffered = self._buffer_size > 0
+        if buffered and (obstacle := reader.obstacle_to_a_thread(number)):
+            buffered = False
+            if not self._warned:
+                self._warned = True
+                log.warning("stream %r is read without a buffer: %s", self.name, obstacle)
+        # Beyond a pass the stream's function would be called in the thread, where it may draw random numbers;
+        # and an epoch that is a pass ends there anyway.
+        self._endless = buffered and reader.deterministic and self._epoch_size.is_fixed
+        items = reader.read(self._position, self._endless)
+        self._reading = ReadAhead(items, self._buffer_size, f"read-ahead-{self.name}") if buffered else items
+
+    def _stop_reading(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.close()

@@ -1,0 +1,228 @@
+"""The batches of one dataset for some tasks and one split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset, IterableDataset
+
+from ..constants import TRAIN_STREAM
+from ..errors import ConfigError, DataError, nearest
+from ..utils.random import permutation
+from .batch import Batch
+from .collate import collate as default_collate
+from .column_dataset import ColumnDataset
+from .iterable_reader import IterableReader
+from .row_reader import RowReader
+
+Rows = Dataset[Any] | Sequence[Any] | Iterable[Any]
+
+
+class TaskLoader:
+    """Batches of one dataset for some tasks and one split.
+
+    The order is a function of seed, name, split and the number of the pass alone. So is all that a dataset draws
+    from the global generators of ``random``, numpy and torch while a batch is read, whoever reads it, in whatever
+    process; nobody else's random numbers are touched.
+
+    A batch brings ``_uids_``, the numbers of its rows, unless the dataset has it already or is iterable.
+
+    :param dataset: a ``ColumnDataset``, anything with ``__len__`` and ``__getitem__``, or an ``IterableDataset``
+        or other iterable that can be walked again and again; samples are mappings, or pairs (features, labels) of
+        mappings
+    :param tasks: task name -> its label source, None for a task without labels; if left out, the model fills in its
+        tasks whose labels are there
+    :param split: the split that the dataset is
+    :param name: what the data is called in scores and messages; by default the dataset's name, or its class
+    :param batch_size: samples per batch; None if an iterable dataset yields whole batches
+    :param shuffle: by default true for the split ``train`` of a dataset with rows
+    :param drop_last: leave out a last batch that is not full
+    :param n_batches: how many batches a scheduler that heeds it shall take in one pass; None or 0 for all
+    :param collate: makes a batch of a list of samples; by default equal shapes are stacked
+    :param ragged: sources that differ in length, to be padded
+    :param num_workers: processes that read; with more than one an iterable dataset must divide itself between them
+    :param seed: what the order derives from; by default the seed of the ``MultiTaskDataset``, or 0
+    :param deterministic: whether reading draws no global random numbers; by default the dataset's attribute of that
+        name, and true for a plain ``ColumnDataset``
+    :raise ConfigError: for an argument out of range, or a label that the dataset is known to lack
+    """
+
+    def __init__(
+        self,
+        dataset: Rows,
+        tasks: Mapping[str, str | None] | None = None,
+        split: str = TRAIN_STREAM,
+        *,
+        name: str | None = None,
+        batch_size: int | None,
+        shuffle: bool | None = None,
+        drop_last: bool = False,
+        n_batches: int | None = None,
+        collate: Callable[[Any], Mapping[str, Any]] | None = None,
+        ragged: Collection[str] = (),
+        num_workers: int = 0,
+        seed: int | None = None,
+        deterministic: bool | None = None,
+    ) -> None:
+        self.dataset: Any = dataset
+        self.name = name or getattr(dataset, "name", None) or type(dataset).__name__
+        self.split = split
+        self.batch_size = batch_size
+        self.drop_last = drop_last
+        self.n_batches = n_batches
+        self.num_workers = num_workers
+        self.seed = seed
+        self._has_rows = not isinstance(dataset, IterableDataset) and hasattr(dataset, "__getitem__")
+        self.shuffle = (split == TRAIN_STREAM and self._has_rows) if shuffle is None else shuffle
+        self._check_arguments()
+        self.tasks = self._checked_tasks({} if tasks is None else tasks)
+        ragged = (ragged,) if isinstance(ragged, str) else tuple(ragged)
+        self._check_ragged(ragged, collate)
+        self._by_row = collate is not None
+        self._collate = collate or partial(default_collate, ragged=ragged)
+        if deterministic is None:
+            plain = isinstance(dataset, ColumnDataset) and collate is None and _reads_as_ever(type(dataset))
+            deterministic = bool(getattr(dataset, "deterministic", plain))
+        self._draws = not deterministic
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether reading draws no random numbers in this process, so that a thread may do it."""
+        return not self._draws or self.num_workers > 0
+
+    @property
+    def num_samples(self) -> int | None:
+        """Samples of one round, without those that ``drop_last`` drops; None where that is not known."""
+        if self.batch_size is None:
+            return None
+        rows = self._num_rows()
+        return rows - rows % self.batch_size if rows is not None and self.drop_last else rows
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches of one round, None where that is not known."""
+        if self.batch_size is None:
+            return self._num_rows()
+        samples = self.num_samples
+        return None if samples is None else -(-samples // self.batch_size)
+
+    def samples_in(self, num_batches: int) -> int | None:
+        """Return how many samples the first ``num_batches`` batches hold, starting over as often as need be."""
+        samples, length = self.num_samples, self.num_batches
+        if samples is None or self.batch_size is None or not length:
+            return None if num_batches else 0
+        rounds, rest = divmod(num_batches, length)
+        return rounds * samples + min(rest * self.batch_size, samples)
+
+    @property
+    def sources(self) -> list[str] | None:
+        """Names of the sources of a batch, None where they are not known without reading one."""
+        known = isinstance(self.dataset, ColumnDataset) and not self._by_row
+        return self.dataset.sources if known else None
+
+    def __len__(self) -> int:
+        length = self.num_batches
+        if length is None:
+            raise TypeError(f"loader {self.name!r} reads a dataset without a length")
+        return length
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches(0)
+
+    def batches(self, pass_number: int | tuple[int, int] = 0, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one round.
+
+        :param pass_number: number of the pass, or a pair (pass, how often the loader has started over in it)
+        :param start: number of the first batch to yield; from rows, none is read before it
+        :raise DataError: for samples that make no batch
+        """
+        parts = (self.seed or 0, self.name, self.split, pass_number)
+        try:
+            for sources in self._read(parts, start):
+                batch = Batch(sources, tasks=self.tasks, data_name=self.name, split=self.split)
+                batch.count()
+                yield batch
+        except DataError as error:
+            raise error.within(f"loader {self.name!r}") from error
+
+    def _read(self, parts: tuple[object, ...], start: int) -> Iterator[Mapping[str, Any]]:
+        length = self.num_batches
+        seed_parts = (*parts, "draws") if self._draws else None
+        if not self._has_rows:
+            reader = IterableReader(self.dataset, self.batch_size, self._collate, self.drop_last, seed_parts)
+            yield from _as_promised(reader.read(self.num_workers), start, length)
+            return
+        assert self.batch_size is not None
+        assert length is not None
+        count = len(self.dataset)
+        order = permutation(count, *parts) if self.shuffle else torch.arange(count)
+        rows = RowReader(self.dataset, order, self.batch_size, self._collate, self._by_row, seed_parts)
+        yield from (
+            rows.read_in_workers(start, length, self.num_workers) if self.num_workers else rows.read(start, length)
+        )
+
+    def _num_rows(self) -> int | None:
+        if not self._has_rows and self.num_workers > 1:
+            return None
+        try:
+            return len(self.dataset)
+        except TypeError:
+            return None
+
+    def _check_arguments(self) -> None:
+        where = f"loader {self.name!r}"
+        if self.batch_size is None and self._has_rows:
+            raise ConfigError(f"{where}: batch_size may be None only for an iterable dataset that yields whole batches")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigError(f"{where}: batch_size {self.batch_size} is less than 1")
+        if self.n_batches is not None and self.n_batches < 0:
+            raise ConfigError(f"{where}: n_batches {self.n_batches} is less than 0 (0 or None takes all batches)")
+        if self.num_workers < 0:
+            raise ConfigError(f"{where}: num_workers {self.num_workers} is less than 0")
+        if self._has_rows and not hasattr(self.dataset, "__len__"):
+            raise ConfigError(f"{where}: {type(self.dataset).__name__} has no __len__; make it an IterableDataset")
+        if not self._has_rows:
+            if not isinstance(self.dataset, Iterable) or isinstance(self.dataset, Iterator):
+                raise ConfigError(
+                    f"{where}: a {type(self.dataset).__name__} cannot be read in every pass; give a dataset with "
+                    f"__len__ and __getitem__, or one whose __iter__ begins anew each time"
+                )
+            if self.shuffle:
+                raise ConfigError(f"{where}: an iterable dataset cannot be shuffled; set shuffle: false")
+            if self.drop_last and self.batch_size is None:
+                raise ConfigError(f"{where}: drop_last needs a batch_size")
+
+    def _checked_tasks(self, tasks: Mapping[str, str | None]) -> dict[str, str | None]:
+        if not isinstance(tasks, Mapping):
+            raise ConfigError(f"loader {self.name!r}: tasks is a mapping of task names to label sources (or None)")
+        known = self.dataset.sources if isinstance(self.dataset, ColumnDataset) else None
+        for task, label in tasks.items():
+            if known is not None and label is not None and label not in known:
+                raise ConfigError(
+                    f"loader {self.name!r}: the data has no label {label!r} for task {task!r}{nearest(label, known)}"
+                )
+        return dict(tasks)
+
+    def _check_ragged(self, ragged: tuple[str, ...], collate: object) -> None:
+        if ragged and collate is not None:
+            raise ConfigError(f"loader {self.name!r}: ragged has no effect beside a collate function; leave one out")
+        if ragged and isinstance(self.dataset, ColumnDataset):
+            raise ConfigError(f"loader {self.name!r}: a ColumnDataset knows its ragged columns; leave out ragged")
+
+
+def _as_promised(batches: Iterator[Mapping[str, Any]], start: int, length: int | None) -> Iterator[Mapping[str, Any]]:
+    """Yield the batches from number ``start`` on, holding the dataset to the length it states."""
+    number = 0
+    for number, batch in enumerate(islice(batches, length), 1):
+        if number > start:
+            yield batch
+    if length is not None and number < length:
+        raise DataError(f"the dataset ended after {number} batches, though its length makes {length}")
+
+
+def _reads_as_ever(kind: type) -> bool:
+    return kind.__getitems__ is ColumnDataset.__getitems__  # type: ignore[attr-defined]

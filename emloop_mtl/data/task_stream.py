@@ -1,0 +1,85 @@
+"""The stream that a task scheduler makes of loaders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..errors import ConfigError
+from ..schedulers import AbstractTaskScheduler, Sequential
+from .batch import Batch
+from .task_loader import TaskLoader
+
+
+class TaskStream:
+    """Batches of several loaders in the order of a task scheduler.
+
+    Walks are independent of each other, and what a pass yields depends on its number alone.
+
+    :param loaders: the loaders to draw from, no two of one name and split
+    :param scheduler: decides whose batch comes next; by default ``Sequential`` over every batch
+    :param seed: what random decisions of the scheduler derive from
+    :raise ConfigError: if the loaders cannot give what the scheduler asks of them
+    """
+
+    def __init__(
+        self, loaders: Sequence[TaskLoader], scheduler: AbstractTaskScheduler | None = None, seed: int = 0
+    ) -> None:
+        self.loaders = list(loaders)
+        self.scheduler = Sequential(every_batch=True) if scheduler is None else scheduler
+        self.seed = seed
+        seen = set()
+        for loader in self.loaders:
+            if (loader.name, loader.split) in seen:
+                raise ConfigError(
+                    f"two loaders are named {loader.name!r} in split {loader.split!r}; give one of them another name"
+                )
+            seen.add((loader.name, loader.split))
+        self.scheduler.lengths(self.loaders)
+
+    @property
+    def num_steps(self) -> int | None:
+        """Steps of one pass, None where they are not known."""
+        return self.scheduler.num_steps(self.loaders)
+
+    @property
+    def num_batches(self) -> int | None:
+        """Batches of one pass, None where they are not known."""
+        return _sum(self.scheduler.shares(self.loaders))
+
+    @property
+    def num_samples(self) -> int | None:
+        """Samples of one pass, None where they are not known."""
+        shares = self.scheduler.shares(self.loaders)
+        return _sum(
+            [
+                None if share is None else loader.samples_in(share)
+                for loader, share in zip(self.loaders, shares, strict=True)
+            ]
+        )
+
+    @property
+    def sources(self) -> set[str] | None:
+        """Names of the sources of all batches together, None where a loader does not know its own."""
+        known = [loader.sources for loader in self.loaders]
+        named = [sources for sources in known if sources is not None]
+        return set().union(*named) if len(named) == len(known) else None
+
+    def iterate(self, pass_number: int = 0, start_step: int = 0, skip_batches: int = 0) -> Iterator[Batch]:
+        """Yield the batches of one pass.
+
+        :param pass_number: number of the pass, from 0
+        :param start_step: steps of it that were had before; of loaders of known length their data is not read
+        :param skip_batches: batches of the next step that were had before; they are read and dropped
+        """
+        steps = self.scheduler.steps(self.loaders, seed=self.seed, pass_number=pass_number, start=start_step)
+        for step in steps:
+            yield from step[skip_batches:]
+            skip_batches = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.iterate()
+
+
+def _sum(numbers: list[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
