@@ -23,8 +23,8 @@ from .hook_list import HookList
 from .models.abstract_model import AbstractModel
 from .streams import AnyStream, Streams
 from .types import EpochData, Position, State, TimeProfile
+from .utils.caught_signals import CaughtSignals
 from .utils.random import get_random_state, set_random_state
-from .utils.signals import CaughtSignals
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,105 @@
+"""A hook-driven engine that trains one PyTorch model on many tasks.
+
+The names below are the package's public ones. Each is imported when it is first used, so that importing the
+package costs next to nothing and the command line can print its help without loading torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .abstract_hook import AbstractHook
+    from .config.create import create_training
+    from .config.load import load_config
+    from .data.abstract_dataset import AbstractDataset
+    from .data.base_dataset import BaseDataset
+    from .data.batch import Batch
+    from .data.column_dataset import ColumnDataset
+    from .data.multi_task_dataset import MultiTaskDataset
+    from .data.stream_wrapper import StreamWrapper
+    from .data.task_loader import TaskLoader
+    from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated
+    from .main_loop import MainLoop
+    from .models.abstract_model import AbstractModel
+    from .models.multi_task_model import MultiTaskModel
+    from .schedulers.mixed import Mixed
+    from .schedulers.round_robin import RoundRobin
+    from .schedulers.sequential import Sequential
+    from .tasks.action import Action
+    from .tasks.scorer import Scorer
+    from .tasks.task import Task
+    from .types import EpochData, Stream, TimeProfile
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AbstractDataset",
+    "AbstractHook",
+    "AbstractModel",
+    "Action",
+    "BaseDataset",
+    "Batch",
+    "CheckpointError",
+    "ColumnDataset",
+    "ConfigError",
+    "DataError",
+    "EpochData",
+    "MainLoop",
+    "Mixed",
+    "MultiTaskDataset",
+    "MultiTaskModel",
+    "RoundRobin",
+    "Scorer",
+    "Sequential",
+    "Stream",
+    "StreamWrapper",
+    "Task",
+    "TaskLoader",
+    "TimeProfile",
+    "TrainingTerminated",
+    "create_training",
+    "load_config",
+]
+
+_MODULES = {
+    "AbstractDataset": "data.abstract_dataset",
+    "AbstractHook": "abstract_hook",
+    "AbstractModel": "models.abstract_model",
+    "Action": "tasks.action",
+    "BaseDataset": "data.base_dataset",
+    "Batch": "data.batch",
+    "CheckpointError": "errors",
+    "ColumnDataset": "data.column_dataset",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "EpochData": "types",
+    "MainLoop": "main_loop",
+    "Mixed": "schedulers.mixed",
+    "MultiTaskDataset": "data.multi_task_dataset",
+    "MultiTaskModel": "models.multi_task_model",
+    "RoundRobin": "schedulers.round_robin",
+    "Scorer": "tasks.scorer",
+    "Sequential": "schedulers.sequential",
+    "Stream": "types",
+    "StreamWrapper": "data.stream_wrapper",
+    "Task": "tasks.task",
+    "TaskLoader": "data.task_loader",
+    "TimeProfile": "types",
+    "TrainingTerminated": "errors",
+    "create_training": "config.create",
+    "load_config": "config.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
