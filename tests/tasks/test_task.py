@@ -343,7 +343,7 @@ def test_the_number_of_classes_is_read_off_a_last_linear_layer(module: nn.Module
         ({"weight": -1}, "weight must be a finite number >= 0, not -1"),
         ({"weight": NAN}, "weight must be a finite number >= 0, not nan"),
         ({"weight": "1"}, "weight must be a number, not '1'"),
-        ({"missing_label": "nan"}, "missing_label must be a number, not 'nan'"),
+        ({"missing_label": "none"}, "missing_label must be a number, not 'none'"),
         ({"missing_label": float("inf")}, "missing_label must be a finite number or nan"),
         ({"num_classes": 0}, "num_classes must be a whole number > 0"),
         ({"modules": {"head": 3}}, "module 'head' must be an nn.Module"),
