@@ -17,14 +17,15 @@ class EpochBook(dict[str, dict[str, Any]]):
 
     def __init__(self, streams: Iterable[str] = ()) -> None:
         super().__init__()
-        self.writer = ""
+        self.writer: object = None
+        """Who writes at the moment; messages call it by its ``name``."""
         for stream in streams:
             self[stream] = {}
 
     def __setitem__(self, stream: str, numbers: Mapping[str, Any]) -> None:
         page = _Page(self, stream)
         if self.get(stream):
-            raise ConfigError(f"{self.writer} replaces the numbers of stream {stream!r}: add to them instead")
+            raise ConfigError(f"{_name(self.writer)} replaces the numbers of stream {stream!r}: add to them instead")
         super().__setitem__(stream, page)
         for variable, value in numbers.items():
             page[variable] = value
@@ -43,14 +44,14 @@ class _Page(dict[str, Any]):
         super().__init__()
         self._book = book
         self._stream = stream
-        self._writers: dict[str, str] = {}
+        self._writers: dict[str, object] = {}
 
     def __setitem__(self, variable: str, value: Any) -> None:
         writer = self._writers.setdefault(variable, self._book.writer)
-        if writer != self._book.writer:
+        if writer is not self._book.writer:
             raise ConfigError(
-                f"{self._book.writer} writes over the number {variable!r} of stream {self._stream!r}, "
-                f"which {writer} has written"
+                f"{_name(self._book.writer)} writes over the number {variable!r} of stream {self._stream!r}, "
+                f"which {_name(writer)} has written"
             )
         super().__setitem__(variable, value)
 
@@ -62,6 +63,10 @@ class _Page(dict[str, Any]):
     def update(self, *args: Any, **kwargs: Any) -> None:
         for variable, value in dict(*args, **kwargs).items():
             self[variable] = value
+
+
+def _name(writer: object) -> str:
+    return str(getattr(writer, "name", writer))
 
 
 def find_number(epoch_data: EpochData, wanted: EpochNumber) -> float | None:

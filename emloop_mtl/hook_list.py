@@ -92,7 +92,7 @@ class HookList:
         """
         end: TrainingTerminated | None = None
         for hook in self._acting["after_epoch"]:
-            epoch_data.writer = hook.name
+            epoch_data.writer = hook
             try:
                 hook.after_epoch(epoch_id=epoch_id, epoch_data=epoch_data)
             except TrainingTerminated as wish:

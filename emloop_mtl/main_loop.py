@@ -176,6 +176,10 @@ class MainLoop:
         """Steps of a training epoch, None where they are not known or not always the same."""
         return self.get_stream(self.train_stream_name).epoch_steps
 
+    def steps_of(self, epochs: int) -> int | None:
+        """Return how many steps the first ``epochs`` training epochs have together, None where that is not known."""
+        return self.get_stream(self.train_stream_name).steps_of(epochs)
+
     @property
     def pass_steps(self) -> int | None:
         """Steps of one pass through the train stream, None where they are not known."""
@@ -228,21 +232,21 @@ class MainLoop:
     def run_training(self) -> None:
         """Train until a hook raises ``TrainingTerminated`` or a signal arrives."""
         self._can_be_resumed = True
-        with self:
-            try:
-                if self._is_over:
-                    raise TrainingTerminated(f"all {self.total_steps} steps were done before")
+        try:
+            with self:
                 if self._random_state is not None:
                     set_random_state(self._random_state)
                     self._random_state = None
+                if self._is_over:
+                    raise TrainingTerminated(f"all {self.total_steps} steps were done before")
                 if self._epoch is not None:
                     self._run_streams(resumed=True)
                 elif not self._zeroth_done and not self._skip_zeroth_epoch:
                     self._run_epoch([], [self.train_stream_name, *self.extra_streams])
                 while True:
                     self._run_epoch([self.train_stream_name], list(self.extra_streams))
-            except TrainingTerminated as end:
-                log.info("Training %s: %s", self.end or "finished", end)
+        except TrainingTerminated as end:
+            log.info("Training %s: %s", self.end, end)
 
     def run_evaluation(self, stream_name: str) -> None:
         """Evaluate one stream as an epoch of its own, without training.
@@ -250,11 +254,11 @@ class MainLoop:
         :param stream_name: name of the stream, e.g. ``valid``
         """
         self.check_stream(stream_name)
-        with self:
-            try:
+        try:
+            with self:
                 self._run_epoch([], [stream_name], only_these=True)
-            except TrainingTerminated as end:
-                log.info("Evaluation ended: %s", end)
+        except TrainingTerminated as end:
+            log.info("Evaluation ended: %s", end)
 
     def epoch(self, train_streams: Iterable[AnyStream], eval_streams: Iterable[AnyStream]) -> None:
         """Run a single epoch; to be called inside ``with main_loop:``.
@@ -312,8 +316,8 @@ class MainLoop:
         try:
             self.check()
             self.hooks.before_training()
-        except BaseException:
-            self._finish(success=False)
+        except BaseException as error:
+            self._finish(success=isinstance(error, TrainingTerminated))
             raise
         return self
 

@@ -28,6 +28,18 @@ def test_a_hook_may_not_write_over_another_hooks_number(write: str) -> None:
     assert book["valid"].setdefault("loss", 3.0) == 1.0
 
 
+def test_two_hooks_of_one_name_are_told_apart() -> None:
+    class Hook:
+        name = "Hook"
+
+    book = EpochBook(["valid"])
+    book.writer = Hook()
+    book["valid"]["loss"] = 1.0
+    book.writer = Hook()
+    with pytest.raises(ConfigError, match="Hook writes over the number 'loss' of stream 'valid', which Hook has"):
+        book["valid"]["loss"] = 2.0
+
+
 def test_a_hook_may_not_replace_a_streams_numbers() -> None:
     book = EpochBook(["valid"])
     book["valid"]["loss"] = 1.0

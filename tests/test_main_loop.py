@@ -398,6 +398,16 @@ def test_an_interrupted_evaluation_goes_on_at_its_next_batch(tmp_path: Path) -> 
     assert resumed.names.count("before_epoch") == 0
 
 
+@pytest.mark.parametrize("event", ["before_training", "before_epoch"])
+def test_a_termination_before_an_event_is_a_regular_end_too(event: str) -> None:
+    hook = type("Stop", (AbstractHook,), {event: lambda self, **_: terminate()})()
+    record = RecordEvents()
+    loop = MainLoop(FakeModel(), FakeDataset(train=batches(1)), [record, hook])
+    loop.run_training()
+    assert record.names == ["before_training", *["before_epoch"] * (event == "before_epoch"), "after_training"]
+    assert loop.end == "finished"
+
+
 def test_a_step_is_finished_before_a_termination_takes_effect() -> None:
     record = RecordEvents()
     dataset = FakeDataset(train=[*batches(1, ends_step=False), *batches(1), *batches(1)])

@@ -24,7 +24,10 @@ class AbstractDataset(ABC):  # noqa: B024 - any set of streams will do, also non
     """
 
     def __init__(self, config_str: str = "") -> None:
-        """Do nothing; ``config_str`` is there for subclasses that read their settings from YAML text."""
+        """Do nothing.
+
+        :param config_str: YAML text, for subclasses that read their settings from it
+        """
 
     @property
     def num_batches(self) -> Mapping[str, int]:

@@ -68,6 +68,15 @@ class EpochSize:
         size = self._size if self._unit == "steps" else self._size * (pass_steps or 0)
         return int(size) if size.denominator == 1 and size > 0 else None
 
+    def steps_of(self, epochs: int, pass_steps: int | None) -> int | None:
+        """Return how many steps the first ``epochs`` epochs have together, None where that is not known."""
+        if self._unit == "samples" or (pass_steps is None and not (self.is_fixed and self._unit == "steps")):
+            return None
+        if not self.is_fixed:
+            return epochs * (pass_steps or 0)
+        size = self._size if self._unit == "steps" else self._size * (pass_steps or 0)
+        return max(epochs, math.ceil(epochs * size))
+
     def is_reached(self, position: StreamPosition, pass_steps: int | None) -> bool:
         """Tell whether the present epoch ends at ``position``.
 

@@ -118,6 +118,10 @@ class StreamWrapper:
         self._epoch_size.check(pass_steps)
         return self._epoch_size.steps(pass_steps)
 
+    def steps_of(self, epochs: int) -> int | None:
+        """Return how many steps the first ``epochs`` epochs have together, None where that is not known."""
+        return self._epoch_size.steps_of(epochs, self.num_steps_per_pass)
+
     @property
     def allow_buffering(self) -> AbstractContextManager[None]:
         """A context without effect, for emloop's models: reading ahead needs no permission here."""

@@ -26,9 +26,14 @@ def as_tensor(value: Any) -> Any:
     """Return arrays and lists of numbers as tensors, anything else as it is."""
     if isinstance(value, torch.Tensor):
         return value
-    if isinstance(value, list | tuple) and value and isinstance(value[0], int | float | bool | np.ndarray | np.generic):
-        value = np.asarray(value)
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-        tensor = torch.as_tensor(value)
+    if isinstance(value, list | tuple) and value and isinstance(value[0], int | float | np.ndarray | np.generic | list):
+        try:
+            array = np.asarray(value)
+        except ValueError:  # rows of different lengths
+            return value
+    else:
+        array = value
+    if isinstance(array, np.ndarray) and array.dtype.kind in "fiub":
+        tensor = torch.as_tensor(array)
         return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
     return value

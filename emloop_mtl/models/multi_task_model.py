@@ -184,7 +184,7 @@ class MultiTaskModel(AbstractModel):
         :return: ``loss`` (weighted total) and ``<task>/loss``, 0-d tensors on the device; ``<task>/prob``,
             ``<task>/pred`` and action outputs if somebody reads them, or if no stream is given
         """
-        if not batch.prepared:
+        if not isinstance(batch, Batch) or not batch.prepared:
             batch = self.prepare(batch.copy() if isinstance(batch, Batch) else Batch(batch))
         run = self._run_for(tuple(batch.tasks), None if stream is None else stream.outputs)
         self._set_mode(train)
@@ -192,6 +192,11 @@ class MultiTaskModel(AbstractModel):
             with torch.no_grad():
                 return self._forward(run, batch)[1]
         loss, outputs = self._forward(run, batch)
+        unlabelled = [
+            entry.task.name for entry in run.tasks if entry.task.loss is not None and entry.loss not in outputs
+        ]
+        if unlabelled:
+            raise DataError(f"task {unlabelled[0]!r}: the batch cannot be trained on, it holds no label for the task")
         update = self.update
         update.backward(loss, lambda: self._forward(run, batch)[0])
         if batch.ends_step:
@@ -206,7 +211,8 @@ class MultiTaskModel(AbstractModel):
         for entry in run.tasks:
             task = entry.task
             label = batch.tasks[task.name]
-            if task.loss is not None:
+            # Data without labels can be predicted; what has no label by its nature has a loss without one.
+            if task.loss is not None and (label is not None or task.label is None):
                 loss = task.task_loss(flow, None if label is None else batch[label], batch.rows.get(task.name))
                 outputs[entry.loss] = loss.detach()
                 weighted = loss if task.weight == 1 else loss * task.weight
@@ -275,10 +281,12 @@ class MultiTaskModel(AbstractModel):
         return self.network.plan(names)
 
     def _run_for(self, names: tuple[str, ...], outputs: frozenset[str] | None) -> _Run:
-        key = (names, outputs)
-        if key not in self._runs:
-            self._runs[key] = _Run(self._plan(names), [_TaskRun.of(self._task(name), outputs) for name in names])
-        return self._runs[key]
+        plan = self._plan(names)
+        run = self._runs.get((names, outputs))
+        if run is None or run.plan is not plan:  # the network compiles anew when its tasks change
+            run = _Run(plan, [_TaskRun.of(self._task(name), outputs) for name in names])
+            self._runs[names, outputs] = run
+        return run
 
     # ------------------------------------------------------------------------------------- without the main loop
 

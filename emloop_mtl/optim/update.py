@@ -73,6 +73,9 @@ class Update:
         """Learn the length of the run, for the last window and the learning rate."""
         self._total_steps = total_steps
         self.learning_rate.set_length(total_steps, pass_steps, missing)
+        updated = self.step - self._open
+        if updated:  # a resumed training: until the next update, hooks read the rate of the last one
+            self.learning_rate.apply(updated - 1)
 
     def backward(self, loss: torch.Tensor, again: Callable[[], torch.Tensor]) -> None:
         """Add the gradients of one batch.

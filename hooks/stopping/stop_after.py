@@ -54,11 +54,8 @@ class StopAfter(AbstractHook):
 
     def max_steps(self) -> int | None:
         """Return the limit in steps, None where neither steps nor the length of an epoch are known."""
-        epoch_steps = self.main_loop.epoch_steps if self._epochs is not None else None
-        limits = [] if self._steps is None else [self._steps]
-        if self._epochs is not None and epoch_steps is not None:
-            limits.append(self._epochs * epoch_steps)
-        return min(limits, default=None)
+        in_epochs = None if self._epochs is None else self.main_loop.steps_of(self._epochs)
+        return min((limit for limit in (self._steps, in_epochs) if limit is not None), default=None)
 
     def requires(self) -> Collection[str | EpochNumber]:
         """Return nothing: only positions and times count."""

@@ -74,3 +74,19 @@ def test_sizes_that_are_none(size: Any) -> None:
 def test_passes_need_a_length() -> None:
     with pytest.raises(ConfigError, match=r"main_loop\.fixed_epoch_size: a size in passes needs"):
         EpochSize({"passes": 1}).check(None)
+
+
+@pytest.mark.parametrize(
+    ("setting", "epochs", "pass_steps", "steps"),
+    [
+        (None, 3, 7, 21),
+        (None, 3, None, None),
+        (5, 3, None, 15),
+        ({"passes": 0.5}, 4, 7, 14),
+        ({"passes": 0.5}, 3, 7, 11),
+        ({"passes": 0.1}, 3, 2, 3),
+        ({"samples": 10}, 3, 7, None),
+    ],
+)
+def test_the_steps_of_several_epochs(setting: Any, epochs: int, pass_steps: int | None, steps: int | None) -> None:
+    assert EpochSize(setting).steps_of(epochs, pass_steps) == steps

@@ -217,6 +217,31 @@ def test_arrays_and_lists_become_tensors() -> None:
     assert isinstance(batch["x"], np.ndarray), "the caller's batch is left alone"
 
 
+def test_nested_lists_become_tensors_and_texts_stay_lists() -> None:
+    batch = Batch({"x": [[0.0, 1.0, 2.0]] * 2, "kind": [0, 1], "size": [0.0, 1.0], "words": [["a"], ["b"]]})
+    prepared = make_model().prepare(batch)
+    assert prepared["x"].shape == (2, 3)
+    assert prepared["words"] == [["a"], ["b"]]
+
+
+def test_data_without_labels_can_be_predicted_but_not_trained_on() -> None:
+    model, unlabelled = make_model(), {"x": torch.zeros(2, 3)}
+    found = model.predict([unlabelled, unlabelled])
+    assert found["kind"].labels is None
+    assert found["kind"].preds is not None
+    assert found["kind"].preds.shape == (4,)
+    with pytest.raises(DataError, match="task 'kind': the batch cannot be trained on, it holds no label"):
+        model.run(unlabelled, train=True)  # type: ignore[arg-type]
+
+
+def test_a_task_that_is_replaced_in_the_network_is_run_anew() -> None:
+    model, batch = make_model(), make_batch()
+    assert "size/loss" in model.run(batch, train=False)
+    flow = make_tasks()[1].flow
+    model.network.update_task(Task("size", flow=flow))
+    assert "size/loss" not in model.run(make_batch(), train=False)
+
+
 def test_the_mode_is_switched_only_where_it_changes_and_frozen_modules_stay_frozen() -> None:
     model, batch = make_model(), make_batch()
     model.network["trunk"].eval()
