@@ -1,0 +1,31 @@
+"""``emloop-mtl check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .options import overrides_argument, verbose_option
+from .reporting import reported
+
+EXAMPLE = """\b
+Example:
+  emloop-mtl check config.yaml
+"""
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("config", type=click.Path(path_type=Path))
+@overrides_argument
+@verbose_option
+def check(config: Path, overrides: tuple[str, ...], verbose: bool) -> None:
+    """Build what the file CONFIG says, run one batch of every loader, and show what a training would do.
+
+    Shown are streams, sources, tasks, parameters, and which hook acts when. Nothing is trained and nothing is left
+    behind.
+    """
+    with reported(verbose):
+        from .checking import check_training
+
+        check_training(config, overrides)

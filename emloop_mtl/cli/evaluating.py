@@ -1,0 +1,103 @@
+"""Scores the weights of a run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import Checkpoint, list_checkpoints, newest_checkpoint
+from ..config.config import Config
+from ..config.create import Training, create_training
+from ..config.evaluation import checked_overrides, evaluation_config
+from ..config.load import load_config
+from ..errors import CheckpointError, ConfigError, nearest
+from ..types import EpochData
+from .building import building
+from .reporting import SIGNAL_BASE
+from .run_folder import RunFolder
+from .tables import print_scores
+
+log = logging.getLogger(__name__)
+
+PREFERRED = ("best", "latest")
+"""Whose weights are scored: the first of these that is there."""
+
+
+def evaluate_run(
+    run_dir: Path, stream: str, overrides: Sequence[str], tag: str | None, output_dir: Path | None, trust: bool
+) -> None:
+    """Score a stream with the weights of a run and print the table."""
+    folder = RunFolder.existing(run_dir)
+    config = load_config(folder.config, overrides)
+    checkpoint = _choose(folder, tag)
+    options = {"output_dir": output_dir, "trusted_only": not trust, "source_folder": folder.source_folder}
+    scores = _score(config, [stream], checkpoint, options)
+    print_scores(_title(checkpoint), scores)
+
+
+def evaluate_at_end(config: Config, folder: RunFolder, options: Mapping[str, Any]) -> None:
+    """Score all streams that the section ``eval`` lists and print one table.
+
+    :param options: what ``create_training`` takes beside a config
+    """
+    checkpoint = _choose(folder)
+    print_scores(_title(checkpoint), _score(config, list(checked_overrides(config)), checkpoint, options))
+
+
+def check_evaluations(training: Training) -> None:
+    """Check, before a training, that the streams exist that the section ``eval`` lists.
+
+    :raise ConfigError: with the place of one that does not
+    """
+    for stream, overrides in checked_overrides(training.config).items():
+        if "dataset" not in (overrides or {}):
+            try:
+                training.main_loop.check_stream(stream)
+            except ConfigError as error:
+                raise ConfigError(str(error), ("eval", stream)) from error
+
+
+def _choose(folder: RunFolder, tag: str | None = None) -> Checkpoint:
+    if tag is None:
+        tag = next((tag for tag in PREFERRED if list_checkpoints(folder.checkpoints, tag)), None)
+    elif not list_checkpoints(folder.checkpoints, tag):
+        tags = {path.name.rpartition("-")[0] for path in list_checkpoints(folder.checkpoints)}
+        raise ConfigError(f"{folder.path}: has no checkpoint {tag!r}{nearest(tag, tags)}")
+    return newest_checkpoint(folder.checkpoints, tag)
+
+
+def _title(checkpoint: Checkpoint) -> str:
+    position = checkpoint.position
+    return f"Scores of the weights {checkpoint.tag!r} (epoch {position.epoch}, step {position.step})"
+
+
+def _score(config: Config, streams: Sequence[str], checkpoint: Checkpoint, options: Mapping[str, Any]) -> EpochData:
+    scores: EpochData = {}
+    training: Training | None = None
+    data: Mapping[str, Any] | None = None
+    for stream in streams:
+        with config.located():
+            evaluated = evaluation_config(config, stream)
+            lists_hooks = "hooks" in (checked_overrides(config).get(stream) or {})
+        if training is None or evaluated.data != data:  # streams that are evaluated alike share what was built
+            with building(evaluated):
+                training = create_training(evaluated, for_training=lists_hooks, **options)
+            data = evaluated.data
+            _load_weights(training.model, checkpoint)
+        main_loop = training.main_loop
+        main_loop.check_stream(stream)
+        with evaluated.located():
+            main_loop.run_evaluation(stream)
+        if main_loop.interrupted_by is not None and main_loop.end == "interrupted":
+            raise SystemExit(SIGNAL_BASE + main_loop.interrupted_by)
+        scores[stream] = dict(main_loop.epoch_data.get(stream, {}))
+    return scores
+
+
+def _load_weights(model: Any, checkpoint: Checkpoint) -> None:
+    try:
+        model.load_state_dict(checkpoint.weights)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{checkpoint.path}: does not fit the model: {error}") from error

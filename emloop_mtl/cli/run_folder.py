@@ -1,0 +1,218 @@
+"""The folder of one run."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from errno import EAGAIN, EWOULDBLOCK
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, TRACE_FILE
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..config.config import Config
+
+RUN_FILE = "run.yaml"
+"""Records where the config and the modules it names came from."""
+
+
+NOT_IN_NAMES = re.compile(r"[^\w.+-]+")
+
+
+class RunFolder:
+    """The folder of one run: its config, where that came from, its log, its checkpoints and what hooks write.
+
+    :param path: the folder
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._made: list[Path] = []
+        self._set_aside: Path | None = None
+
+    @classmethod
+    def new(cls, root: Path, name: str) -> RunFolder:
+        """Make a folder below ``root`` that is called ``name`` with the date and time.
+
+        :raise ConfigError: if it cannot be made
+        """
+        now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        stem = f"{NOT_IN_NAMES.sub('-', name).lstrip('.') or 'run'}_{now}"
+        number = 0
+        while True:
+            folder = cls(root / (f"{stem}_{number}" if number else stem))
+            try:
+                folder._make(exist_ok=False)
+            except FileExistsError:
+                number += 1
+            else:
+                return folder
+
+    @classmethod
+    def at(cls, path: Path, remove: bool, keep: Path) -> RunFolder:
+        """Make the folder ``path``, or take it if it is empty.
+
+        :param remove: put a run that lies there aside; it is removed for good by ``begin``
+        :param keep: a file that must not be removed
+        :raise ConfigError: if there is something else
+        """
+        folder = cls(path)
+        if path.is_dir() and any(path.iterdir()):
+            if not remove:
+                raise ConfigError(f"{path}: is not empty; choose another --output-dir, or replace the run by --rm")
+            folder._put_aside(keep)
+        folder._make(exist_ok=True)
+        return folder
+
+    @classmethod
+    def existing(cls, path: Path) -> RunFolder:
+        """Return the folder of a run that was begun before.
+
+        :raise ConfigError: if it is none
+        """
+        if not path.is_dir():
+            raise ConfigError(f"{path}: {'is a file, not the folder of a run' if path.exists() else 'no such folder'}")
+        if not (path / CONFIG_FILE).is_file():
+            raise ConfigError(f"{path}: is not the folder of a run: it has no {CONFIG_FILE}")
+        return cls(path)
+
+    @property
+    def config(self) -> Path:
+        """The config with all overrides applied."""
+        return self.path / CONFIG_FILE
+
+    @property
+    def log(self) -> Path:
+        """What the run told."""
+        return self.path / LOG_FILE
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are kept."""
+        return self.path / CHECKPOINT_FOLDER
+
+    @property
+    def source_folder(self) -> Path | None:
+        """The folder that the run's own modules came from, None if it is not there any more.
+
+        A working folder that was moved as a whole, run and modules together, is found again from within.
+        """
+        from ..config.load import load_config
+
+        record = self.path / RUN_FILE
+        if not record.is_file():
+            return None
+        data = load_config(record).data
+        source, working = data.get("source_folder"), data.get("working_folder")
+        if not isinstance(source, str) or not isinstance(working, str):
+            raise ConfigError(f"{record}: must name source_folder and working_folder")
+        candidates = [Path(source)]
+        with suppress(ValueError):
+            candidates.append(Path.cwd() / Path(source).relative_to(working))
+        return next((folder for folder in candidates if folder.is_dir()), None)
+
+    def write_config(self, config: Config) -> None:
+        """Write the config of the run."""
+        from ..config.load import dump_config
+        from ..utils.files import write_atomically
+
+        write_atomically(self.config, dump_config(config))
+
+    def write_record(self, config_path: Path) -> None:
+        """Record where the config came from, since modules beside it are imported again when the run is resumed."""
+        from ..config.yaml_text import write_yaml
+        from ..utils.files import write_atomically
+
+        source = config_path.resolve()
+        record = {"config": source.name, "source_folder": str(source.parent), "working_folder": str(Path.cwd())}
+        write_atomically(self.path / RUN_FILE, write_yaml(record))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in the folder; a process that dies lets go by itself.
+
+        :raise ConfigError: if another process does so
+        """
+        handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno in (EAGAIN, EWOULDBLOCK):
+                    raise ConfigError(f"{self.path}: another process is training in this folder") from error
+                # A file system without locks: then nobody is kept out.
+            yield
+        finally:
+            os.close(handle)
+
+    def begin(self) -> None:
+        """Remove for good what was put aside: the new run is about to begin."""
+        if self._set_aside is not None:
+            shutil.rmtree(self._set_aside)
+            self._set_aside = None
+
+    def discard(self) -> None:
+        """Undo the making of the folder; what was put aside comes back."""
+        if self._made:
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            self.empty()
+        for folder in reversed(self._made[:-1]):
+            with suppress(OSError):  # somebody else has begun to use it
+                folder.rmdir()
+        if self._set_aside is not None:
+            with suppress(OSError):
+                self.path.rmdir()
+            self._set_aside.rename(self.path)
+            self._set_aside = None
+
+    def empty(self, keep: tuple[str, ...] = ()) -> None:
+        """Remove everything but ``keep`` from the folder."""
+        for entry in self.path.iterdir():
+            if entry.name in keep:
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    def restart(self) -> None:
+        """Remove what a run has left that was ended before its first checkpoint."""
+        self.empty(keep=(CONFIG_FILE, RUN_FILE, LOG_FILE))
+
+    def _make(self, exist_ok: bool) -> None:
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(exist_ok=exist_ok)
+        except OSError as error:
+            if isinstance(error, FileExistsError) and not exist_ok:
+                raise
+            raise ConfigError(f"{self.path}: cannot be made: {error.strerror or error}") from error
+        self._made = missing[::-1]
+
+    def _put_aside(self, keep: Path) -> None:
+        path = self.path
+        looks_like_run = (path / CONFIG_FILE).is_file() and (
+            (path / TRACE_FILE).is_file() or (path / CHECKPOINT_FOLDER).is_dir()
+        )
+        if path.is_symlink() or not looks_like_run:
+            raise ConfigError(
+                f"{path}: --rm removes runs only, and this is none: it must hold {CONFIG_FILE}, and "
+                f"{TRACE_FILE} or {CHECKPOINT_FOLDER}"
+            )
+        resolved = path.resolve()
+        for needed, what in ((keep.resolve(), "the config to train"), (Path.cwd().resolve(), "the working folder")):
+            if needed.is_relative_to(resolved):
+                raise ConfigError(f"{path}: --rm would remove {what} with it")
+        aside = path.with_name(f".{path.name}-replaced-{os.getpid()}")
+        with RunFolder(path).locked():
+            path.rename(aside)
+        self._set_aside = aside

@@ -1,0 +1,43 @@
+"""What the command says about itself, without importing torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+import emloop_mtl
+from emloop_mtl.cli import main
+
+COMMANDS = ("train", "resume", "eval", "check")
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert CliRunner().invoke(main, ["--version"]).stdout == f"emloop-mtl, version {emloop_mtl.__version__}\n"
+
+
+def test_all_commands_are_listed() -> None:
+    assert sorted(main.commands) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_with_an_example(name: str) -> None:
+    shown = CliRunner().invoke(main, [name, "--help"], prog_name="emloop-mtl")
+    assert shown.exit_code == 0
+    assert f"emloop-mtl {name} " in shown.stdout[shown.stdout.index("Example:") :]
+    assert "-v, --verbose" in shown.stdout
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
+def test_help_comes_without_torch(words: list[str]) -> None:
+    script = "import sys\nfrom emloop_mtl.cli import main\nmain(sys.argv[1:], standalone_mode=False)\n"
+    script += "print('torch' in sys.modules, 'numpy' in sys.modules)\n"
+    line = [sys.executable, "-c", script, *words]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "False False"
+
+
+def test_an_unknown_option_is_a_usage_error() -> None:
+    assert CliRunner().invoke(main, ["train", "--fast", "config.yaml"]).exit_code == 2

@@ -1,0 +1,234 @@
+"""``emloop-mtl train``: where a run lies, what it leaves there, and what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from emloop_mtl.config.load import load_config
+
+from .conftest import SHORT, Command, Program
+
+
+def entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {"config.yaml", "digits.py", "__pycache__"}
+
+
+def test_a_run_gets_a_folder_named_after_model_and_time(folder: Path, program: Program) -> None:
+    done = program("train", "config.yaml", *SHORT)
+    assert done.returncode == 0, done.stderr
+    (run,) = (folder / "log").iterdir()
+    assert re.fullmatch(r"digits_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", run.name)
+    assert {path.name for path in run.iterdir()} == {
+        "config.yaml", "run.yaml", "train.log", "trace.yaml", "metrics.jsonl", "tensorboard", "checkpoints"
+    }  # fmt: skip
+    assert {path.name.rpartition("-")[0] for path in (run / "checkpoints").iterdir()} == {"best", "latest"}
+    assert f"the run lies in log/{run.name}" in done.stderr
+    assert f"emloop-mtl resume log/{run.name}" in done.stderr
+    assert "Traceback" not in done.stderr
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 3, 6]
+
+
+def test_it_ends_with_a_table_of_scores_for_every_evaluated_stream(command: Command) -> None:
+    done = command("train", "config.yaml", *SHORT)
+    assert done.exit_code == 0, done.stderr
+    title, header, *rows = [line.split() for line in done.stdout.splitlines() if re.search(r"\w", line)]
+    assert "'best'" in title
+    assert header == ["task", "metric", "valid", "test"]
+    scores = {tuple(row[:2]): [float(number) for number in row[2:]] for row in rows}
+    assert all(len(numbers) == 2 for numbers in scores.values())
+    assert {("digit", "accuracy"), ("parity", "roc_auc"), ("ink", "mean_squared_error")} <= scores.keys()
+
+
+def test_without_a_section_eval_the_scores_of_the_last_epoch_are_shown(folder: Path, command: Command) -> None:
+    config = (folder / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(config[: config.index("\neval:")])
+    done = command("train", "config.yaml", *SHORT)
+    assert done.exit_code == 0, done.stderr
+    assert "Scores in the last epoch" in done.stdout
+    last = json.loads(next((folder / "log").rglob("metrics.jsonl")).read_text().splitlines()[-1])
+    (row,) = (line.split() for line in done.stdout.splitlines() if line.split()[:2] == ["digit", "accuracy"])
+    assert row[-1] == f"{last['digit/digits/valid/accuracy']:.4f}"
+
+
+def test_the_resolved_config_and_its_origin_are_recorded(folder: Path, command: Command) -> None:
+    command("train", "config.yaml", *SHORT, "seed=3", "--output-dir", "run")
+    assert (
+        load_config(folder / "run" / "config.yaml").data == load_config(folder / "config.yaml", [*SHORT, "seed=3"]).data
+    )
+    record = load_config(folder / "run" / "run.yaml").data
+    assert record == {"config": "config.yaml", "source_folder": str(folder), "working_folder": str(folder)}
+
+
+def test_two_runs_of_one_second_get_different_folders(folder: Path, command: Command) -> None:
+    from emloop_mtl.cli.run_folder import RunFolder
+
+    folders = {RunFolder.new(folder / "log", "a").path.name for _ in range(5)}
+    assert len(folders) == 5
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(folder: Path, command: Command) -> None:
+    for run, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert command("train", "config.yaml", *SHORT, f"seed={seed}", "--output-dir", run).exit_code == 0
+    a, b, c = ((folder / run / "metrics.jsonl").read_bytes() for run in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_the_log_has_times_and_what_the_terminal_has(folder: Path, command: Command) -> None:
+    done = command("train", "config.yaml", *SHORT, "--output-dir", "run")
+    log = (folder / "run" / "train.log").read_text().splitlines()
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} INFO emloop_mtl\.", log[0])
+    assert any("Training finished: StopAfter: 2 epochs are done" in line for line in log)
+    assert "Training finished: StopAfter: 2 epochs are done" in done.stderr
+
+
+def test_an_output_dir_that_is_not_empty_is_refused(folder: Path, command: Command) -> None:
+    (folder / "run").mkdir()
+    (folder / "run" / "precious").write_text("keep me")
+    done = command("train", "config.yaml", *SHORT, "--output-dir", "run")
+    assert done.exit_code == 2
+    assert done.stderr == "run: is not empty; choose another --output-dir, or replace the run by --rm\n"
+    assert entries(folder / "run") == {"precious"}
+
+
+def test_an_empty_output_dir_is_taken(folder: Path, command: Command) -> None:
+    (folder / "run").mkdir()
+    assert command("train", "config.yaml", *SHORT, "--output-dir", "run").exit_code == 0
+    assert "checkpoints" in entries(folder / "run")
+
+
+@pytest.mark.parametrize("content", [["precious"], ["config.yaml", "precious"], ["checkpoints"]])
+def test_rm_removes_nothing_but_a_run(folder: Path, command: Command, content: list[str]) -> None:
+    (folder / "run").mkdir()
+    for name in content:
+        (folder / "run" / name).write_text("keep me")
+    done = command("train", "config.yaml", *SHORT, "--output-dir", "run", "--rm")
+    assert done.exit_code == 2
+    assert "--rm removes runs only, and this is none" in done.stderr
+    assert {path.name for path in (folder / "run").iterdir()} == set(content)
+
+
+def test_rm_never_removes_the_config_to_train_or_the_working_folder(folder: Path, command: Command) -> None:
+    (folder / "checkpoints").mkdir()  # now the folder of the example looks like a run
+    for output_dir, what in ((".", "the config to train"), (folder, "the config to train")):
+        done = command("train", "config.yaml", *SHORT, "--output-dir", output_dir, "--rm")
+        assert done.exit_code == 2
+        assert f"--rm would remove {what} with it" in done.stderr
+    assert (folder / "config.yaml").exists()
+
+
+def test_rm_replaces_a_run(folder: Path, command: Command) -> None:
+    command("train", "config.yaml", *SHORT, "--output-dir", "run")
+    (folder / "run" / "old").touch()
+    done = command("train", "config.yaml", *SHORT, "seed=3", "--output-dir", "run", "--rm")
+    assert done.exit_code == 0, done.stderr
+    assert not (folder / "run" / "old").exists()
+    assert load_config(folder / "run" / "config.yaml").data["seed"] == 3
+    assert entries(folder) == {"run"}
+
+
+def test_rm_keeps_the_run_if_the_new_one_cannot_begin(folder: Path, command: Command) -> None:
+    command("train", "config.yaml", *SHORT, "--output-dir", "run")
+    (folder / "run" / "old").touch()
+    done = command("train", "config.yaml", "dataset.batch_size=0", "--output-dir", "run", "--rm")
+    assert done.exit_code == 2
+    assert (folder / "run" / "old").exists()
+    assert entries(folder) == {"run"}
+
+
+def test_rm_without_an_output_dir_is_a_usage_error(command: Command) -> None:
+    done = command("train", "config.yaml", "--rm")
+    assert done.exit_code == 2
+    assert "--output-dir" in done.stderr
+
+
+def test_a_model_that_cannot_run_its_first_batch_leaves_nothing(folder: Path, command: Command) -> None:
+    done = command("train", "config.yaml", *SHORT, "model.modules.digit_head.in_features=63", "-o", "new/root")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.stderr
+    assert entries(folder) == set()
+
+
+def test_bad_data_in_the_middle_keeps_the_run_and_says_how_to_go_on(folder: Path, command: Command) -> None:
+    spoil = "        digit[rows['train'][50]] = 77\n"
+    module = (folder / "digits.py").read_text()
+    where = module.index("        columns = ")
+    (folder / "digits.py").write_text(module[:where] + spoil + module[where:])
+    done = command("train", "config.yaml", *SHORT, "main_loop.skip_zeroth_epoch=true", "--output-dir", "run")
+    assert done.exit_code == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: stream 'train', batch ")
+    assert "task 'digit', source 'digit': label 77" in last
+    assert "Traceback" not in done.stderr
+    assert "the log is run/train.log" in done.stderr
+    assert "Traceback" in (folder / "run" / "train.log").read_text()
+
+
+def test_v_shows_the_traceback(folder: Path, program: Program) -> None:
+    (folder / "digits.py").write_text(
+        "def Digits(**kwargs):\n    raise KeyError('no such digit') from OSError('why')\n"
+    )
+    short = program("train", "config.yaml")
+    assert short.returncode == 2
+    assert len(short.stderr.splitlines()) == 1
+    long = program("train", "config.yaml", "-v")
+    assert long.returncode == 2
+    assert "Traceback (most recent call last)" in long.stderr
+    assert "OSError: why" in long.stderr
+    assert long.stderr.splitlines()[-1] == short.stderr.splitlines()[0]
+
+
+def test_an_unexpected_error_is_one_line_with_a_hint(folder: Path, command: Command) -> None:
+    module = (folder / "digits.py").read_text()
+    (folder / "digits.py").write_text(module.replace("from sklearn", "raise ZeroDivisionError('oh') #"))
+    done = command("train", "config.yaml", *SHORT)
+    assert done.exit_code == 1
+    assert done.stderr == "error: ZeroDivisionError: oh (-v shows the traceback)\n"
+    assert entries(folder) == set()
+    done = command("train", "config.yaml", *SHORT, "-v")
+    assert "raise ZeroDivisionError('oh')" in done.stderr
+
+
+def test_a_missing_data_file_is_a_mistake(folder: Path, command: Command) -> None:
+    module = (folder / "digits.py").read_text()
+    (folder / "digits.py").write_text(module.replace("from sklearn", "open('gone.csv') #"))
+    done = command("train", "config.yaml", *SHORT)
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "gone.csv" in done.stderr
+    assert entries(folder) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["config.yaml", "seed"], "command line: seed: an override is written key=value"),
+        (["config.yaml", "hooks.StopAfte.epochs=1"], "no hook is called 'StopAfte'; did you mean 'StopAfter'?"),
+        (["config.yaml", "model.optimizer.lr=[1"], "command line: model.optimizer.lr=[1"),
+        (["config.yaml", "--output-dir", "digits.py"], "digits.py"),
+    ],
+)
+def test_what_is_typed_wrongly_is_answered_by_one_line(
+    folder: Path, command: Command, words: list[str], says: str
+) -> None:
+    done = command("train", *words)
+    assert done.exit_code == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
+    assert entries(folder) == set()
+
+
+def test_a_run_without_a_length_or_checkpoints_is_possible(folder: Path, command: Command) -> None:
+    config = (folder / "config.yaml").read_text()
+    kept = [line for line in config.splitlines() if not re.search("Warmup|LRSchedule|Save(Latest|Best)", line)]
+    (folder / "config.yaml").write_text("\n".join(kept))
+    done = command("train", "config.yaml", *SHORT, "--output-dir", "run")
+    assert done.exit_code == 0, done.stderr
+    assert "Scores in the last epoch" in done.stdout
