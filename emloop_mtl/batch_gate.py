@@ -50,7 +50,8 @@ class BatchGate:
         When training, the last accepted batch of a step ends it, even if a later one of the step is left out.
 
         :param may_be_empty: whether no batch at all is in order, as where an epoch is gone on with
-        :raise DataError: naming stream, batch, loader and source
+        :raise DataError: naming stream, batch, loader and source; also when training on a stream whose last step
+            does not end
         """
         held: Batch | None = None
         found = 0
@@ -70,6 +71,9 @@ class BatchGate:
                 held.ends_step = True
                 yield held
                 held = None
+        if held is not None:
+            text = "ended in the middle of a step; the last batch of every step needs ends_step = True"
+            raise DataError(f"stream {stream.name!r} {text}")
         if not found and not may_be_empty:
             _complain(self._on_empty_stream, f"stream {stream.name!r} is empty", "on_empty_stream")
 
@@ -104,10 +108,13 @@ class BatchGate:
 
 
 def check_disjoint(batch: Batch, outputs: Mapping[str, Any], stream: StreamWrapper) -> None:
-    """Check that no output is named like a source.
+    """Check that the model returned outputs, and that none is named like a source.
 
+    :raise TypeError: if it returned something else
     :raise DataError: naming those that are
     """
+    if not isinstance(outputs, Mapping):
+        raise TypeError(f"the model's run returned a {type(outputs).__name__}; a mapping of output names is needed")
     if not batch.keys().isdisjoint(outputs):
         names = ", ".join(sorted(map(repr, batch.keys() & outputs.keys())))
         raise DataError(f"stream {stream.name!r}: {names}: both a source and an output of the model; rename one")

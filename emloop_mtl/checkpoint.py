@@ -33,6 +33,7 @@ from .utils.tensor_tree import TensorTree, compact, put_together, take_apart
 __all__ = [
     "Checkpoint",
     "check_plain",
+    "complete_checkpoint",
     "list_checkpoints",
     "load_checkpoint",
     "newest_checkpoint",
@@ -67,6 +68,7 @@ class Checkpoint:
     :param finished: whether it had ended regularly
     :param path: the folder that it was read from
     :param tag: what it was saved for
+    :param tags: all that it was saved for, each in a folder of its own
     :param sequence: its number among the checkpoints of the run; those of one number have equal content
     """
 
@@ -76,6 +78,7 @@ class Checkpoint:
     finished: bool
     path: Path
     tag: str
+    tags: list[str]
     sequence: int
 
 
@@ -121,19 +124,17 @@ def save_checkpoint(
             "finished": finished,
             "versions": _versions(),
             "ties": model.ties,
+            "tags": tags,
         }
-        written: list[Path] = []
-        for tag in tags:
-            new = folder / f"{TEMPORARY}{tag}-{sequence:08d}"
+        written = [folder / f"{TEMPORARY}{tag}-{sequence:08d}" for tag in tags]
+        for tag, new in zip(tags, written, strict=True):
             temporary.callback(shutil.rmtree, new, ignore_errors=True)
             new.mkdir()
-            if written:
-                for name in (MODEL_FILE, STATE_FILE):
-                    link_or_copy(written[0] / name, new / name)
-            else:
+            if new == written[0]:
                 manifest["files"] = _write_files(new, model, rest)
+            else:
+                _link_files(written[0], new)
             write_manifest(new / MANIFEST_FILE, {**manifest, "tag": tag})
-            written.append(new)
         for new in written:
             paths.append(new.rename(folder / new.name.removeprefix(TEMPORARY)))
         sync_folder(folder)
@@ -142,6 +143,27 @@ def save_checkpoint(
             for path in list_checkpoints(folder, tag)[keep:]:
                 remove_checkpoint(path)
     return paths
+
+
+def complete_checkpoint(checkpoint: Checkpoint) -> None:
+    """Write a checkpoint under those of its tags that a kill in the middle of saving has kept from it.
+
+    :raise CheckpointError: if it cannot be written, naming the folder and the cause
+    """
+    folder = checkpoint.path.parent
+    with _explained(f"cannot complete a checkpoint in '{folder}'"), contextlib.ExitStack() as temporary:
+        _remove_leftovers(folder)
+        for tag in checkpoint.tags:
+            if any(_sequence(path) >= checkpoint.sequence for path in list_checkpoints(folder, tag)):
+                continue
+            new = folder / f"{TEMPORARY}{tag}-{checkpoint.sequence:08d}"
+            temporary.callback(shutil.rmtree, new, ignore_errors=True)
+            new.mkdir()
+            _link_files(checkpoint.path, new)
+            manifest = read_manifest(checkpoint.path / MANIFEST_FILE, FORMAT, (MODEL_FILE, STATE_FILE))
+            write_manifest(new / MANIFEST_FILE, {**manifest, "tag": tag})
+            new.rename(folder / new.name.removeprefix(TEMPORARY))
+        sync_folder(folder)
 
 
 def list_checkpoints(folder: str | Path, tag: str | None = None) -> list[Path]:
@@ -204,7 +226,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         manifest = read_manifest(path / MANIFEST_FILE, FORMAT, (MODEL_FILE, STATE_FILE))
         position = Position(**manifest["position"])
         finished, tag, sequence = manifest["finished"], manifest["tag"], manifest["sequence"]
-        ties, files = manifest["ties"], manifest["files"]
+        ties, files, tags = manifest["ties"], manifest["files"], _checked_tags(manifest["tags"], None)
     for name, entry in files.items():
         with _explained(f"'{path / name}'"):
             verify_file(path / name, entry["size"], entry["sha256"])
@@ -215,7 +237,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     with _explained(f"'{path / STATE_FILE}'"):
         stored = _read_state(path / STATE_FILE)
         weights = put_together(TensorTree(stored["weights"], tensors | stored["others"], ties))
-    return Checkpoint(weights, stored["state"], position, finished, path, tag, sequence)
+    return Checkpoint(weights, stored["state"], position, finished, path, tag, tags, sequence)
 
 
 @contextlib.contextmanager
@@ -263,6 +285,11 @@ def _check_space(folder: Path, size: int) -> None:
 def _sequence(path: Path) -> int:
     match = FOLDER_NAME.fullmatch(path.name)
     return int(match["sequence"]) if match else 0
+
+
+def _link_files(source: Path, target: Path) -> None:
+    for name in (MODEL_FILE, STATE_FILE):
+        link_or_copy(source / name, target / name)
 
 
 def _write_files(folder: Path, model: TensorTree, state: State) -> dict[str, dict[str, Any]]:

@@ -121,6 +121,8 @@ class HookList:
         for hook in self._hooks[: self._started]:
             try:
                 hook.after_training(success=success)
+            except TrainingTerminated as wish:
+                log.debug("%s wishes to end a training that has ended: %s", hook.name, wish)
             except Exception as error:
                 log.exception("%s failed in after_training", hook.name)
                 first = first or error
@@ -211,7 +213,7 @@ class HookList:
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Restore the hooks.
 
-        :raise CheckpointError: if the state holds a hook that the config does not list
+        :raise CheckpointError: if the state holds a hook that the config does not list, or a hook cannot read its own
         """
         stateful = {hook.name: hook for hook in self._hooks if _overrides(hook, "state_dict")}
         for name in state:
@@ -222,7 +224,11 @@ class HookList:
                 )
         for name, hook in stateful.items():
             if name in state:
-                hook.load_state_dict(state[name])
+                try:
+                    hook.load_state_dict(state[name])
+                except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                    reason = " ".join(f"{type(error).__name__}: {error}".split())
+                    raise CheckpointError(f"hook {name} cannot go on from its state: {reason}") from error
             else:
                 log.warning("hook %s starts afresh: the checkpoint holds no state of it", name)
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from .abstract_hook import AbstractHook
 from .batch_gate import BatchGate, check_disjoint
-from .checkpoint import Checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, complete_checkpoint, save_checkpoint
 from .constants import CHECKPOINT_FOLDER, TRAIN_STREAM
 from .data.stream_wrapper import StreamWrapper
 from .data.task_stream import TaskStream
@@ -58,7 +58,7 @@ class MainLoop:
     :param on_empty_stream: the same about a stream without batches
     :param on_unused_sources: the same about sources that the model does not read
     :param on_incorrect_config: the same about arguments that the main loop does not know
-    :param fixed_batch_size: leave out batches of any other size
+    :param fixed_batch_size: leave out batches of any other size; how long an epoch is, is then not known beforehand
     :param fixed_epoch_size: length of a training epoch: steps, ``{"samples": n}`` or ``{"passes": x}``; None for
         one pass through the train stream
     :param skip_zeroth_epoch: do not evaluate before the first training epoch
@@ -104,6 +104,9 @@ class MainLoop:
         self.hooks = HookList(hooks)
         self.output_dir = None if output_dir is None else str(output_dir)
         self.train_stream_name = train_stream_name
+        if isinstance(extra_streams, str):
+            text = f"main_loop.extra_streams: a list of names is needed, such as [{extra_streams}]"
+            raise ConfigError(text, ("main_loop", "extra_streams"))
         self.extra_streams = list(extra_streams)
         if train_stream_name in self.extra_streams:
             text = f"{train_stream_name!r} is trained on; to evaluate its data too, name another stream of them"
@@ -115,6 +118,7 @@ class MainLoop:
         self.epoch_data: EpochData = {}
         """The numbers of the last finished epoch."""
         self._skip_zeroth_epoch = skip_zeroth_epoch
+        self._fixed_batch_size = fixed_batch_size
         self._profile: TimeProfile = {}
         self._streams = Streams(dataset, model, train_stream_name, fixed_epoch_size, buffer, self._profile, seed)
         self._gate = BatchGate(model, on_empty_batch, on_empty_stream, on_unused_sources, fixed_batch_size)
@@ -127,7 +131,8 @@ class MainLoop:
         self._random_state: dict[str, State] | None = None
         self._is_training = False
         self._is_over = False
-        self._can_be_resumed = False
+        self._is_run_training = False
+        self._is_run_evaluation = False
         self._saves: dict[str, None] = {}
         self._saved: dict[str, object] = {}
         for key, name in [
@@ -174,16 +179,19 @@ class MainLoop:
     @property
     def epoch_steps(self) -> int | None:
         """Steps of a training epoch, None where they are not known or not always the same."""
-        return self.get_stream(self.train_stream_name).epoch_steps
+        steps = self.get_stream(self.train_stream_name).epoch_steps
+        return steps if self._fixed_batch_size is None else None
 
     def steps_of(self, epochs: int) -> int | None:
         """Return how many steps the first ``epochs`` training epochs have together, None where that is not known."""
-        return self.get_stream(self.train_stream_name).steps_of(epochs)
+        steps = self.get_stream(self.train_stream_name).steps_of(epochs)
+        return steps if self._fixed_batch_size is None else None
 
     @property
     def pass_steps(self) -> int | None:
         """Steps of one pass through the train stream, None where they are not known."""
-        return self.get_stream(self.train_stream_name).num_steps_per_pass
+        steps = self.get_stream(self.train_stream_name).num_steps_per_pass
+        return steps if self._fixed_batch_size is None else None
 
     @property
     def interrupted_by(self) -> Signals | None:
@@ -231,7 +239,7 @@ class MainLoop:
 
     def run_training(self) -> None:
         """Train until a hook raises ``TrainingTerminated`` or a signal arrives."""
-        self._can_be_resumed = True
+        self._is_run_training = True
         try:
             with self:
                 if self._random_state is not None:
@@ -247,18 +255,23 @@ class MainLoop:
                     self._run_epoch([self.train_stream_name], list(self.extra_streams))
         except TrainingTerminated as end:
             log.info("Training %s: %s", self.end, end)
+        finally:
+            self._is_run_training = False
 
     def run_evaluation(self, stream_name: str) -> None:
-        """Evaluate one stream as an epoch of its own, without training.
+        """Evaluate one stream as an epoch of its own, without training and without saving.
 
         :param stream_name: name of the stream, e.g. ``valid``
         """
         self.check_stream(stream_name)
+        epoch, self._is_run_evaluation = self._epoch, True
         try:
             with self:
                 self._run_epoch([], [stream_name], only_these=True)
         except TrainingTerminated as end:
             log.info("Evaluation ended: %s", end)
+        finally:
+            self._epoch, self._is_run_evaluation = epoch, False
 
     def epoch(self, train_streams: Iterable[AnyStream], eval_streams: Iterable[AnyStream]) -> None:
         """Run a single epoch; to be called inside ``with main_loop:``.
@@ -282,11 +295,14 @@ class MainLoop:
         :raise CheckpointError: if the checkpoint does not fit the model or the hooks
         """
         state = checkpoint.state
+        if self.output_dir is not None and checkpoint.path.parent == Path(self.output_dir) / CHECKPOINT_FOLDER:
+            complete_checkpoint(checkpoint)
         try:
             self.model.load_state_dict(checkpoint.weights)
             self.model.load_training_state_dict(state["model"])
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"{checkpoint.path}: does not fit the model: {error}") from error
+            reason = " ".join(str(error).split())  # torch lists parameters line by line
+            raise CheckpointError(f"{checkpoint.path}: does not fit the model: {reason}") from error
         self.hooks.load_state_dict(state["hooks"])
         self._streams.load_state_dict(state["streams"])
         loop = state["loop"]
@@ -307,6 +323,8 @@ class MainLoop:
         missing = "hook StopAfter with 'steps', or with 'epochs' and a train stream of known length"
         self.model.set_length(self._total_steps, self.pass_steps, missing)
         sources = self._streams.known_sources()
+        if sources is not None and not self._is_run_evaluation:
+            self._streams.check_tasks()
         self.hooks.check_wiring(None if sources is None else sources | set(self.model.output_names))
 
     def __enter__(self) -> MainLoop:
@@ -358,6 +376,9 @@ class MainLoop:
         self.hooks.before_epoch(self._position.epoch + bool(train_streams), train_streams, announced)
         if not only_these:
             eval_streams = [name for name in dict.fromkeys(announced) if name not in train_streams]
+            for name in eval_streams:
+                if name not in (given or {}):
+                    self._streams.check(name)
         self._epoch = {"train_streams": train_streams, "eval_streams": eval_streams, "streams_done": 0}
         self._run_streams(given)
 
@@ -372,7 +393,7 @@ class MainLoop:
             elif train:
                 self._run_stream(self.get_stream(name), train, resumed)
             else:
-                with self._streams.evaluation(name) as stream:
+                with self._streams.evaluation(name, resumed) as stream:
                     self._run_stream(stream, train, resumed)
             epoch["streams_done"] += 1
             resumed = False
@@ -382,7 +403,7 @@ class MainLoop:
         self._epoch = None
         if train_streams:
             self._position = self._position._replace(epoch=self._position.epoch + 1)
-        else:
+        elif self._is_run_training:
             self._zeroth_done = True
         streams = list(dict.fromkeys([*train_streams, *eval_streams]))
         began = perf_counter()
@@ -431,7 +452,7 @@ class MainLoop:
             self.end = "finished"
             raise end
         if signal is not None:
-            if self._can_be_resumed and self.output_dir is not None and self.model.can_be_checkpointed:
+            if self._is_run_training and self.output_dir is not None and self.model.can_be_checkpointed:
                 self.request_save("latest")
             self._save(finished=False)
             self.end = "interrupted"
@@ -441,10 +462,11 @@ class MainLoop:
 
     def _save(self, finished: bool) -> None:
         evaluated = self._streams.evaluated
-        stamp = (self._position, self._epoch is None, evaluated and evaluated.batches, finished)
+        streams_done = None if self._epoch is None else self._epoch["streams_done"]
+        stamp = (self._position, streams_done, evaluated and evaluated.batches, finished)
         tags = [tag for tag in self._saves if self._saved.get(tag) != stamp]
         self._saves.clear()
-        if not tags:
+        if not tags or self._is_run_evaluation:  # a training has nothing to go on with from there
             return
         assert self.output_dir is not None
         state = {
@@ -470,7 +492,11 @@ class MainLoop:
                 text = f"main_loop.{name}: {action!r} is none of {', '.join(cls.ACTIONS)}"
                 raise ConfigError(text, ("main_loop", name))
         for name, (value, least) in bounds.items():
-            if value is not None and value < least:
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ConfigError(f"main_loop.{name}: {value!r} is no whole number", ("main_loop", name))
+            if value < least:
                 raise ConfigError(f"main_loop.{name}: {value} is less than {least}", ("main_loop", name))
         for name in unknown:
             known = [key for key in signature(cls).parameters if key != "kwargs"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 from .data.abstract_dataset import AbstractDataset, get_stream
 from .data.batch import Batch
+from .data.epoch_size import EpochSize
 from .data.stream_wrapper import StreamWrapper
 from .data.task_stream import TaskStream
-from .errors import ConfigError, nearest
+from .errors import ConfigError, TrainingTerminated
 from .models.abstract_model import AbstractModel
 from .types import State, Stream, TimeProfile
 
@@ -47,6 +48,7 @@ class Streams:
         self._model = model
         self._train_stream_name = train_stream_name
         self._epoch_size = epoch_size
+        EpochSize(epoch_size)  # finds what is wrong with it before any stream is asked for
         self._settings: dict[str, Any] = {
             "buffer_size": buffer,
             "profile": profile,
@@ -55,7 +57,8 @@ class Streams:
         }
         self._open: dict[str, StreamWrapper] = {}
         self._evaluated: StreamWrapper | None = None
-        self._resumed_evaluation: State = None
+        self._left_evaluation: State = None
+        self._told: set[str | None] = set()
 
     def get(self, name: str) -> StreamWrapper:
         """Return the stream that is trained on under this name.
@@ -72,16 +75,22 @@ class Streams:
         return self._evaluated
 
     @contextmanager
-    def evaluation(self, name: str) -> Iterator[StreamWrapper]:
-        """Provide a walk of its own through the stream ``name``, closed at the end."""
+    def evaluation(self, name: str, resumed: bool = False) -> Iterator[StreamWrapper]:
+        """Provide a walk of its own through the stream ``name``, closed at the end.
+
+        :param resumed: go on with the evaluation that was left in its middle, if one was
+        """
         stream = self._wrap(name)
-        if self._resumed_evaluation is not None:
-            stream.load_state_dict(self._resumed_evaluation)
-            self._resumed_evaluation = None
+        left, self._left_evaluation = self._left_evaluation, None
+        if resumed and left is not None:
+            stream.load_state_dict(left)
         self._evaluated = stream
         try:
             with stream:
                 yield stream
+        except TrainingTerminated:
+            self._left_evaluation = stream.state_dict()
+            raise
         finally:
             self._evaluated = None
             stream.close()
@@ -100,6 +109,7 @@ class Streams:
                 stream = self._wrap(given)
             elif isinstance(given, StreamWrapper):
                 stream = given
+                stream.set_default_prepare(self._model.prepare)
             else:
                 stream = StreamWrapper(_returning(given), **self._settings)
             name = stream.name
@@ -125,27 +135,40 @@ class Streams:
 
         :raise ConfigError: naming stream, loader, task and source
         """
-        info = self.info(name)
-        for loader in info.loaders if info is not None else ():
-            if loader.sources is None:
-                continue
-            probe = Batch(dict.fromkeys(loader.sources), tasks=loader.tasks, data_name=loader.name, split=loader.split)
-            where = f"stream {name!r}, loader {loader.name!r}"
+        for probe in self._probes(name):
+            where = f"stream {name!r}, loader {probe.data_name!r}"
             try:
-                missing = sorted(set(self._model.required_sources(probe)) - set(loader.sources))
+                self._model.check_sources(probe)
             except ConfigError as error:
-                raise ConfigError(f"{where}: {error}", error.path) from error
-            if missing:
-                text = f"{where}: the model needs the source {missing[0]!r}{nearest(missing[0], loader.sources)}"
-                raise ConfigError(text)
+                path = ("model", *error.path) if error.path else ()
+                raise ConfigError(f"{where}: {error}", path) from error
+
+    def check_tasks(self) -> None:
+        """Check that the streams hold what the model is to learn; all of them must tell their sources beforehand.
+
+        :raise ConfigError: naming what never occurs
+        """
+        try:
+            self._model.check_tasks([probe for name in self._names() for probe in self._probes(name)])
+        except ConfigError as error:
+            raise error.below(("model",)) from error.__cause__
+
+    def _names(self) -> Sequence[str]:
+        return self._dataset.stream_names() if isinstance(self._dataset, AbstractDataset) else [self._train_stream_name]
+
+    def _probes(self, name: str) -> list[Batch]:
+        """Return a batch without values for every loader of a stream that tells its sources."""
+        info = self.info(name)
+        return [
+            Batch(dict.fromkeys(loader.sources), tasks=loader.tasks, data_name=loader.name, split=loader.split)
+            for loader in (() if info is None else info.loaders)
+            if loader.sources is not None
+        ]
 
     def known_sources(self) -> set[str] | None:
         """Return the sources of all streams, None if some stream does not tell its sources beforehand."""
-        names = (
-            self._dataset.stream_names() if isinstance(self._dataset, AbstractDataset) else [self._train_stream_name]
-        )
         sources: set[str] = set()
-        for name in names:
+        for name in self._names():
             info = self.info(name)
             if info is None or info.sources is None:
                 return None
@@ -156,23 +179,26 @@ class Streams:
         """Return where the train stream and an evaluation under way stand."""
         return {
             "train": self.get(self._train_stream_name).state_dict(),
-            "evaluated": None if self._evaluated is None else self._evaluated.state_dict(),
+            "evaluated": self._left_evaluation if self._evaluated is None else self._evaluated.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Make the train stream, and the next evaluation, go on where they stood."""
+        self.close()
+        self._open.clear()
         self.get(self._train_stream_name).load_state_dict(state["train"])
-        self._resumed_evaluation = state["evaluated"]
+        self._left_evaluation = state["evaluated"]
 
     def close(self) -> None:
-        """Stop reading ahead and forget all streams."""
+        """Stop reading ahead; a training that is run once more goes on after what was consumed."""
         for stream in self._open.values():
             stream.close()
-        self._open.clear()
 
     def _wrap(self, name: str) -> StreamWrapper:
         epoch_size = self._epoch_size if name == self._train_stream_name else None
-        return StreamWrapper(get_stream(self._dataset, name), epoch_size=epoch_size, name=name, **self._settings)
+        stream = StreamWrapper(get_stream(self._dataset, name), epoch_size=epoch_size, name=name, **self._settings)
+        stream.told = self._told
+        return stream
 
 
 def _returning(batches: Stream) -> Callable[[], Stream]:

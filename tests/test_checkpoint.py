@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -430,12 +431,13 @@ def test_the_manifest_is_strict_json(tmp_path: Path) -> None:
     weights = {"a": torch.tensor(float("nan"))}
     path = save_checkpoint(tmp_path, ["latest"], weights, {"best": float("inf")}, Position(1, 2, 3, 4), True)[0]
     manifest = json.loads((path / "manifest.json").read_text(encoding="ascii"), parse_constant=refuse)
-    assert manifest.pop("versions")["torch"] == torch.__version__
+    assert manifest.pop("versions")["torch"] == metadata.version("torch")
     assert len(manifest.pop("sha256")) == 64
     files = manifest.pop("files")
     assert manifest == {
         "format": 1,
         "tag": "latest",
+        "tags": ["latest"],
         "sequence": 1,
         "position": {"epoch": 1, "step": 2, "passes": 3, "samples": 4},
         "finished": True,

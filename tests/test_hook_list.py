@@ -252,6 +252,15 @@ def test_outputs_are_what_hooks_declare_and_everything_if_one_does_not() -> None
     assert HookList([Remember()]).outputs(train=True) == frozenset()
 
 
+def test_a_state_that_a_hook_cannot_read_names_the_hook() -> None:
+    class Reads(Remember):
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            state["absent"]
+
+    with pytest.raises(CheckpointError, match="hook Reads cannot go on from its state: KeyError: 'absent'"):
+        HookList([Reads()]).load_state_dict({"Reads": {}})
+
+
 def test_the_smallest_limit_is_the_runs_length() -> None:
     class Limit(AbstractHook):
         def __init__(self, steps: int | None) -> None:

@@ -3,20 +3,20 @@ import os
 import signal
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from emloop_mtl.abstract_hook import AbstractHook
-from emloop_mtl.checkpoint import newest_checkpoint
+from emloop_mtl.checkpoint import list_checkpoints, newest_checkpoint, remove_checkpoint
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.data.stream_wrapper import StreamWrapper
-from emloop_mtl.errors import ConfigError, DataError, TrainingTerminated
+from emloop_mtl.errors import CheckpointError, ConfigError, DataError, TrainingTerminated
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.abstract_model import AbstractModel
 from emloop_mtl.testing import FakeDataset, FakeModel, RecordEvents, run_hook
-from emloop_mtl.types import EpochData
+from emloop_mtl.types import EpochData, TimeProfile
 
 
 def batches(*sizes: int, **attributes: Any) -> list[Batch]:
@@ -42,6 +42,9 @@ class At(AbstractHook):
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
         self._call("after_epoch")
+
+    def after_epoch_profile(self, epoch_id: int, profile: TimeProfile, streams: list[str]) -> None:
+        self._call("profile")
 
     def after_training(self, success: bool) -> None:
         self._call("after_training")
@@ -110,6 +113,18 @@ def test_streams_that_hooks_append_are_evaluated_once() -> None:
     assert list(record.epochs[1]) == ["train", "valid", "test"]
 
 
+def test_a_stream_that_a_hook_appends_must_exist_before_the_epoch_begins() -> None:
+    class Append(AbstractHook):
+        def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
+            if train_streams:
+                eval_streams.append("tets")
+
+    model = FakeModel()
+    with pytest.raises(ConfigError, match="no stream 'tets'.*did you mean 'test'"):
+        run_hook(Append(), model=model, dataset=FakeDataset(train=batches(1), test=batches(1)))
+    assert model.trained == 0
+
+
 def test_position_counts_steps_samples_passes_and_epochs() -> None:
     dataset = FakeDataset(train=[*batches(2, ends_step=False), *batches(3, 4)])
     record = run_hook(epochs=2, dataset=dataset)
@@ -161,6 +176,20 @@ def test_an_epoch_takes_names_wrappers_and_plain_iterables() -> None:
     assert loop.training_epochs_done == 1
 
 
+def test_batches_of_a_given_wrapper_are_prepared_like_all_others() -> None:
+    class Prepares(FakeModel):
+        def prepare(self, batch: Batch) -> Batch:
+            batch.tasks = {"digit": None}
+            return super().prepare(batch)
+
+    record = RecordEvents()
+    own = StreamWrapper(lambda: batches(1), name="own", prepare=FakeModel().prepare)
+    with (loop := MainLoop(Prepares(), FakeDataset(train=[]), [record])):
+        loop.epoch([StreamWrapper(lambda: batches(1), name="mine")], [own])
+    seen = [event["batch_data"] for name, event in record.events if name == "after_batch"]
+    assert [(batch.tasks, batch.prepared) for batch in seen] == [({"digit": None}, True), ({}, True)]
+
+
 def test_two_streams_of_one_name_are_refused() -> None:
     loop = MainLoop(FakeModel(), FakeDataset(train=batches(1)))
     with pytest.raises(ConfigError, match="two streams of one epoch are named 'train'"), loop:
@@ -176,6 +205,30 @@ def test_evaluation_runs_one_stream_only() -> None:
     MainLoop(model, FakeDataset(train=batches(1), valid=batches(1, 1)), [Append(), record]).run_evaluation("valid")
     assert (model.trained, model.evaluated) == (0, 2)
     assert record.names[-1] == "after_training"
+
+
+def test_an_evaluation_before_the_training_replaces_no_zeroth_epoch() -> None:
+    model = FakeModel()
+    loop = MainLoop(model, FakeDataset(train=batches(1), valid=batches(1)), [At("after_epoch", 3, terminate)])
+    loop.run_evaluation("valid")
+    loop.run_training()
+    assert (model.trained, model.evaluated) == (1, 2)
+
+
+def test_an_evaluation_saves_nothing(tmp_path: Path) -> None:
+    class Save(AbstractHook):
+        def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+            self.main_loop.request_save("latest")
+
+    dataset = FakeDataset(train=batches(1), valid=batches(1, 1))
+    loop = MainLoop(FakeModel(), dataset, [Save(), At("after_epoch", 2, terminate)], output_dir=tmp_path)
+    loop.run_training()
+    before = list_checkpoints(tmp_path / "checkpoints")
+    interrupting = MainLoop(FakeModel(), dataset, [Save(), At("valid", 1, interrupt)], output_dir=tmp_path)
+    for evaluated in (loop, interrupting):
+        evaluated.run_evaluation("valid")
+        assert list_checkpoints(tmp_path / "checkpoints") == before
+    assert interrupting.end == "interrupted"
 
 
 def test_the_profile_times_reads_runs_and_hooks() -> None:
@@ -246,6 +299,9 @@ def test_unknown_arguments(action: str, caplog: pytest.LogCaptureFixture) -> Non
         ({"on_empty_batch": "raise"}, "main_loop.on_empty_batch: 'raise' is none of ignore, warn, error"),
         ({"fixed_batch_size": 0}, "main_loop.fixed_batch_size: 0 is less than 1"),
         ({"buffer": -1}, "main_loop.buffer: -1 is less than 0"),
+        ({"buffer": "3"}, "main_loop.buffer: '3' is no whole number"),
+        ({"fixed_epoch_size": 0}, "main_loop.fixed_epoch_size: 0 steps are no epoch"),
+        ({"extra_streams": "test"}, r"main_loop.extra_streams: a list of names is needed, such as \[test\]"),
         ({"train_stream_name": "trian"}, "no stream 'trian' .*did you mean 'train'"),
         ({"extra_streams": ["valdi"]}, "no stream 'valdi'"),
     ],
@@ -267,6 +323,16 @@ def test_missing_sources() -> None:
         run_hook(model=FakeModel(inputs=["image"]), dataset=FakeDataset(train=[{"imag": [1]}]))
 
 
+@pytest.mark.parametrize("other", [Batch({"y": [1]}), Batch({"x": [1]}, tasks={"far": None})])
+def test_sources_are_checked_for_every_kind_of_batch(other: Batch) -> None:
+    class Needs(FakeModel):
+        def required_sources(self, batch: Batch) -> list[str]:
+            return ["z"] if "far" in batch.tasks else ["x"]
+
+    with pytest.raises(DataError, match="stream 'train', batch 1(, task 'far')?: the model needs the source '[xz]'"):
+        run_hook(model=Needs(), dataset=FakeDataset(train=[{"x": [1]}, other]))
+
+
 def test_sources_of_different_lengths() -> None:
     dataset = FakeDataset(train=[{"x": [1]}, Batch({"x": [1, 2], "y": [1]}, tasks={"t": "y"}, data_name="d")])
     message = "stream 'train', batch 1, loader 'd', task 't': sources differ in length: 'x' has 2 entries, 'y' has 1"
@@ -284,9 +350,31 @@ def test_inputs_and_outputs_are_disjoint() -> None:
         run_hook(outputs={"x": 1})
 
 
+def test_a_model_that_returns_no_mapping() -> None:
+    class Forgets(FakeModel):
+        def run(self, batch: Batch, train: bool, stream: StreamWrapper | None = None) -> Any:
+            return None
+
+    with pytest.raises(TypeError, match="run returned a NoneType; a mapping of output names is needed"):
+        run_hook(model=Forgets())
+
+
 def test_batches_of_another_size_are_left_out() -> None:
     record = run_hook(dataset=FakeDataset(train=batches(2, 3, 2)), fixed_batch_size=2, epochs=1)
     assert [event["batch_data"].size for name, event in record.events if name == "after_batch"] == [2] * 4
+
+
+def test_left_out_batches_make_the_length_unknown() -> None:
+    dataset = FakeDataset(train=batches(2, 3, 2))
+    loop = run_hook(dataset=dataset, fixed_batch_size=2).main_loop
+    assert (loop.epoch_steps, loop.pass_steps, loop.steps_of(2), loop.total_steps) == (None,) * 4
+    assert loop.position.step == 2
+
+
+def test_a_stream_that_is_trained_on_ends_its_last_step() -> None:
+    dataset = FakeDataset(train=[*batches(1), *batches(1, 1, ends_step=False)])
+    with pytest.raises(DataError, match="stream 'train' ended in the middle of a step; .* ends_step = True"):
+        run_hook(dataset=dataset)
 
 
 def test_a_step_whose_last_batch_is_left_out_ends_with_the_one_before() -> None:
@@ -327,6 +415,7 @@ def interrupt_twice() -> None:
 ENDS = [
     # event, action, other hooks of that event, after_epoch of the epoch, success, end, error
     pytest.param("after_epoch", terminate, True, True, True, "finished", None, id="termination after an epoch"),
+    pytest.param("profile", terminate, True, True, True, "finished", None, id="termination after a profile"),
     pytest.param("train", terminate, True, False, True, "finished", None, id="termination after a batch"),
     pytest.param("train", interrupt, True, False, True, "interrupted", None, id="SIGINT while training"),
     pytest.param("valid", stop, True, False, True, "interrupted", None, id="SIGTERM while evaluating"),
@@ -346,7 +435,7 @@ def test_ends(
     error: type[BaseException] | None,
     tmp_path: Path,
 ) -> None:
-    count = 2 if event == "after_epoch" else 5
+    count = 2 if event in ("after_epoch", "profile") else 5
     record, raised = end_of(At(event, count, action), tmp_path)
     assert (type(raised) if raised is not None else None) is error
     assert record.events[-1] == ("after_training", {"success": success})
@@ -398,6 +487,60 @@ def test_an_interrupted_evaluation_goes_on_at_its_next_batch(tmp_path: Path) -> 
     assert resumed.names.count("before_epoch") == 0
 
 
+@pytest.mark.parametrize("event", ["train", "valid"])
+def test_an_interrupted_training_that_is_run_once_more_goes_on(event: str) -> None:
+    record = RecordEvents()
+    dataset = FakeDataset(train=batches(1, 2, 3), valid=batches(7, 8))
+    hooks = [At(event, 1, interrupt), At("after_epoch", 2, terminate), record]
+    loop = MainLoop(FakeModel(), dataset, hooks, extra_streams=["valid"], skip_zeroth_epoch=True)
+    loop.run_training()
+    assert loop.end == "interrupted"
+    loop.run_training()
+    assert loop.end == "finished"
+    sizes = [event["batch_data"].size for name, event in record.events if name == "after_batch"]
+    assert sizes == [1, 2, 3, 7, 8] * 2
+    assert tuple(loop.position) == (2, 6, 2, 12)
+
+
+def test_each_evaluated_stream_can_be_saved_in_its_middle(tmp_path: Path) -> None:
+    class Save(AbstractHook):
+        seen: ClassVar[list[str]] = []
+
+        def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+            self.stream = stream_name
+            self.main_loop.request_save("latest")
+
+        def state_dict(self) -> dict[str, Any]:
+            self.seen.append(self.stream)
+            return {}
+
+    dataset = FakeDataset(train=batches(1), valid=batches(1), test=batches(1))
+    run_hook(Save(), dataset=dataset, extra_streams=["valid", "test"], output_dir=tmp_path)
+    assert Save.seen == ["train", "valid", "test"] * 2
+
+
+def test_a_save_that_was_killed_between_two_tags_is_completed(tmp_path: Path) -> None:
+    class Save(AbstractHook):
+        def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+            self.main_loop.request_save("latest")
+            if epoch_id == 1:
+                self.main_loop.request_save("best")
+
+    def loop() -> MainLoop:
+        hooks = [Save(), At("after_epoch", 2, terminate)]
+        return MainLoop(FakeModel(), FakeDataset(train=batches(1)), hooks, output_dir=tmp_path)
+
+    loop().run_training()
+    folder = tmp_path / "checkpoints"
+    best = newest_checkpoint(folder, "best")
+    remove_checkpoint(best.path)
+    (folder / f".tmp-{best.path.name}").mkdir()
+    loop().restore(newest_checkpoint(folder))
+    again = newest_checkpoint(folder, "best")
+    assert (again.path, again.position, again.weights) == (best.path, best.position, best.weights)
+    assert sorted(path.name for path in folder.iterdir()) == ["best-00000002", "latest-00000002"]
+
+
 @pytest.mark.parametrize("event", ["before_training", "before_epoch"])
 def test_a_termination_before_an_event_is_a_regular_end_too(event: str) -> None:
     hook = type("Stop", (AbstractHook,), {event: lambda self, **_: terminate()})()
@@ -406,6 +549,14 @@ def test_a_termination_before_an_event_is_a_regular_end_too(event: str) -> None:
     loop.run_training()
     assert record.names == ["before_training", *["before_epoch"] * (event == "before_epoch"), "after_training"]
     assert loop.end == "finished"
+
+
+def test_a_termination_after_the_end_changes_nothing() -> None:
+    record = RecordEvents()
+    hooks = [At("after_epoch", 1, terminate), At("after_training", 1, terminate), record]
+    MainLoop(FakeModel(), FakeDataset(train=batches(1)), hooks).run_training()
+    assert record.main_loop.end == "finished"
+    assert record.events[-1] == ("after_training", {"success": True})
 
 
 def test_a_step_is_finished_before_a_termination_takes_effect() -> None:
@@ -440,6 +591,24 @@ def test_a_save_is_written_once_all_hooks_have_finished_the_event(tmp_path: Path
     assert tuple(checkpoint.position) == (2, 4, 2, 8)
 
 
+def test_a_checkpoint_that_does_not_fit_is_told_in_one_line(tmp_path: Path) -> None:
+    class Other(FakeModel):
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            raise RuntimeError("missing:\n\tweight")
+
+    class Save(AbstractHook):
+        def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+            self.main_loop.request_save("latest")
+
+    run_hook(Save(), output_dir=tmp_path, fixed_epoch_size=2)
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"latest-0000000\d: does not fit the model: missing: weight$"):
+        MainLoop(Other(), FakeDataset(train=[])).restore(checkpoint)
+    message = "main_loop.fixed_epoch_size was 2 steps and cannot be 3 steps now: a run keeps the one it began with"
+    with pytest.raises(CheckpointError, match=message):
+        MainLoop(FakeModel(), FakeDataset(train=[]), fixed_epoch_size=3).restore(checkpoint)
+
+
 def test_a_finished_run_that_is_resumed_trains_nothing(tmp_path: Path) -> None:
     from emloop_mtl.hooks import SaveLatest, StopAfter
 
@@ -456,6 +625,27 @@ def test_a_finished_run_that_is_resumed_trains_nothing(tmp_path: Path) -> None:
         resumed.restore(checkpoint)
         resumed.run_training()
         assert (resumed.position.step, model.trained, resumed.end) == (steps, steps, "finished")
+
+
+@pytest.mark.parametrize("limit", [{"epochs": 1}, {"steps": 2}, {"minutes": 1e-9}])
+def test_a_finished_run_of_unknown_length_trains_nothing_more(limit: dict[str, Any], tmp_path: Path) -> None:
+    from emloop_mtl.hooks import SaveLatest, StopAfter
+
+    class Two:
+        def train_stream(self) -> Iterator[dict[str, Any]]:
+            return ({"x": [number]} for number in range(2))
+
+    def loop() -> tuple[MainLoop, FakeModel]:
+        model = FakeModel()
+        return MainLoop(model, Two(), [SaveLatest(), StopAfter(**limit)], output_dir=tmp_path), model
+
+    first, model = loop()
+    first.run_training()
+    resumed, again = loop()
+    resumed.restore(newest_checkpoint(tmp_path / "checkpoints"))
+    resumed.run_training()
+    assert (resumed.end, again.trained, again.evaluated) == ("finished", model.trained, 0)
+    assert resumed.position == first.position
 
 
 def test_saving_needs_a_folder_and_a_model_with_state(tmp_path: Path) -> None:
@@ -515,6 +705,11 @@ def test_a_model_without_torch_trains_on_generators_of_dicts() -> None:
     run_hook(model=model, dataset=Generated(), epochs=30)
     # The mean of 0..7 is 3.5; single batches of four lie at most 2 away from it, halved at each step.
     assert 1.5 < model.mean < 5.5
+
+
+def test_that_a_generator_is_read_without_a_buffer_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    run_hook(model=Plain(), dataset=Generated(), epochs=2, buffer=2)
+    assert caplog.text.count("stream 'train' is read without a buffer") == 1
 
 
 def test_what_a_generator_draws_does_not_depend_on_what_others_draw() -> None:

@@ -48,12 +48,9 @@ class RunFolder:
         number = 0
         while True:
             folder = cls(root / (f"{stem}_{number}" if number else stem))
-            try:
-                folder._make(exist_ok=False)
-            except FileExistsError:
-                number += 1
-            else:
+            if folder._make():
                 return folder
+            number += 1
 
     @classmethod
     def at(cls, path: Path, remove: bool, keep: Path) -> RunFolder:
@@ -68,7 +65,8 @@ class RunFolder:
             if not remove:
                 raise ConfigError(f"{path}: is not empty; choose another --output-dir, or replace the run by --rm")
             folder._put_aside(keep)
-        folder._make(exist_ok=True)
+        if not folder._make() and not path.is_dir():
+            raise ConfigError(f"{path}: is a file, not a folder")
         return folder
 
     @classmethod
@@ -187,16 +185,19 @@ class RunFolder:
         """Remove what a run has left that was ended before its first checkpoint."""
         self.empty(keep=(CONFIG_FILE, RUN_FILE, LOG_FILE))
 
-    def _make(self, exist_ok: bool) -> None:
+    def _make(self) -> bool:
+        """Make the folder and those above it; return False if there is something of its name."""
         missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.mkdir(exist_ok=exist_ok)
+            try:
+                self.path.mkdir()
+            except FileExistsError:
+                return False
         except OSError as error:
-            if isinstance(error, FileExistsError) and not exist_ok:
-                raise
             raise ConfigError(f"{self.path}: cannot be made: {error.strerror or error}") from error
         self._made = missing[::-1]
+        return True
 
     def _put_aside(self, keep: Path) -> None:
         path = self.path

@@ -94,11 +94,11 @@ def _train(training: Training, folder: RunFolder, options: Mapping[str, Any]) ->
     if main_loop.interrupted_by is not None and main_loop.end == "interrupted":
         _suggest_resuming(folder)
         raise SystemExit(SIGNAL_BASE + main_loop.interrupted_by)
+    log.info("the run lies in %s", folder.path)
     if training.config.data.get("eval") and list_checkpoints(folder.checkpoints):
         evaluate_at_end(training.config, folder, options)
     else:
         print_scores("Scores in the last epoch", main_loop.epoch_data)
-    log.info("the run lies in %s", folder.path)
     _suggest(training, folder)
 
 

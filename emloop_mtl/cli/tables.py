@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
 from ..types import EpochData
+
+log = logging.getLogger(__name__)
 
 PLAIN_WIDTH = 160
 """Columns of a table that goes to a file or a pipe, where nothing tells how wide it may be."""
@@ -43,6 +46,9 @@ def print_scores(title: str, numbers: EpochData) -> None:
             for key, number in value.items() if isinstance(value, Mapping) else [("", value)]:
                 if (text := _number(number)) is not None:
                     rows.setdefault(_row(name, str(key)), {})[stream] = text
+    if not rows:
+        log.warning("there are no scores to show; hooks such as ScoreTasks compute them")
+        return
     streams = [stream for stream in numbers if any(stream in row for row in rows.values())]
     has_data = len({row[1] for row in rows} - {"", "all"}) > 1
     columns = ["task", "data", "metric"] if has_data else ["task", "metric"]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..abstract_hook import AbstractHook
+from ..data.multi_task_dataset import MultiTaskDataset
 from ..errors import ConfigError
 from ..main_loop import MainLoop
 from ..utils.random import seed_everything
@@ -138,7 +139,15 @@ def _build_dataset(plan: Blueprint, config: Config, seed: int, output_dir: str |
     if output_dir is not None:
         arguments.setdefault("output_dir", output_dir)
     seed_everything(seed)
-    return plan.build({"seed": seed, "output_dir": output_dir, CONFIG_TEXT: write_yaml(arguments)})
+    dataset = plan.build({"seed": seed, "output_dir": output_dir, CONFIG_TEXT: write_yaml(arguments)})
+    if isinstance(dataset, MultiTaskDataset):
+        try:
+            _ = dataset.task_streams  # made now, so that a mistake in loaders() is known to be one of this section
+        except ConfigError as error:
+            raise error.below(("dataset",)) from error
+        except FileNotFoundError as error:
+            raise ConfigError(f"no such file: {error.filename or error}", ("dataset",)) from error
+    return dataset
 
 
 def _build_model(plan: Blueprint, seed: int, dataset: Any, output_dir: str | None) -> Any:

@@ -108,6 +108,8 @@ class Planner:
 
             if not isinstance(value, Mapping):
                 raise ConfigError(f"expected a mapping such as {{class: adamw, lr: 0.001}}, got {show(value)}", path)
+            if isinstance(value.get("class"), str) and is_dotted(value["class"]):
+                value = {**value, "class": self.resolve(value["class"], "function", (*path, "class"))}
             try:
                 check_optimizer(value)
             except ConfigError as error:

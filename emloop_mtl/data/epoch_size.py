@@ -46,6 +46,9 @@ class EpochSize:
         if self._size == 0:
             raise _error(f"{size!r} {self._unit} are too few")
 
+    def __str__(self) -> str:
+        return f"{float(self._size):g} {self._unit}" if self.is_fixed else "one pass"
+
     @property
     def is_fixed(self) -> bool:
         """Whether there is a size at all."""

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from ..errors import DataError, EmloopError
 from ..utils.isolated_random import IsolatedRandom, isolated
 from ..utils.random import derive_seed, seed_host
-from .row_reader import Collate, as_it_is
+from .row_reader import Collate, as_it_is, leave_signals_to_parent
 
 
 class IterableReader(IterableDataset[Any]):
@@ -57,7 +57,7 @@ class IterableReader(IterableDataset[Any]):
                 num_workers=num_workers,
                 collate_fn=as_it_is,
                 generator=torch.Generator(),
-                worker_init_fn=None if self._seed_parts is None else partial(_seed_worker, self._seed_parts),
+                worker_init_fn=partial(_init_worker, self._seed_parts),
             )
             for batch in loader:
                 if isinstance(batch, EmloopError):
@@ -85,5 +85,7 @@ class IterableReader(IterableDataset[Any]):
             yield self._collate(chosen)
 
 
-def _seed_worker(seed_parts: tuple[object, ...], worker: int) -> None:
-    seed_host(derive_seed(*seed_parts, worker))
+def _init_worker(seed_parts: tuple[object, ...] | None, worker: int) -> None:
+    leave_signals_to_parent(worker)
+    if seed_parts is not None:
+        seed_host(derive_seed(*seed_parts, worker))

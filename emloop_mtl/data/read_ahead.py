@@ -47,13 +47,17 @@ class ReadAhead(Generic[T]):
             raise error
         raise StopIteration
 
-    def close(self) -> None:
-        """Drop what was read ahead, and wait for the thread to end."""
+    def close(self, wait: bool = True) -> None:
+        """Drop what was read ahead, and wait for the thread to end.
+
+        :param wait: False leaves a thread that hangs in a read behind; it ends with the read, or the process
+        """
         with self._changed:
             self._closed = True
             self._waiting.clear()
             self._changed.notify_all()
-        self._thread.join()
+        if wait:
+            self._thread.join()
 
     def _run(self) -> None:
         try:

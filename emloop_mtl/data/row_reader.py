@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,10 @@ from ..utils.isolated_random import IsolatedRandom
 from ..utils.random import derive_seed, seed_host
 
 Collate = Callable[[Any], Mapping[str, Any]]
+
+
+GRACE = 10
+"""Seconds that a worker lives on after a first SIGTERM, if the main process does not end it before."""
 
 
 class RowReader(Dataset[Any]):
@@ -67,6 +72,7 @@ class RowReader(Dataset[Any]):
             num_workers=num_workers,
             collate_fn=as_it_is,
             generator=torch.Generator(),
+            worker_init_fn=leave_signals_to_parent,
         )
         for batch in loader:
             if isinstance(batch, EmloopError):
@@ -95,6 +101,21 @@ class RowReader(Dataset[Any]):
         batch = dict(batch)
         batch.setdefault(UID_SOURCE, rows)
         return batch
+
+
+def leave_signals_to_parent(worker: int) -> None:
+    """Let this worker outlive a Ctrl-C or a SIGTERM to all processes of a run: the batch under way needs it.
+
+    :param worker: its number
+    """
+
+    def give_time(number: int, frame: object) -> None:
+        # The main process sends a SIGTERM too, to a worker that hangs.
+        signal.signal(number, signal.SIG_DFL)
+        signal.alarm(GRACE)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, give_time)
 
 
 def as_it_is(batch: Any) -> Any:

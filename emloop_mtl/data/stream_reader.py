@@ -46,7 +46,7 @@ class StreamReader:
     ) -> None:
         self.name = name
         self._stream_fn = stream_fn
-        self._prepare = prepare
+        self.prepare = prepare
         self._seed = seed
         owner = getattr(stream_fn, "__self__", None)
         if deterministic is None:
@@ -122,8 +122,8 @@ class StreamReader:
             try:
                 for item in self._walk(stream, number, step, skip, found):
                     batch = _as_batch(item, owned=isinstance(stream, TaskStream))
-                    if self._prepare is not None and not batch.prepared:
-                        batch = self._prepare(batch)
+                    if self.prepare is not None and not batch.prepared:
+                        batch = self.prepare(batch)
                     found += 1
                     ended = found == total
                     yield batch, ended

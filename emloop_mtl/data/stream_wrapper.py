@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import CheckpointError, ConfigError
 from ..types import State, TimeProfile
 from .batch import Batch
-from .epoch_size import EpochSize
+from .epoch_size import SETTING, EpochSize
 from .read_ahead import ReadAhead
 from .stream_position import StreamPosition
 from .stream_reader import Item, StreamReader
@@ -59,6 +59,8 @@ class StreamWrapper:
             raise ConfigError(f"main_loop.buffer: {buffer_size} is less than 0", ("main_loop", "buffer"))
         self.outputs: frozenset[str] | None = None
         """Names of the outputs that somebody will read; None for all of them."""
+        self.told: set[str | None] = set()
+        """Names of streams that were said to be read without a buffer; wrappers may share it, to say it once."""
         self._epoch_size = EpochSize(epoch_size)
         self._reader = StreamReader(stream_fn, name, prepare, deterministic, seed)
         self._buffer_size = buffer_size
@@ -67,7 +69,6 @@ class StreamWrapper:
         self._reading: ReadAhead[Item] | Generator[Item, None, None] | None = None
         self._endless = False
         self._started = False
-        self._warned = False
 
     @property
     def name(self) -> str | None:
@@ -77,6 +78,11 @@ class StreamWrapper:
     @name.setter
     def name(self, name: str) -> None:
         self._reader.name = name
+
+    def set_default_prepare(self, prepare: Callable[[Batch], Batch]) -> None:
+        """Let ``prepare`` be called with every batch unless another function was given for it."""
+        if self._reader.prepare is None:
+            self._reader.prepare = prepare
 
     @property
     def passes(self) -> int:
@@ -171,7 +177,11 @@ class StreamWrapper:
     def state_dict(self) -> dict[str, State]:
         """Return what was consumed, and the state of the task scheduler."""
         scheduler = self._reader.facts(self.passes).scheduler
-        return {**self._position.state_dict(), "stream": None if scheduler is None else scheduler.state_dict()}
+        return {
+            **self._position.state_dict(),
+            "epoch_size": str(self._epoch_size),
+            "stream": None if scheduler is None else scheduler.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on exactly after what had been consumed when ``state_dict`` was called.
@@ -182,6 +192,9 @@ class StreamWrapper:
             raise CheckpointError(f"stream {self.name!r} has been iterated; a state can only be loaded before that")
         counters = dict(state)
         scheduler_state = counters.pop("stream", None)
+        before, now = counters.pop("epoch_size", None), str(self._epoch_size)
+        if before not in (None, now):
+            raise CheckpointError(f"{SETTING} was {before} and cannot be {now} now: a run keeps the one it began with")
         try:
             self._position = StreamPosition(**counters)
         except TypeError as error:
@@ -202,8 +215,9 @@ class StreamWrapper:
         assert self._reading is not None
         try:
             item = next(self._reading)
-        except BaseException:
-            self._stop_reading()
+        except BaseException as error:
+            # Whoever interrupts while a batch is waited for may do so because it never comes.
+            self._stop_reading(wait=not isinstance(error, KeyboardInterrupt))
             raise
         if self._profile is not None and item[0] is not None:
             self._profile.setdefault(f"read_batch_{self.name}", []).append(perf_counter() - began)
@@ -214,8 +228,8 @@ class StreamWrapper:
         buffered = self._buffer_size > 0
         if buffered and (obstacle := reader.obstacle_to_a_thread(number)):
             buffered = False
-            if not self._warned:
-                self._warned = True
+            if self.name not in self.told:
+                self.told.add(self.name)
                 log.warning("stream %r is read without a buffer: %s", self.name, obstacle)
         # Beyond a pass the stream's function would be called in the thread, where it may draw random numbers;
         # and an epoch that is a pass ends there anyway.
@@ -223,7 +237,9 @@ class StreamWrapper:
         items = reader.read(self._position, self._endless)
         self._reading = ReadAhead(items, self._buffer_size, f"read-ahead-{self.name}") if buffered else items
 
-    def _stop_reading(self) -> None:
+    def _stop_reading(self, wait: bool = True) -> None:
         reading, self._reading = self._reading, None
-        if reading is not None:
+        if isinstance(reading, ReadAhead):
+            reading.close(wait)
+        elif reading is not None:
             reading.close()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..data.batch import Batch
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from ..types import State
 
 if TYPE_CHECKING:
@@ -56,6 +56,23 @@ class AbstractModel(ABC):
     def required_sources(self, batch: Batch) -> Collection[str]:
         """Return the names of the sources that this batch must hold."""
         return self.input_names
+
+    def check_sources(self, batch: Batch) -> None:
+        """Check, before a training, that batches with the sources and tasks of ``batch`` can be run.
+
+        :param batch: its values mean nothing
+        :raise ConfigError: naming what is missing, with its place below the model's section of the config
+        """
+        missing = sorted(set(self.required_sources(batch)) - batch.keys())
+        if missing:
+            raise ConfigError(f"the model needs the source {missing[0]!r}{nearest(missing[0], batch)}")
+
+    def check_tasks(self, batches: Sequence[Batch]) -> None:
+        """Check, before a training, that all which is to be learnt occurs in the data.
+
+        :param batches: one of every loader of every stream; their values mean nothing
+        :raise ConfigError: naming what never occurs
+        """
 
     def prepare(self, batch: Batch) -> Batch:
         """Make a fresh batch ready for ``run``: check it, find labelled rows, copy it ahead to a device.

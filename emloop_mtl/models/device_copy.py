@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+_HARDLY_SUPPORTED = (torch.uint16, torch.uint32, torch.uint64)
+"""Dtypes that torch can hold but not compare or index with."""
+
 
 def to_device(value: Any, device: torch.device) -> Any:
     """Return a value of a batch for the device: arrays and lists of numbers become tensors.
@@ -23,9 +26,9 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 
 def as_tensor(value: Any) -> Any:
-    """Return arrays and lists of numbers as tensors, anything else as it is."""
+    """Return arrays and lists of numbers as tensors, anything else as it is; what is uint16 or wider becomes int64."""
     if isinstance(value, torch.Tensor):
-        return value
+        return value.long() if value.dtype in _HARDLY_SUPPORTED else value
     if isinstance(value, list | tuple) and value and isinstance(value[0], int | float | np.ndarray | np.generic | list):
         try:
             array = np.asarray(value)
@@ -35,5 +38,5 @@ def as_tensor(value: Any) -> Any:
         array = value
     if isinstance(array, np.ndarray) and array.dtype.kind in "fiub":
         tensor = torch.as_tensor(array)
-        return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else tensor
+        return tensor.to(torch.get_default_dtype()) if tensor.is_floating_point() else as_tensor(tensor)
     return value

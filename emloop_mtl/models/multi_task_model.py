@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..constants import ALL_STREAMS
 from ..data.batch import Batch
 from ..data.task_loader import TaskLoader
 from ..errors import CheckpointError, ConfigError, DataError, nearest
 from ..optim.learning_rate import LearningRate
 from ..optim.optimizers import DEFAULT
 from ..optim.update import Update
+from ..tasks.flow import check_flow
 from ..tasks.flow_outputs import FlowOutputs
 from ..tasks.plan import Plan
 from ..tasks.score_table import ScoreTable
@@ -80,7 +82,7 @@ class MultiTaskModel(AbstractModel):
         try:
             self.network = TaskNetwork(listed, modules)
         except ConfigError as error:
-            raise error.below(("tasks",)) from error.__cause__
+            raise (error if error.path[:1] == ("modules",) else error.below(("tasks",))) from error.__cause__
         self.network.place(self.device)
         self._output_dir = output_dir
         self._optimizer_settings = dict(optimizer or DEFAULT)
@@ -89,6 +91,8 @@ class MultiTaskModel(AbstractModel):
         self._lengths: tuple[int | None, int | None, str] = (None, None, "")
         self._frozen_modules: list[nn.Module] = []
         self._runs: dict[tuple[tuple[str, ...], frozenset[str] | None], _Run] = {}
+        self._version = self.network.version
+        self._kinds: dict[tuple[tuple[str, ...], tuple[tuple[str, str | None], ...]], _Kind] = {}
         if any(parameter.requires_grad for parameter in self.network.parameters()):
             self._update = self._make_update()
 
@@ -122,7 +126,7 @@ class MultiTaskModel(AbstractModel):
     @property
     def input_names(self) -> Collection[str]:
         """The sources that the flows of all tasks read."""
-        return self._plan(tuple(self.tasks)).sources
+        return self.network.plan(tuple(self.tasks)).sources
 
     @property
     def label_names(self) -> Collection[str]:
@@ -138,14 +142,59 @@ class MultiTaskModel(AbstractModel):
             names += [f"{task.name}/prob", f"{task.name}/pred", *task.action_output_names]
         return names
 
+    def tasks_of(self, batch: Mapping[str, Any]) -> dict[str, str | None]:
+        """Return the tasks whose labels a batch holds; of one without any label, all tasks, unlabelled.
+
+        :param batch: a batch whose loader names no tasks; its values mean nothing
+        :return: task name -> label source
+        """
+        labelled: dict[str, str | None] = {n: task.label for n, task in self.tasks.items() if task.label in batch}
+        unlabelled: dict[str, str | None] = {
+            name: None for name, task in self.tasks.items() if task.label is None or not labelled
+        }
+        runnable = {
+            name: label
+            for name, label in {**labelled, **unlabelled}.items()
+            if all(source in batch for source in self.network.plan((name,)).sources)
+        }
+        return {name: runnable[name] for name in self.tasks if name in runnable} or labelled or unlabelled
+
     def required_sources(self, batch: Batch) -> Collection[str]:
         """Return the sources that the tasks of this batch read, their labels included.
 
         :raise ConfigError: if the batch carries a task that the model does not know
         """
-        tasks = batch.tasks or self._tasks_of(batch)
+        tasks = batch.tasks or self.tasks_of(batch)
         labels = {label for label in tasks.values() if label is not None}
-        return {*self._plan(tuple(tasks)).sources, *labels}
+        return {*self.network.plan(tuple(tasks)).sources, *labels}
+
+    def check_sources(self, batch: Batch) -> None:
+        """Check, before a training, that the flows of the batch's tasks find what they read."""
+        labels = batch.tasks or self.tasks_of(batch)
+        tasks = [self._task(name) for name in labels]
+        try:
+            check_flow(tasks, self.network.keys(), batch)
+        except ConfigError as error:
+            raise error.below(("tasks",)) from error.__cause__
+        for task in tasks:
+            if task.label is None and labels[task.name] is None and task.loss and not task.loss.takes_all_outputs:
+                text = f"task {task.name!r}: its loss {task.loss.name!r} needs labels; set 'label' to their source"
+                raise ConfigError(text, ("tasks", task.name))
+        super().check_sources(batch)
+
+    def check_tasks(self, batches: Sequence[Batch]) -> None:
+        """Check, before a training, that no task is left out because of a name that no data has."""
+        carried = {name for batch in batches for name in batch.tasks or self.tasks_of(batch)}
+        left_out = [task for name, task in self.tasks.items() if name not in carried]
+        if not left_out or all(batch.tasks for batch in batches):  # loaders that name their tasks leave others out
+            return
+        task = left_out[0]
+        for batch in batches:
+            if task.label in batch:
+                self.check_sources(Batch(batch, tasks={task.name: task.label}))
+        known = {source for batch in batches for source in batch}
+        text = f"task {task.name!r}: no loader holds its label {task.label!r}{nearest(str(task.label), known)}"
+        raise ConfigError(text, ("tasks", task.name, "label"))
 
     # --------------------------------------------------------------------------------------------------- running
 
@@ -155,20 +204,16 @@ class MultiTaskModel(AbstractModel):
         :raise DataError: for a missing label source, or a label that can be neither used nor left out
         """
         batch.count()
-        batch.tasks = batch.tasks or self._tasks_of(batch)
-        for name, label in batch.tasks.items():
-            if label is None:
-                continue
-            if label not in batch:
-                raise DataError(f"task {name!r}: the batch lacks the label source {label!r}{nearest(label, batch)}")
+        kind = self._kind_of(batch)
+        if not batch.tasks:
+            batch.tasks = dict(kind.tasks)
+        for task, label in kind.labels:
             batch[label] = as_tensor(batch[label])
-            if name not in batch.rows:
-                rows = self._task(name).check_labels(batch[label], label)
+            if task.name not in batch.rows:
+                rows = task.check_labels(batch[label], label)
                 if rows is not None:
-                    batch.rows[name] = rows
-        plan = self._plan(tuple(batch.tasks))
-        sources = list(batch) if plan.takes_all_sources else [name for name in plan.sources if name in batch]
-        for name in {*sources, *(label for label in batch.tasks.values() if label is not None)}:
+                    batch.rows[task.name] = rows
+        for name in kind.moved:
             batch[name] = to_device(batch[name], self.device)
         for name, rows in batch.rows.items():
             batch.rows[name] = to_device(rows, self.device)
@@ -262,31 +307,36 @@ class MultiTaskModel(AbstractModel):
             raise ConfigError(f"the model has no task {name!r}{nearest(name, self.tasks)}")
         return self.tasks[name]
 
-    def _tasks_of(self, batch: Mapping[str, Any]) -> dict[str, str | None]:
-        """Return the tasks whose labels a batch holds; of one without any label, all tasks, unlabelled."""
-        labelled: dict[str, str | None] = {n: task.label for n, task in self.tasks.items() if task.label in batch}
-        unlabelled: dict[str, str | None] = {
-            name: None for name, task in self.tasks.items() if task.label is None or not labelled
-        }
-        runnable = {
-            name: label
-            for name, label in {**labelled, **unlabelled}.items()
-            if all(source in batch for source in self._plan((name,)).sources)
-        }
-        return {name: runnable[name] for name in self.tasks if name in runnable} or labelled or unlabelled
-
-    def _plan(self, names: tuple[str, ...]) -> Plan:
-        for name in names:
-            self._task(name)
-        return self.network.plan(names)
-
     def _run_for(self, names: tuple[str, ...], outputs: frozenset[str] | None) -> _Run:
-        plan = self._plan(names)
+        self._forget_former_tasks()
         run = self._runs.get((names, outputs))
-        if run is None or run.plan is not plan:  # the network compiles anew when its tasks change
-            run = _Run(plan, [_TaskRun.of(self._task(name), outputs) for name in names])
+        if run is None:
+            run = _Run(self.network.plan(names), [_TaskRun.of(self._task(name), outputs) for name in names])
             self._runs[names, outputs] = run
         return run
+
+    def _kind_of(self, batch: Batch) -> _Kind:
+        key = tuple(batch), tuple(batch.tasks.items())
+        self._forget_former_tasks()
+        kind = self._kinds.get(key)
+        if kind is None:
+            tasks = batch.tasks or self.tasks_of(batch)
+            labels = [(self._task(name), label) for name, label in tasks.items() if label is not None]
+            for task, label in labels:
+                if label not in batch:
+                    text = f"task {task.name!r}: the batch lacks the label source {label!r}"
+                    raise DataError(f"{text}{nearest(label, batch)}")
+            plan = self.network.plan(tuple(tasks))
+            sources = list(batch) if plan.takes_all_sources else [name for name in plan.sources if name in batch]
+            moved = tuple(dict.fromkeys([*sources, *(label for _, label in labels)]))
+            kind = self._kinds[key] = _Kind(dict(tasks), labels, moved)
+        return kind
+
+    def _forget_former_tasks(self) -> None:
+        if self._version != self.network.version:
+            self._runs.clear()
+            self._kinds.clear()
+            self._version = self.network.version
 
     # ------------------------------------------------------------------------------------- without the main loop
 
@@ -315,8 +365,12 @@ class MultiTaskModel(AbstractModel):
             streams = {name: [batches] for name, batches in loaders.items()}
         else:
             for loader in loaders:
+                if not isinstance(loader, TaskLoader):
+                    raise DataError(f"score takes loaders, or batches by stream name, not a {type(loader).__name__}")
                 streams.setdefault(loader.split, []).append(loader)
         tables: dict[str, ScoreTable] = {}
+        if ALL_STREAMS in streams:
+            raise ConfigError(f"a stream cannot be called {ALL_STREAMS!r}: averages over all streams stand there")
         for name, sources in streams.items():
             tables[name] = ScoreTable()
             for source in sources:
@@ -324,12 +378,16 @@ class MultiTaskModel(AbstractModel):
                     batch.update(outputs)
                     tables[name].add(batch, self.tasks)
         pages = {name: table.result() for name, table in tables.items()}
-        return flatten({**pages, "all": ScoreTable.summary(tables.values())})
+        return flatten({**pages, ALL_STREAMS: ScoreTable.summary(tables.values())})
 
     def _evaluate(self, batches: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Batch, dict[str, Any]]]:
         training = {module: module.training for module in self.network.modules()}
         try:
             for index, given in enumerate(batches):
+                if not isinstance(given, Mapping):
+                    raise DataError(
+                        f"batch {index}: a batch is a mapping of source names, not a {type(given).__name__}"
+                    )
                 batch = given.copy() if isinstance(given, Batch) else Batch(given)
                 try:
                     batch = batch if batch.prepared else self.prepare(batch)
@@ -344,16 +402,22 @@ class MultiTaskModel(AbstractModel):
         """Write the weights to ``<output_dir>/<name>_<suffix>.safetensors`` and return the path.
 
         :raise ConfigError: if the model has no output_dir
+        :raise CheckpointError: if the file cannot be written
         """
         if self._output_dir is None:
             raise ConfigError("MultiTaskModel.save needs an output_dir to write to", ("output_dir",))
+        from safetensors import SafetensorError
         from safetensors.torch import save_model
 
         stem = f"{self.name}_{name_suffix}" if name_suffix else self.name
         path = Path(self._output_dir) / f"{stem}.safetensors"
         partial = path.with_suffix(".tmp")
-        save_model(self.network, str(partial))
-        partial.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_model(self.network, str(partial))
+            partial.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: the weights cannot be written: {error}") from error
         return str(path)
 
     def load(self, path: str | Path) -> None:
@@ -425,6 +489,14 @@ class _TaskRun(NamedTuple):
             wanted["action outputs"] = not outputs.isdisjoint(task.action_output_names)
             reads = frozenset(kind for kind, is_read in wanted.items() if is_read)
         return cls(task, loss, prob, pred, reads)
+
+
+class _Kind(NamedTuple):
+    """What batches with the same sources and tasks have in common: their tasks, labels, and what the device gets."""
+
+    tasks: dict[str, str | None]
+    labels: list[tuple[Task, str]]
+    moved: tuple[str, ...]
 
 
 class _Run(NamedTuple):

@@ -10,6 +10,7 @@ import torch
 
 from ..constants import UID_SOURCE
 from ..data.batch import Batch
+from ..tasks.nested import without_half
 
 
 class TaskPrediction:
@@ -44,8 +45,9 @@ class TaskPrediction:
 
     @property
     def labels(self) -> np.ndarray | None:
-        """The labels, [n, ...]; None if the data holds none."""
-        return self._joined("label")
+        """The labels, [n, ...]; None if not all of the data is labelled, since rows could not be told apart then."""
+        labels = self._joined("label")
+        return None if labels is None or len(labels) < len(self) else labels
 
     @property
     def probs(self) -> np.ndarray | None:
@@ -64,6 +66,4 @@ class TaskPrediction:
         parts = self._parts.get(kind)
         if parts is None:
             return None
-        return np.concatenate(
-            [np.asarray(part.detach().cpu() if isinstance(part, torch.Tensor) else part) for part in parts]
-        )
+        return np.concatenate([without_half(torch.as_tensor(part)).cpu().numpy() for part in parts])

@@ -33,6 +33,8 @@ def find_optimizer(name: Any) -> type[torch.optim.Optimizer]:
     """
     if inspect.isclass(name) and issubclass(name, torch.optim.Optimizer):
         return name
+    if inspect.isclass(name):
+        raise ConfigError(f"optimizer: {name.__name__} is no optimizer of torch", ("class",))
     known = optimizer_classes()
     kind = known.get(str(name).lower().replace("_", "").removeprefix("torch.optim."))
     if kind is None:
@@ -49,10 +51,15 @@ def check_optimizer(settings: Mapping[str, Any]) -> None:
     if "class" not in settings:
         raise ConfigError("optimizer: the key 'class' is missing, e.g. {class: adamw, lr: 0.001}")
     kind = find_optimizer(settings["class"])
-    accepted = [name for name in inspect.signature(kind).parameters if name not in ("params", "self")]
-    for name in settings:
-        if name != "class" and name not in accepted:
+    accepted = {name: p for name, p in inspect.signature(kind).parameters.items() if name not in ("params", "self")}
+    for name, value in settings.items():
+        if name == "class":
+            continue
+        if name not in accepted:
             raise ConfigError(f"optimizer {kind.__name__}: unknown argument {name!r}{nearest(name, accepted)}", (name,))
+        if isinstance(value, str) and isinstance(accepted[name].default, bool | int | float):
+            kinds = "true or false" if isinstance(accepted[name].default, bool) else "a number"
+            raise ConfigError(f"optimizer {kind.__name__}: {name} must be {kinds}, not {value!r}", (name,))
 
 
 def create_optimizer(

@@ -42,10 +42,12 @@ class Update:
         accumulate_reduction: str = "mean",
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
-        if clip_norm is not None and not (clip_norm > 0 and math.isfinite(clip_norm)):
-            raise ConfigError(f"update.clip_norm must be greater than 0, not {clip_norm}", ("update", "clip_norm"))
-        if accumulate < 1:
-            raise ConfigError(f"update.accumulate must be 1 or more, not {accumulate}", ("update", "accumulate"))
+        if clip_norm is not None and not (_is(float, clip_norm) and 0 < clip_norm < math.inf):
+            text = f"update.clip_norm must be a number greater than 0, not {clip_norm!r}"
+            raise ConfigError(text, ("update", "clip_norm"))
+        if not _is(int, accumulate) or accumulate < 1:
+            text = f"update.accumulate must be a whole number, 1 or more, not {accumulate!r}"
+            raise ConfigError(text, ("update", "accumulate"))
         if accumulate_reduction not in REDUCTIONS:
             text = f"update.accumulate_reduction must be one of {', '.join(REDUCTIONS)}, not {accumulate_reduction!r}"
             raise ConfigError(text, ("update", "accumulate_reduction"))
@@ -157,3 +159,7 @@ class Update:
             parameter.grad = gradient.to(parameter.device, parameter.dtype)
         if self._scaler is not None and state["scaler"] is not None:
             self._scaler.load_state_dict(state["scaler"])
+
+
+def _is(kind: type[int] | type[float], value: Any) -> bool:
+    return isinstance(value, int | kind) and not isinstance(value, bool)

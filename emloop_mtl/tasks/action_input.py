@@ -50,7 +50,7 @@ class ActionInput:
             match = _FORM.fullmatch(form.strip())
             if match is None:
                 raise ConfigError(f"cannot read input {form!r}; write 'x', 'x[0]' or 'x.key'")
-            return cls(match["name"], tuple(map(_key, _STEP.finditer(match["path"]))))
+            return cls(match["name"].strip(), tuple(map(_key, _STEP.finditer(match["path"]))))
         if isinstance(form, tuple) and len(form) == 2 and isinstance(form[0], str) and isinstance(form[1], str | int):
             return cls(form[0], (form[1],))
         raise ConfigError(

@@ -57,21 +57,21 @@ class LabelCheck:
                 self._refuse(label, ~finite, rows, "is not finite")
             if self._target is Target.CLASS and _is_one_per_row(label) and not (whole := label == label.floor()).all():
                 self._refuse(label, ~whole, rows, "is no whole number, as a class must be")
-        highest = self._highest()
-        if highest is None or label.dtype == torch.bool:
+        if self._target not in (Target.BINARY, Target.CLASS) or label.dtype == torch.bool:
             return
-        least, most = label.aminmax()
-        if least < 0 or most > highest:
-            bad = (label < 0) | (label > highest)
+        highest = self._highest()
+        least, most = (extreme.item() for extreme in label.aminmax())
+        if least < 0 or (highest is not None and most > highest):
+            bad = label < 0 if highest is None else (label < 0) | (label > highest)
             if self._ignored is not None and label.dim() > 1:
                 bad &= label != self._ignored
             if bad.any():
-                self._refuse(label, bad, rows, f"is out of range 0..{highest}")
+                self._refuse(label, bad, rows, f"is out of range 0..{'' if highest is None else highest}")
 
     def _highest(self) -> int | None:
         if self._target is Target.BINARY:
             return 1
-        return self.num_classes - 1 if self.num_classes is not None and self._target is Target.CLASS else None
+        return None if self.num_classes is None else self.num_classes - 1
 
     def _refuse(self, label: Tensor, bad: Tensor, rows: Tensor | None, problem: str) -> None:
         place = bad.nonzero()[0]
@@ -83,7 +83,7 @@ class LabelCheck:
         if self._missing is not None:
             advice = f"missing_label is {self._missing}, a row counts as unlabelled if that is all it holds"
         if problem.startswith("is out of range") and self._target is Target.CLASS:
-            advice += ", or num_classes if there are more classes"
+            advice += f"{', or' if self._missing is None else '; set'} num_classes if there are more classes"
         if isinstance(value, float) and math.isinf(value):
             advice = "labels must be finite"
         raise DataError(f"label {shown} in row {row} {problem}; {advice}")
@@ -96,6 +96,8 @@ def _as_tensor(label: Any) -> Tensor:
         raise DataError(f"labels must be numbers, got a {type(label).__name__}: {error}") from error
     if values.dim() == 0:
         raise DataError(f"labels need a row for each sample, got the single value {values.item()}")
+    if values.is_complex():
+        raise DataError(f"labels must be real numbers, got {values.dtype}")
     return values
 
 

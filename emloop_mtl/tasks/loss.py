@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import ConfigError, DataError, nearest
+from .mapped_outputs import MappedOutputs
+from .nested import without_half
 from .target import Target
 
 # name: (what labels are, default output, class of the module with the same formula)
@@ -41,8 +43,6 @@ _ALIASES = {
     "huber": "huber_loss",
     "poisson_nll": "poisson_nll_loss",
 }
-
-_HALF = (torch.float16, torch.bfloat16)
 
 
 class Loss:
@@ -79,7 +79,10 @@ class Loss:
         :param label: the labels, on any device
         :raise DataError: if output and label do not fit each other
         """
-        loss = self._function(outputs, label) if self.takes_all_outputs else self._from_last(outputs[last], label)
+        if self.takes_all_outputs:
+            loss = self._function(MappedOutputs(outputs, without_half), label)
+        else:
+            loss = self._from_last(outputs[last], label)
         if not isinstance(loss, Tensor):
             raise ConfigError(f"loss {self.name!r} must return a tensor, not a {type(loss).__name__}", ("loss",))
         return loss.mean() if loss.dim() else loss
@@ -93,12 +96,15 @@ class Loss:
             )
         if not isinstance(label, Tensor):
             raise DataError(f"loss {self.name!r} needs a tensor of labels, got {type(label).__name__}")
-        output = output.float() if output.dtype in _HALF else output
-        output, label = self._fit(output, label.to(output.device, non_blocking=True))
+        output, label = self._fit(without_half(output), label.to(output.device, non_blocking=True))
         # Autocast would choose a precision of its own, and forbids binary_cross_entropy altogether.
         disabled = torch.is_autocast_enabled(output.device.type)
         with torch.autocast(output.device.type, enabled=False) if disabled else nullcontext():
-            return self._function(output, label)
+            try:
+                return self._function(output, label)
+            except IndexError as error:  # how torch says on the CPU that a class has no column in the output
+                text = f"loss {self.name!r}: {error} The output has the shape {tuple(output.shape)}"
+                raise DataError(f"{text}; set the task's num_classes to have labels checked") from error
 
     def _fit(self, output: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         if self.target is Target.OTHER:
@@ -127,6 +133,10 @@ def _find(loss: Any) -> str | None:
         return next((name for name, (_, _, kind) in _LOSSES.items() if isinstance(loss, kind)), None)
     if not callable(loss):
         raise ConfigError(f"a loss is a name, a module or a function f(outputs, label), not {loss!r}", ("loss",))
+    if isinstance(loss, type) and issubclass(loss, nn.Module):
+        raise ConfigError(
+            f"a loss is an object, not the class {loss.__name__}; in YAML {{class: …}} makes one", ("loss",)
+        )
     function = loss.func if isinstance(loss, partial) else loss
     return next((name for name in _LOSSES if getattr(functional, name) is function), None)
 

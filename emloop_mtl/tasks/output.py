@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ConfigError, nearest
+from .nested import without_half
 from .target import Target
 
 CLASS_DIM = 1
@@ -39,6 +40,11 @@ class Output:
         self._output = output
         self._target = target
 
+    @property
+    def predicts_values(self) -> bool:
+        """Whether it is certain that predictions are numbers and no classes."""
+        return self._target is Target.VALUE and self._output in ("identity", "exp")
+
     @torch.no_grad()
     def probabilities(self, outputs: Mapping[str, Any], last: str) -> Tensor:
         """Return what the task says about each row: probabilities of classes, or values.
@@ -58,7 +64,7 @@ class Output:
             value = self._output(outputs)
             if not isinstance(value, Tensor):
                 raise ConfigError(f"'output' must return a tensor, not a {type(value).__name__}")
-        return value.detach()
+        return without_half(value).detach()
 
     @torch.no_grad()
     def predictions(self, prob: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
 
 from ..errors import ConfigError, DataError, nearest
 from .action import Action
 from .action_input import INPUT, ActionInput, follow
 from .flow_outputs import FlowOutputs
+from .nested import map_tensors
 from .task import Task
 
 
@@ -140,11 +140,4 @@ def _locate(
 
 
 def _move(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, Mapping):
-        return {key: _move(item, device) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        items = [_move(item, device) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    return value
+    return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=True))

@@ -156,7 +156,10 @@ class ScoreTable:
             size = label.shape[0]
             label, prob, pred = (select_rows(value, rows, size) for value in (label, prob, pred))
             uids = select_rows(uids, rows, size) if isinstance(uids, Tensor) else uids and PickedUids(uids, rows)
-        scorer.update(label, prob, pred, uids)
+        try:
+            scorer.update(label, prob, pred, uids)
+        except (ConfigError, DataError) as error:
+            raise type(error)(f"task {task.name!r}: {error}") from error
 
 
 def average_scores(results: Iterable[Mapping[str, float]]) -> dict[str, float]:

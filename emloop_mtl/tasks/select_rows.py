@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .nested import map_tensors
+
 
 def select_rows(value: Any, rows: Tensor, size: int) -> Any:
     """Return ``value`` with only some of the batch's rows, without waiting for the device.
@@ -17,18 +19,13 @@ def select_rows(value: Any, rows: Tensor, size: int) -> Any:
     :param rows: int64 indices of the rows to keep
     :param size: the number of rows of the batch
     """
-    if isinstance(value, Tensor):
-        if value.dim() == 0 or value.shape[0] != size:
-            return value
-        return value.index_select(0, rows.to(value.device, non_blocking=True))
-    if isinstance(value, Mapping):
-        return {key: select_rows(item, rows, size) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        items = [select_rows(item, rows, size) for item in value]
-        if isinstance(value, list):
-            return items
-        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
-    return value
+
+    def select(tensor: Tensor) -> Tensor:
+        if tensor.dim() == 0 or tensor.shape[0] != size:
+            return tensor
+        return tensor.index_select(0, rows.to(tensor.device, non_blocking=True))
+
+    return map_tensors(value, select)
 
 
 def connected_zero(*values: Any) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -14,11 +15,12 @@ from .action import Action
 from .action_input import ActionInput, InputForm, follow
 from .label_check import LabelCheck
 from .loss import Loss
+from .mapped_outputs import MappedOutputs
 from .metrics import Metric
+from .nested import map_tensors
 from .output import Output
 from .scorer import Scorer
-from .select_rows import connected_zero
-from .selected_rows import SelectedRows
+from .select_rows import connected_zero, select_rows
 from .target import Target
 
 _T = TypeVar("_T")
@@ -149,7 +151,7 @@ class Task:
             parameters = list(self.loss.module.parameters()) if self.loss.module is not None else []
             return connected_zero([outputs[action.name] for action in self.flow], parameters)
         if rows is not None and isinstance(label, Tensor):
-            outputs = SelectedRows(outputs, rows, label.shape[0])
+            outputs = MappedOutputs(outputs, partial(select_rows, rows=rows, size=label.shape[0]))
             label = label.index_select(0, rows.to(label.device, non_blocking=True))
         try:
             return self.loss(outputs, self.output_name, label)
@@ -174,13 +176,13 @@ class Task:
         return self.output.predictions(prob)
 
     def select_outputs(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return ``action_outputs`` by the names that ``action_output_names`` lists.
+        """Return ``action_outputs`` by the names that ``action_output_names`` lists, without their gradients.
 
         :param outputs: all action outputs of the task by name
         """
         try:
             return {
-                name: follow(outputs[part.name], part.path)
+                name: map_tensors(follow(outputs[part.name], part.path), Tensor.detach)
                 for name, part in zip(self.action_output_names, self.action_outputs, strict=True)
             }
         except LookupError as error:
@@ -260,6 +262,9 @@ class Task:
         allowed = {"prob": self.require_prob_for_eval, "pred": self.require_pred_for_eval}
         found: set[str] = set()
         for metric in self.scorer.metrics if self.scorer is not None else ():
+            if metric.compares_classes and self.require_pred_for_eval and self.output.predicts_values:
+                text = f"metric {metric.name!r} compares classes, but the task predicts values; choose another one"
+                raise self._error(f"{text}, or set 'output'", "metrics")
             kinds = {kind for kind in metric.needs if allowed[kind]}
             if not kinds and "pred" in metric.needs and allowed["prob"]:
                 kinds = {"prob"}

@@ -34,7 +34,12 @@ class TaskNetwork(nn.ModuleDict):
         self._tasks: dict[str, Task] = {}
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._device: torch.device | None = None
-        self._define(modules or {}, "modules")
+        self.version = 0
+        """Grows whenever tasks, and with them the plans, may have changed."""
+        try:
+            self._define(modules or {}, "modules")
+        except ConfigError as error:
+            raise error.below(("modules",)) from error.__cause__
         self._shared = frozenset(self.keys())
         self.add_tasks(*tasks)
 
@@ -78,7 +83,7 @@ class TaskNetwork(nn.ModuleDict):
         """
         self._find(name)
         del self._tasks[name]
-        self._plans.clear()
+        self._forget_plans()
         self._drop_unused()
 
     def plan(self, names: Sequence[str]) -> Plan:
@@ -95,7 +100,7 @@ class TaskNetwork(nn.ModuleDict):
     def place(self, device: torch.device) -> None:
         """Move every module to ``device``, or to the one that a task's ``module_device`` names for it."""
         self._device = device
-        self._plans.clear()
+        self._forget_plans()
         for name, place in self._placement().items():
             self[name].to(place)
 
@@ -109,15 +114,19 @@ class TaskNetwork(nn.ModuleDict):
         outputs = plan.run(self, sources)
         return {name: outputs[name] for name in plan.action_names}
 
+    def _forget_plans(self) -> None:
+        self._plans.clear()
+        self.version += 1
+
     def _find(self, name: str) -> Task:
         if name not in self._tasks:
-            raise ConfigError(f"there is no task {name!r}{nearest(name, self._tasks)}")
+            raise ConfigError(f"the model has no task {name!r}{nearest(name, self._tasks)}")
         return self._tasks[name]
 
     def _accept(self, tasks: Sequence[Task], module_names: set[str]) -> None:
         check_flow(tasks, module_names)
         _merge_devices(tasks)
-        self._plans.clear()
+        self._forget_plans()
 
     def _define(self, modules: Mapping[str, nn.Module], owner: str) -> None:
         for name, module in modules.items():
@@ -127,9 +136,13 @@ class TaskNetwork(nn.ModuleDict):
                 _LOGGER.debug("%s: module %r is already defined, the first definition holds", owner, name)
 
     def _add(self, name: str, module: nn.Module, owner: str) -> None:
+        if not isinstance(module, nn.Module):
+            raise ConfigError(
+                f"{owner}: {name!r} must be an nn.Module (in YAML a mapping with 'class'), not {module!r}", (name,)
+            )
         try:
             self[name] = module
-        except (KeyError, TypeError) as error:
+        except KeyError as error:
             raise ConfigError(
                 f"{owner}: {name!r} cannot name a module ({error.args[0]}); rename it", (name,)
             ) from error

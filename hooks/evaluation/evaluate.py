@@ -46,7 +46,10 @@ class Evaluate(AbstractHook):
                     f"each epoch give them a second stream: dataset.streams.{stream}_eval.splits: [{stream}]",
                     ("streams", index),
                 )
-            main_loop.check_stream(stream)
+            try:
+                main_loop.check_stream(stream)
+            except ConfigError as error:
+                raise ConfigError(f"{self.name}: {error}", ("streams", index)) from error
 
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """Add the streams to those that are evaluated."""

@@ -18,6 +18,7 @@ from ..arguments import check_names
 
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
+    from emloop_mtl.data.task_loader import TaskLoader
     from emloop_mtl.main_loop import MainLoop
 
 
@@ -138,16 +139,24 @@ class ScoreTasks(AbstractHook):
 
     def _variables(self, stream: str) -> list[str] | None:
         info = self.main_loop.stream_info(stream)
-        if info is None or not all(loader.tasks for loader in info.loaders):
+        if info is None:
             return None
         data_names: dict[str, list[str]] = {}
         for loader in info.loaders:
-            for task in loader.tasks:
+            tasks = loader.tasks or self._guessed_tasks(loader)
+            if not tasks:
+                return None
+            for task in tasks:
                 if task in self._tasks:
                     data_names.setdefault(task, []).append(loader.name)
         # the train stream's metrics of the zeroth epoch are no numbers to wait for
         only_losses = stream == self.main_loop.train_stream_name and not self._train
         return ScoreTable.variables(_without_scorers(self._tasks) if only_losses else self._tasks, data_names)
+
+    def _guessed_tasks(self, loader: TaskLoader) -> Collection[str]:
+        """Return the tasks that the model takes the batches of a loader to carry; none if that is not known."""
+        guess = getattr(self.main_loop.model, "tasks_of", None)
+        return () if guess is None or loader.sources is None else guess(dict.fromkeys(loader.sources))
 
 
 def _metrics(task: Task) -> Collection[Any]:

@@ -40,7 +40,7 @@ def test_it_leaves_nothing(folder: Path, command: Command, monkeypatch: pytest.M
     before = {path.name for path in folder.iterdir()}
     assert command("check", "config.yaml").exit_code == 0
     assert {path.name for path in folder.iterdir()} - {"__pycache__"} == before
-    assert list(temporary.iterdir()) == []
+    assert [path.name for path in temporary.iterdir() if "emloop" in path.name] == []  # torch leaves a cache there
 
 
 def test_it_runs_a_batch_of_every_loader(folder: Path, command: Command) -> None:

@@ -90,6 +90,13 @@ def test_the_section_of_the_stream_overrides_the_others(run: Path, command: Comm
     assert rows[-1][:3] == ["digit/loss", "(mean)", rows[-1][-1]]
 
 
+def test_without_a_hook_that_scores_there_is_nothing_to_show(run: Path, command: Command) -> None:
+    done = command("eval", "test", "run", "eval.test={hooks: []}")
+    assert done.exit_code == 0
+    assert done.stdout == ""
+    assert "warning: there are no scores to show" in done.stderr
+
+
 def test_weights_that_do_not_fit_are_an_error(run: Path, command: Command) -> None:
     done = command("eval", "test", "run", "model.modules.digit_head.out_features=11")
     assert done.exit_code == 1

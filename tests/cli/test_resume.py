@@ -37,7 +37,7 @@ def test_a_finished_run_is_left_as_it_is(run: Path, command: Command) -> None:
     assert after == before
 
 
-def test_a_finished_run_can_be_made_longer(run: Path, program: Program) -> None:
+def test_a_finished_run_can_be_made_longer(run: Path, program: Program, command: Command) -> None:
     before = (run / "metrics.jsonl").read_bytes()
     done = program("resume", "run", "hooks.StopAfter.epochs=3")
     assert done.returncode == 0, done.stderr
@@ -46,7 +46,7 @@ def test_a_finished_run_can_be_made_longer(run: Path, program: Program) -> None:
     assert load_config(run / "config.yaml").data == load_config(run / "config.yaml", ["hooks.StopAfter.epochs=3"]).data
     assert "digit" in done.stdout
     assert "3 epochs are done" in (run / "train.log").read_text()
-    again = program("resume", "run")
+    again = command("resume", "run")
     assert "after 3 epochs and 9 steps; nothing is left to do" in again.stderr
 
 

@@ -29,6 +29,7 @@ class Slow(AbstractHook):
         return ()
 
     def after_batch(self, stream_name, batch_data):
+        open("reached", "w").close()
         time.sleep(self.seconds)
 """
 
@@ -93,8 +94,7 @@ def test_a_second_sigint_ends_at_once(slow_folder: Path) -> None:
     words = ("train", "config.yaml", *SHORT, f"hooks.Slow.seconds={2 * PATIENCE}", "--output-dir", "run")
     with process(*words) as running:
         log = slow_folder / "run" / "train.log"
-        wait_until(lambda: (slow_folder / "run" / "config.yaml").exists(), running)
-        time.sleep(1)  # until it trains there is nothing to wait for; then it waits after the first batch
+        wait_until((slow_folder / "reached").exists, running)
         running.send_signal(signal.SIGINT)
         wait_until(lambda: "SIGINT" in log.read_text(), running)
         running.send_signal(signal.SIGINT)

@@ -170,15 +170,15 @@ def test_bad_data_in_the_middle_keeps_the_run_and_says_how_to_go_on(folder: Path
     assert "Traceback" in (folder / "run" / "train.log").read_text()
 
 
-def test_v_shows_the_traceback(folder: Path, program: Program) -> None:
+def test_v_shows_the_traceback(folder: Path, command: Command) -> None:
     (folder / "digits.py").write_text(
         "def Digits(**kwargs):\n    raise KeyError('no such digit') from OSError('why')\n"
     )
-    short = program("train", "config.yaml")
-    assert short.returncode == 2
+    short = command("train", "config.yaml")
+    assert short.exit_code == 2
     assert len(short.stderr.splitlines()) == 1
-    long = program("train", "config.yaml", "-v")
-    assert long.returncode == 2
+    long = command("train", "config.yaml", "-v")
+    assert long.exit_code == 2
     assert "Traceback (most recent call last)" in long.stderr
     assert "OSError: why" in long.stderr
     assert long.stderr.splitlines()[-1] == short.stderr.splitlines()[0]
@@ -212,7 +212,9 @@ def test_a_missing_data_file_is_a_mistake(folder: Path, command: Command) -> Non
         (["config.yaml", "seed"], "command line: seed: an override is written key=value"),
         (["config.yaml", "hooks.StopAfte.epochs=1"], "no hook is called 'StopAfte'; did you mean 'StopAfter'?"),
         (["config.yaml", "model.optimizer.lr=[1"], "command line: model.optimizer.lr=[1"),
-        (["config.yaml", "--output-dir", "digits.py"], "digits.py"),
+        (["config.yaml", "--output-dir", "digits.py"], "digits.py: is a file, not a folder"),
+        (["config.yaml", "--output-dir", "digits.py/run"], "digits.py/run: cannot be made: "),
+        (["config.yaml", "--output-root", "digits.py"], "cannot be made: "),
     ],
 )
 def test_what_is_typed_wrongly_is_answered_by_one_line(

@@ -75,6 +75,7 @@ BROKEN = {
     "given twice": (MODEL + "  layers: {a: {class: parts.Layer, args: [1], width: 2}}\n", "4:47: model.layers.a: parts.Layer: argument 'width' is given twice, by name and in 'args'"),
     "too many args": (MODEL + "  layers: {a: {class: parts.Numbers, args: [1, 1, 1, '', 5]}}\n", "4:38: model.layers.a.args: parts.Numbers: takes at most 4 arguments by position, got 5"),
     "unknown optimizer": (MODEL + "  optimizer: {class: adamv}\n", "4:15: model.optimizer.class: unknown class 'adamv'; did you mean 'adam'?"),
+    "optimizer is something else": (MODEL + "  optimizer: {class: parts.Layer}\n", "4:15: model.optimizer.class: Layer is no optimizer of torch"),
     "optimizer is text": (MODEL + "  optimizer: adam\n", "4:3: model.optimizer: expected a mapping such as {class: adamw, lr: 0.001}, got 'adam'"),
     "part is text": (MODEL + "  parts: {a: b}\n", "4:11: model.parts.a: expected the arguments of Part as a mapping, got 'b'"),
     "parts is a number": (MODEL + "  parts: 3\n", "4:3: model.parts: expected a mapping of names to the arguments of Part, got 3"),

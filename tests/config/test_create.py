@@ -132,6 +132,12 @@ def test_raw_arguments_stay_data(write: Write) -> None:
     assert given["optimizer"] == {"class": "adamw", "lr": 0.1}
 
 
+def test_an_optimizer_may_be_named_by_any_path(write: Write) -> None:
+    (Path(write("")).parent / "own_optimizer.py").write_text("import torch\n\nclass Mine(torch.optim.SGD):\n    pass\n")
+    kind = model_of(write, "  optimizer: {class: own_optimizer.Mine, lr: 0.1}\n")["optimizer"]["class"]
+    assert kind.__mro__[1].__name__ == "SGD"
+
+
 def test_items_are_objects_of_the_declared_class(write: Write) -> None:
     parts = model_of(
         write, "  parts:\n    a: {layer: {class: parts.Layer, width: 2}, loss: parts.double}\n    b: {loss: mse}\n"

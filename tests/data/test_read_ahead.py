@@ -62,3 +62,18 @@ def test_close_ends_the_thread_and_the_generator(consumed: int) -> None:
     assert len(log) < 1000
     if log:
         assert log[-1] == -1
+
+
+def test_a_thread_that_hangs_can_be_left_behind() -> None:
+    hanging = threading.Event()
+
+    def hang() -> Generator[int, None, None]:
+        hanging.wait()
+        yield 0
+
+    items = ReadAhead(hang(), 1, "reader")
+    items.close(wait=False)
+    assert any(thread.name == "reader" for thread in threading.enumerate())
+    hanging.set()
+    items.close()
+    assert all(thread.name != "reader" for thread in threading.enumerate())

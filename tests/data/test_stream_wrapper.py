@@ -4,6 +4,7 @@ import gc
 import io
 import logging
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -531,3 +532,25 @@ def test_what_emloop_models_and_the_main_loop_use() -> None:
         assert wrapper.outputs is None
     wrapper.name = "other"
     assert wrapper.name == "other"
+
+
+def test_an_interrupt_does_not_wait_for_a_batch_that_never_comes() -> None:
+    never = threading.Event()
+
+    class Hanging(ColumnDataset):
+        deterministic = True
+
+        def __getitems__(self, indices: Any) -> dict[str, Any]:
+            never.wait()
+            return super().__getitems__(indices)
+
+    stream = TaskStream([TaskLoader(Hanging("d", {"x": [1]}), batch_size=1)])
+    wrapper = StreamWrapper(lambda: stream, buffer_size=1, deterministic=True)
+    alarm = threading.Timer(0.05, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    alarm.start()
+    with pytest.raises(KeyboardInterrupt):
+        next(iter(wrapper))
+    assert len(readers()) == 1
+    never.set()
+    for thread in readers():
+        thread.join()

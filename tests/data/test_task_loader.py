@@ -1,6 +1,8 @@
 """Loaders: order, going on, draws, workers."""
 
+import os
 import random
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -267,3 +269,33 @@ def test_torch_datasets_of_tuples_ask_for_a_collate_function() -> None:
         list(TaskLoader(dataset, batch_size=2))
     loader = TaskLoader(dataset, batch_size=2, collate=lambda rows: {"x": torch.stack([row[0] for row in rows])})
     assert [batch["x"].shape for batch in loader] == [(2, 1)]
+
+
+class Signalled(Dataset[Any]):
+    """Sends a signal to its own process, as a terminal does to all processes of a run."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.number = number
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 0:
+            os.kill(os.getpid(), self.number)
+        return {"x": index}
+
+
+class SignalledStream(IterableDataset[Any]):
+    def __init__(self, number: signal.Signals) -> None:
+        self.rows = Signalled(number)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.rows[index] for index in range(len(self.rows)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("kind", [Signalled, SignalledStream])
+def test_workers_leave_signals_to_the_main_process(kind: Any, number: signal.Signals) -> None:
+    loader = TaskLoader(kind(number), batch_size=2, num_workers=1, shuffle=False)
+    assert [batch["x"].tolist() for batch in loader] == [[0, 1], [2, 3]]

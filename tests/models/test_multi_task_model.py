@@ -1,5 +1,6 @@
 import copy
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.data.column_dataset import ColumnDataset
+from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.data.task_loader import TaskLoader
 from emloop_mtl.errors import CheckpointError, ConfigError, DataError
+from emloop_mtl.hooks import StopAfter
+from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks import Action, Task
 
@@ -388,3 +392,96 @@ def test_a_model_without_parameters_can_be_evaluated_but_not_trained() -> None:
     assert float(model.run(batch, train=False)["loss"]) == 1.0
     with pytest.raises(ConfigError, match="no parameter that requires a gradient"):
         model.run(batch, train=True)
+
+
+def test_batches_with_the_same_sources_but_other_tasks_are_told_apart() -> None:
+    model = make_model()
+    assert model.prepare(make_batch()).tasks == {"kind": "kind", "size": "size"}
+    assert model.prepare(make_batch(tasks={"size": "kind"})).tasks == {"size": "kind"}
+    prepared = model.prepare(make_batch())
+    prepared.tasks.clear()
+    assert model.prepare(make_batch()).tasks == {"kind": "kind", "size": "size"}
+    model.network.remove_task("size")
+    assert model.prepare(make_batch()).tasks == {"kind": "kind"}
+
+
+def test_labels_of_unsigned_types_that_torch_hardly_knows_are_used() -> None:
+    model, batch = make_model(), make_batch()
+    expected = model.score({"s": [batch]})
+    for kind in (batch["kind"].to(torch.uint16), batch["kind"].numpy().astype(np.uint32)):
+        assert model.score({"s": [Batch({**batch, "kind": kind})]}) == expected
+
+
+@pytest.mark.parametrize("data", ["valid", [{"x": torch.zeros(2, 3)}]], ids=["text", "batches"])
+def test_only_loaders_and_named_streams_can_be_scored(data: Any) -> None:
+    with pytest.raises(DataError, match="score takes loaders, or batches by stream name, not a "):
+        make_model().score(data)
+
+
+def test_no_stream_can_be_called_like_the_averages_over_all() -> None:
+    with pytest.raises(ConfigError, match="a stream cannot be called 'all'"):
+        make_model().score({"all": [make_batch()]})
+
+
+def test_only_mappings_are_batches() -> None:
+    with pytest.raises(DataError, match="batch 0: a batch is a mapping of source names, not a str"):
+        make_model().predict({"x": torch.zeros(2, 3)})  # type: ignore[arg-type]
+
+
+def test_labels_of_some_rows_only_are_not_mistaken_for_those_of_all() -> None:
+    found = make_model().predict([{"x": torch.zeros(2, 3)}, make_batch(rows=4, tasks={"kind": "kind"})])["kind"]
+    assert len(found) == 6
+    assert found.labels is None
+
+
+def test_predictions_of_a_function_in_half_precision_can_be_read() -> None:
+    tasks = make_tasks(output=lambda outputs: outputs["kind_logits"].softmax(1))
+    found = make_model(tasks=tasks, precision="bf16").predict([make_batch()])["kind"]
+    assert found.probs is not None
+    assert found.probs.dtype == np.float32
+
+
+def test_saving_makes_its_folder_and_says_where_it_cannot(tmp_path: Path) -> None:
+    assert Path(make_model(output_dir=tmp_path / "a" / "b").save()).is_file()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="file.model.safetensors: the weights cannot be written"):
+        make_model(output_dir=tmp_path / "file").save()
+
+
+def test_what_is_no_module_is_refused_where_it_stands() -> None:
+    with pytest.raises(ConfigError, match="'trunk' must be an nn.Module .*, not 3") as caught:
+        MultiTaskModel(make_tasks(), {**make_modules(), "trunk": 3}, device="cpu")  # type: ignore[dict-item]
+    assert caught.value.path == ("modules", "trunk")
+
+
+class Rows(MultiTaskDataset):
+    """Rows of which the loader does not say what tasks they are for."""
+
+    def loaders(self) -> list[TaskLoader]:
+        batch = make_batch()
+        labels = {"kind": batch["kind"], "size": batch["size"]}
+        return [TaskLoader(ColumnDataset("rows", {"x": batch["x"]}, labels), split="train", batch_size=3)]
+
+
+@pytest.mark.parametrize(
+    ("change", "message", "path"),
+    [
+        ({"label": "kin"}, "task 'kind': no loader holds its label 'kin'; did you mean 'kind'?", ("label",)),
+        (
+            {"flow": [Action("features", "trunk", "y"), Action("kind_logits", "kind_head", "features")]},
+            "task 'kind': action 'features', input 'y': there is no such source",
+            ("flow", 0, "inputs"),
+        ),
+        ({"label": None}, "task 'kind': its loss 'cross_entropy' needs labels; set 'label'", ()),
+    ],
+)
+def test_a_task_is_not_left_out_for_a_misspelt_name(
+    change: dict[str, Any], message: str, path: tuple[str | int, ...]
+) -> None:
+    settings = {"flow": make_tasks()[0].flow, "label": "kind", "loss": "cross_entropy", **change}
+    size = Task("size", flow=[Action("size_value", "size_head", "x")], label="size", loss="mse_loss")
+    modules = {**make_modules(), "size_head": nn.Linear(3, 1)}
+    model = MultiTaskModel([Task("kind", **settings), size], modules, device="cpu")
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        MainLoop(model, Rows(), [StopAfter(epochs=1)]).check()
+    assert caught.value.path == ("model", "tasks", "kind", *path)

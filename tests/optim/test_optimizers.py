@@ -38,6 +38,7 @@ def test_every_optimizer_of_torch_can_be_created() -> None:
         ({"class": "adamx"}, "unknown class 'adamx'; did you mean 'adamax'"),
         ({"class": "adam", "learning_rate": 0.1}, "Adam: unknown argument 'learning_rate'"),
         ({"class": "sgd", "momentun": 0.1}, "did you mean 'momentum'"),
+        ({"class": nn.Linear}, "Linear is no optimizer of torch"),
         ({"lr": 0.1}, "the key 'class' is missing"),
         ({"class": "sgd", "lr": -1.0}, "Invalid learning rate: -1.0"),
     ],

@@ -103,8 +103,12 @@ def test_fp16_scales_the_loss_and_unscales_the_gradients() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"clip_norm": 0.0}, "update.clip_norm must be greater than 0"),
-        ({"accumulate": 0}, "update.accumulate must be 1 or more"),
+        ({"clip_norm": 0.0}, "update.clip_norm must be a number greater than 0"),
+        ({"clip_norm": "1"}, "update.clip_norm must be a number greater than 0, not '1'"),
+        ({"clip_norm": True}, "update.clip_norm must be a number greater than 0, not True"),
+        ({"accumulate": 1.5}, "update.accumulate must be a whole number, 1 or more, not 1.5"),
+        ({"accumulate": True}, "update.accumulate must be a whole number, 1 or more, not True"),
+        ({"accumulate": 0}, "update.accumulate must be a whole number, 1 or more"),
         ({"accumulate_reduction": "max"}, "one of mean, sum"),
         ({"optimizer": {"class": "lbfgs"}, "accumulate": 2}, "LBFGS .* cannot work with update.accumulate above 1"),
         ({"optimizer": {"class": "nope"}}, "unknown class 'nope'"),

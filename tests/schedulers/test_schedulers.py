@@ -134,6 +134,15 @@ def test_orders(known: bool) -> None:
     assert names(Mixed(), b, c) == ["bc", "bc"]
 
 
+@pytest.mark.parametrize("scheduler", [Sequential(), RoundRobin(), Mixed()])
+def test_a_pick_of_an_exhausted_loader_is_no_step_that_was_had(scheduler: AbstractTaskScheduler) -> None:
+    loaders = [FakeLoader("a", 1, known=False), FakeLoader("b", 3, known=False), FakeLoader("c", 5)]
+    steps = walk(scheduler, loaders)
+    assert [walk(scheduler, loaders, start=start) for start in range(len(steps) + 1)] == [
+        steps[start:] for start in range(len(steps) + 1)
+    ]
+
+
 def test_fillup_and_n_batches() -> None:
     a, b = FakeLoader("a", 2), FakeLoader("b", 3)
     assert names(Sequential(fillup=True), a, b) == list("aaabbb")

@@ -386,3 +386,67 @@ def test_eval_outputs_are_what_the_metrics_read() -> None:
 
 def test_module_device_minus_one_is_the_cpu() -> None:
     assert make(module_device={"head": -1}).module_device == {"head": torch.device("cpu")}
+
+
+def test_python_losses_are_computed_in_float32() -> None:
+    seen: dict[str, torch.dtype] = {}
+
+    def loss(outputs: Any, label: Tensor) -> Tensor:
+        seen.update(first=outputs["nested"]["pair"][0].dtype, whole=outputs["nested"]["count"].dtype)
+        return functional.cross_entropy(outputs["logits"], label)
+
+    logits, label = torch.randn(4, 3).bfloat16(), torch.tensor([0, 2, 1, 1])
+    outputs = {"logits": logits, "nested": {"pair": (logits, None), "count": label}}
+    found = make(loss).task_loss(outputs, label)
+    assert torch.equal(found, functional.cross_entropy(logits.float(), label))
+    assert seen == {"first": torch.float32, "whole": torch.int64}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_probabilities_of_a_function_are_in_float32(dtype: torch.dtype) -> None:
+    task = make(output=lambda outputs: outputs["logits"].to(dtype))
+    assert task.probabilities({"logits": torch.zeros(2, 3)}).dtype == torch.float32
+
+
+def test_action_outputs_hold_no_graph() -> None:
+    task = Task("t", flow=[Action("a", "m", "x")], action_outputs=["a"])
+    value = torch.zeros(2, requires_grad=True) * 2
+    found = task.select_outputs({"a": {"list": [value], "tensor": value}})["t/a"]
+    assert not found["list"][0].requires_grad
+    assert not found["tensor"].requires_grad
+
+
+def test_a_class_of_losses_is_no_loss() -> None:
+    with pytest.raises(ConfigError, match="a loss is an object, not the class CrossEntropyLoss"):
+        make(nn.CrossEntropyLoss)
+
+
+def test_without_known_classes_negative_labels_are_found_and_too_great_ones_named() -> None:
+    task = make("cross_entropy")
+    assert task.num_classes is None
+    with pytest.raises(
+        DataError, match=r"source 'y': label -100 in row 1 is out of range 0\.\.; set missing_label: -100"
+    ):
+        task.check_labels(torch.tensor([0, -100]))
+    with pytest.raises(
+        DataError, match=r"task 'digit': loss 'cross_entropy': .*the shape \(2, 3\); set .* num_classes"
+    ):
+        loss_of(task, torch.zeros(2, 3), torch.tensor([0, 7]))
+
+
+def test_advice_about_labels_fits_what_is_set() -> None:
+    with pytest.raises(DataError, match="missing_label is -1, .* all it holds; set num_classes if there are more"):
+        make("cross_entropy", num_classes=2, missing_label=-1).check_labels(torch.tensor([0, 5]))
+    with pytest.raises(DataError, match="labels must be real numbers, got torch.complex64"):
+        make("cross_entropy").check_labels(torch.zeros(2, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "f1_macro", "f1_micro", "f1_weighted"])
+def test_metrics_of_classes_are_refused_where_values_are_predicted(metric: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"metric '{metric}' compares classes, but the task predicts values"
+    ) as caught:
+        make("mse_loss", metrics=[metric])
+    assert caught.value.path == ("metrics",)
+    make("mse_loss", metrics=[metric], output=lambda outputs: outputs["logits"] > 0)
+    make("mse_loss", metrics=[metric], require_pred_for_eval=False)

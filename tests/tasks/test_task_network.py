@@ -41,7 +41,7 @@ def test_forward_returns_all_action_outputs_of_the_tasks_asked_for() -> None:
     assert list(outputs) == ["features", "a_logits", "b_logits"]
     assert torch.equal(outputs["b_logits"], network["b_head"](features))
     assert list(network({"x": x}, ["b"])) == ["features", "b_logits"]
-    with pytest.raises(ConfigError, match="there is no task 'c'"):
+    with pytest.raises(ConfigError, match="the model has no task 'c'"):
         network({"x": x}, ["c"])
 
 
@@ -51,7 +51,7 @@ def test_plans_are_compiled_once_until_a_task_changes() -> None:
     assert network.plan(["a", "b"]) is plan
     network.remove_task("b")
     assert network.plan(("a",)).action_names == ("features", "a_logits")
-    with pytest.raises(ConfigError, match="there is no task 'b'"):
+    with pytest.raises(ConfigError, match="the model has no task 'b'"):
         network.plan(("a", "b"))
 
 
@@ -62,7 +62,7 @@ def test_removing_a_task_removes_what_nobody_else_uses() -> None:
     assert set(network) == {"trunk", "b_head", "spare"}
     network.remove_task("b")
     assert set(network) == {"spare"}
-    with pytest.raises(ConfigError, match="there is no task 'b'"):
+    with pytest.raises(ConfigError, match="the model has no task 'b'"):
         network.remove_task("b")
 
 
@@ -73,7 +73,7 @@ def test_an_updated_task_brings_its_modules() -> None:
     assert network["a_head"] is new.modules["a_head"]
     assert list(network.tasks) == ["a", "b"]
     assert network.tasks["a"] is new
-    with pytest.raises(ConfigError, match="there is no task 'c'"):
+    with pytest.raises(ConfigError, match="the model has no task 'c'"):
         network.update_task(task("c"))
 
 

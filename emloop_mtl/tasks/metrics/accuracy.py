@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -15,6 +16,8 @@ class Accuracy(SumMetric):
 
     :param name: what the score is called
     """
+
+    compares_classes: ClassVar[bool] = True
 
     def __init__(self, name: str = "accuracy") -> None:
         super().__init__(name)

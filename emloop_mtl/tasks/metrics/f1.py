@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -16,6 +17,8 @@ class F1(SumMetric):
     :param name: what the score is called
     :param positive: the class that is looked for
     """
+
+    compares_classes: ClassVar[bool] = True
 
     def __init__(self, name: str = "f1", positive: int = 1) -> None:
         self.positive = positive

@@ -25,6 +25,7 @@ class F1Average(SumMetric):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"prob", "pred"})
+    compares_classes: ClassVar[bool] = True
 
     def __init__(self, name: str = "f1_macro", weighted: bool = False) -> None:
         self.weighted = weighted

@@ -23,6 +23,9 @@ class Metric(ABC):
     needs: ClassVar[frozenset[str]] = frozenset({"pred"})
     """Which of ``prob`` and ``pred`` it reads; a metric that needs ``pred`` alone makes do with ``prob``."""
 
+    compares_classes: ClassVar[bool] = False
+    """Whether predictions must be classes."""
+
     takes_uids: bool = False
     """Whether it reads the identifiers of the rows."""
 

@@ -84,6 +84,17 @@ def test_what_it_announces_is_what_it_writes(make_model: MakeModel, make_dataset
     assert set(hook.provides() or ()) == written
 
 
+def test_it_knows_the_tasks_that_loaders_leave_open(make_model: MakeModel, make_dataset: MakeDataset) -> None:
+    dataset = make_dataset()
+    for stream in ("train", "valid", "test"):
+        for loader in getattr(dataset, f"{stream}_stream")().loaders:
+            loader.tasks = {}
+    hook = ScoreTasks()
+    record = run_hook(Evaluate(["valid", "test"]), hook, model=make_model(), dataset=dataset, epochs=1)
+    written = {EpochNumber(name, stream) for stream, names in record.epochs[1].items() for name in names}
+    assert set(hook.provides() or ()) == written
+
+
 def test_what_cannot_be_known_beforehand_is_not_announced(make_model: MakeModel, make_dataset: MakeDataset) -> None:
     def spread(golds: Any, probs: Any, preds: Any) -> dict[str, float]:
         return {"wide": float(max(probs.max() - probs.min(), 0))}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from emloop_mtl.errors import ConfigError, DataError
 from emloop_mtl.tasks.metrics import METRICS, F1Average, Metric, create_metric
+from emloop_mtl.tasks.scorer import Scorer
 
 TOLERANCE = 1e-12  # sums of less than 100 float64 numbers round to about 1e-14
 
@@ -263,3 +264,17 @@ def test_kept_rows_are_copies_and_fit_each_other() -> None:
 def test_unknown_metrics_are_refused(metric: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         create_metric(metric)
+
+
+def test_roc_auc_of_a_model_that_diverges_is_nan() -> None:
+    golds, probs = [0, 1, 1], [0.1, float("inf"), float("nan")]
+    assert math.isnan(Scorer(["roc_auc"]).score(golds, probs)["roc_auc"])
+
+
+def test_roc_auc_of_several_labels_per_row_is_the_mean_over_the_columns() -> None:
+    generator = np.random.default_rng(0)
+    golds, probs = generator.integers(0, 2, (30, 4)), generator.random((30, 4))
+    found = Scorer(["roc_auc"]).score(golds, probs)["roc_auc"]
+    assert found == pytest.approx(
+        sklearn_metrics.roc_auc_score(golds, probs, average="macro"), rel=1e-12
+    )  # the order of the sum
