@@ -69,6 +69,8 @@ def create_training(
             if error.path and error.path[0] not in SECTIONS:
                 raise error.below(("main_loop",)) from error
             raise
+    # Hooks and what they import may draw random numbers too; which hooks are listed must not change the training.
+    seed_everything(plan.seed)
     return Training(config, dataset, model, hooks, main_loop, directory)
 
 

@@ -111,6 +111,17 @@ class Count(AbstractHook):
         self.every, self.dataset = every, dataset
 
 
+class Draw(AbstractHook):
+    def __init__(self) -> None:
+        super().__init__()
+        import random
+
+        import numpy
+        import torch
+
+        random.random(), numpy.random.random(), torch.rand(1)
+
+
 class Greedy(AbstractHook):
     def __init__(self, **kwargs: Any) -> None:
         self.extra = kwargs.pop("extra", None)

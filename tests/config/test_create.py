@@ -83,7 +83,11 @@ def test_everything_random_follows_the_seed(write: Write) -> None:
         create_training(write(CONFIG), overrides=[f"seed={seed}"])
         return random.random(), float(np.random.random()), float(torch.rand(()))
 
-    assert draws(3) == draws(3)
+    expected = draws(3)
+    assert draws(3) == expected
+    create_training(write(CONFIG + "      - parts.Draw\n"), overrides=["seed=3"])
+    with_a_hook_that_draws = random.random(), float(np.random.random()), float(torch.rand(()))
+    assert with_a_hook_that_draws == expected
     assert all(one != other for one, other in zip(draws(3), draws(4), strict=True))
 
 
