@@ -391,7 +391,8 @@ def test_a_step_whose_last_batch_is_left_out_ends_with_the_one_before() -> None:
 def end_of(hook: AbstractHook, tmp_path: Path, **arguments: Any) -> tuple[RecordEvents, BaseException | None]:
     record = RecordEvents()
     dataset = FakeDataset(train=batches(1, 1, 1), valid=batches(1, 1))
-    loop = MainLoop(FakeModel(), dataset, [hook, record], extra_streams=["valid"], output_dir=tmp_path, **arguments)
+    hooks = [hook, At("after_epoch", 9, fail), record]  # no run shall go on for ever
+    loop = MainLoop(FakeModel(), dataset, hooks, extra_streams=["valid"], output_dir=tmp_path, **arguments)
     try:
         loop.run_training()
     except BaseException as error:

@@ -450,3 +450,29 @@ def test_metrics_of_classes_are_refused_where_values_are_predicted(metric: str) 
     assert caught.value.path == ("metrics",)
     make("mse_loss", metrics=[metric], output=lambda outputs: outputs["logits"] > 0)
     make("mse_loss", metrics=[metric], require_pred_for_eval=False)
+
+
+class Correlation(nn.Module):
+    """A loss with an operation that autocast would take for itself."""
+
+    def forward(self, output: Tensor, label: Tensor) -> Tensor:
+        return (output.T @ label[:, None].to(output.dtype)).mean()
+
+
+def test_a_loss_is_computed_in_float32_inside_autocast_as_well() -> None:
+    output, label = torch.randn(4, 3), torch.tensor([0.1, 0.2, 0.3, 0.4])
+    expected = loss_of(make(Correlation()), output, label)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = loss_of(make(Correlation()), output, label)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
+def test_without_labelled_rows_every_action_of_the_flow_gets_zero_gradients() -> None:
+    task = Task("t", flow=[Action("side", "m", "x"), Action("last", "n", "x")], loss=lambda outputs, label: label)
+    side, last = (torch.full((2,), float("inf"), requires_grad=True) for _ in range(2))
+    loss = task.task_loss({"side": side, "last": last}, torch.zeros(2), torch.zeros(0, dtype=torch.int64))
+    loss.backward()  # type: ignore[no-untyped-call]
+    for value in (side, last):
+        assert value.grad is not None
+        assert value.grad.tolist() == [0.0, 0.0]

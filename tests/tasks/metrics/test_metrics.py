@@ -278,3 +278,12 @@ def test_roc_auc_of_several_labels_per_row_is_the_mean_over_the_columns() -> Non
     assert found == pytest.approx(
         sklearn_metrics.roc_auc_score(golds, probs, average="macro"), rel=1e-12
     )  # the order of the sum
+
+
+@pytest.mark.parametrize("outside", [-1, 2, 3, 50])
+def test_predictions_that_are_no_class_are_not_counted_as_another(outside: int) -> None:
+    metric = create_metric("f1_macro")
+    metric.num_classes = 2
+    metric.update(torch.tensor([0, 1]), None, torch.tensor([0, outside]))
+    with pytest.raises(DataError, match=r"1 labels or predictions are outside 0\.\.1"):
+        metric.compute()
