@@ -9,18 +9,20 @@ from pathlib import Path
 from signal import Signals
 from time import perf_counter
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any
 
 from .abstract_hook import AbstractHook
 from .batch_gate import BatchGate, check_disjoint
-from .checkpoint import Checkpoint, complete_checkpoint, save_checkpoint
+from .checkpoint import Checkpoint, complete_checkpoint
 from .constants import CHECKPOINT_FOLDER, TRAIN_STREAM
 from .data.stream_wrapper import StreamWrapper
 from .data.task_stream import TaskStream
 from .epoch_book import EpochBook
-from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated, nearest
+from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated
 from .hook_list import HookList
+from .loop_arguments import check_actions, check_extra_streams, check_whole, refuse_unknown
 from .models.abstract_model import AbstractModel
+from .saver import Saver
 from .streams import AnyStream, Streams
 from .types import EpochData, Position, State, TimeProfile
 from .utils.caught_signals import CaughtSignals
@@ -67,9 +69,6 @@ class MainLoop:
     :raise ConfigError: for an argument out of range, a stream or source that does not exist, wrong hooks
     """
 
-    ACTIONS: ClassVar[tuple[str, ...]] = ("ignore", "warn", "error")
-    """What can be done about something suspicious."""
-
     def __init__(
         self,
         model: AbstractModel,
@@ -89,29 +88,23 @@ class MainLoop:
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
-        self._check_arguments(
+        check_actions(
             {
                 "on_empty_batch": on_empty_batch,
                 "on_empty_stream": on_empty_stream,
                 "on_unused_sources": on_unused_sources,
                 "on_incorrect_config": on_incorrect_config,
-            },
-            {"buffer": (buffer, 0), "fixed_batch_size": (fixed_batch_size, 1)},
-            kwargs,
+            }
         )
+        check_whole("buffer", buffer, least=0)
+        check_whole("fixed_batch_size", fixed_batch_size, least=1)
+        refuse_unknown(kwargs, signature(MainLoop).parameters.keys() - {"kwargs"}, on_incorrect_config)
         self.model = model
         self.dataset = dataset
         self.hooks = HookList(hooks)
         self.output_dir = None if output_dir is None else str(output_dir)
         self.train_stream_name = train_stream_name
-        if isinstance(extra_streams, str):
-            text = f"main_loop.extra_streams: a list of names is needed, such as [{extra_streams}]"
-            raise ConfigError(text, ("main_loop", "extra_streams"))
-        self.extra_streams = list(extra_streams)
-        if train_stream_name in self.extra_streams:
-            text = f"{train_stream_name!r} is trained on; to evaluate its data too, name another stream of them"
-            advice = f"e.g. dataset.streams.train_eval: {{splits: [{train_stream_name}]}}"
-            raise ConfigError(f"main_loop.extra_streams: {text}, {advice}", ("main_loop", "extra_streams"))
+        self.extra_streams = check_extra_streams(extra_streams, train_stream_name)
         self.fixed_epoch_size = fixed_epoch_size
         self.end: str | None = None
         """How the training ended: ``finished``, ``interrupted`` or ``failed``; None until then."""
@@ -133,8 +126,7 @@ class MainLoop:
         self._is_over = False
         self._is_run_training = False
         self._is_run_evaluation = False
-        self._saves: dict[str, None] = {}
-        self._saved: dict[str, object] = {}
+        self._saver = Saver(self.output_dir, model)
         for key, name in [
             ("train_stream_name", train_stream_name),
             *(("extra_streams", n) for n in self.extra_streams),
@@ -222,18 +214,14 @@ class MainLoop:
         :param tag: what the checkpoint is kept as, e.g. ``latest``; an older one of this tag is replaced
         :raise ConfigError: if the run has no folder, or the model cannot be checkpointed
         """
-        self.check_can_save()
-        self._saves[tag] = None
+        self._saver.ask(tag)
 
     def check_can_save(self) -> None:
         """Check that checkpoints can be written.
 
         :raise ConfigError: if the run has no folder, or the model cannot be checkpointed
         """
-        if self.output_dir is None:
-            raise ConfigError("checkpoints need a folder: give the main loop an output_dir")
-        if not self.model.can_be_checkpointed:
-            raise ConfigError(f"checkpoints need 'state_dict' and 'load_state_dict' of {type(self.model).__name__}")
+        self._saver.check()
 
     # --------------------------------------------------------------------------------------------------- running
 
@@ -358,7 +346,7 @@ class MainLoop:
             self.end = "failed"
             raise
         finally:
-            self._saves.clear()
+            self._saver.forget()
             self._is_training = False
             self._streams.close()
             self._signals.__exit__(None, None, None)
@@ -452,57 +440,29 @@ class MainLoop:
             self.end = "finished"
             raise end
         if signal is not None:
-            if self._is_run_training and self.output_dir is not None and self.model.can_be_checkpointed:
+            if self._is_run_training and self._saver.can_save:
                 self.request_save("latest")
             self._save(finished=False)
             self.end = "interrupted"
             raise TrainingTerminated(f"caught {signal.name}")
-        if self._saves:
+        if self._saver.is_asked:
             self._save(finished=False)
 
     def _save(self, finished: bool) -> None:
+        if self._is_run_evaluation:  # a training has nothing to go on with from there
+            self._saver.forget()
+            return
         evaluated = self._streams.evaluated
         streams_done = None if self._epoch is None else self._epoch["streams_done"]
         stamp = (self._position, streams_done, evaluated and evaluated.batches, finished)
-        tags = [tag for tag in self._saves if self._saved.get(tag) != stamp]
-        self._saves.clear()
-        if not tags or self._is_run_evaluation:  # a training has nothing to go on with from there
-            return
-        assert self.output_dir is not None
-        state = {
+        self._saver.write(stamp, self._state, self._position, finished)
+
+    def _state(self) -> dict[str, State]:
+        """Return all that goes on with the training, but for its weights and position."""
+        return {
             "loop": {"zeroth_done": self._zeroth_done, "epoch": self._epoch, "total_steps": self._total_steps},
             "streams": self._streams.state_dict(),
             "hooks": self.hooks.state_dict(),
             "model": self.model.training_state_dict(),
             "random": get_random_state(),
         }
-        folder = Path(self.output_dir) / CHECKPOINT_FOLDER
-        save_checkpoint(folder, tags, self.model.state_dict(), state, self._position, finished)
-        self._saved.update(dict.fromkeys(tags, stamp))
-
-    @classmethod
-    def _check_arguments(
-        cls,
-        actions: Mapping[str, str],
-        bounds: Mapping[str, tuple[int | None, int]],
-        unknown: Mapping[str, Any],
-    ) -> None:
-        for name, action in actions.items():
-            if action not in cls.ACTIONS:
-                text = f"main_loop.{name}: {action!r} is none of {', '.join(cls.ACTIONS)}"
-                raise ConfigError(text, ("main_loop", name))
-        for name, (value, least) in bounds.items():
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ConfigError(f"main_loop.{name}: {value!r} is no whole number", ("main_loop", name))
-            if value < least:
-                raise ConfigError(f"main_loop.{name}: {value} is less than {least}", ("main_loop", name))
-        for name in unknown:
-            known = [key for key in signature(cls).parameters if key != "kwargs"]
-            text = f"main_loop: unknown argument {name!r}{nearest(name, known)}"
-            if actions["on_incorrect_config"] == "error":
-                text += "; set main_loop.on_incorrect_config to 'warn' to go on all the same"
-                raise ConfigError(text, ("main_loop", name))
-            if actions["on_incorrect_config"] == "warn":
-                log.warning("%s", text)

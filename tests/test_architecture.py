@@ -27,7 +27,7 @@ LAYERS = (
     ("cli",),
     ("config",),
     ("main_loop",),
-    ("hook_list", "checkpoint", "epoch_book", "streams", "batch_gate", "hooks"),
+    ("hook_list", "checkpoint", "epoch_book", "streams", "batch_gate", "loop_arguments", "saver", "hooks"),
     ("abstract_hook",),
     ("models",),
     ("tasks", "optim", "weighting"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..abstract_hook import HANDED_OVER
 from ..errors import ConfigError, KeyPath, nearest
+from ..loop_arguments import ACTIONS
 from ..main_loop import MainLoop
 from .annotations import show
 from .arguments import Arguments, check_arguments
@@ -75,9 +76,9 @@ def plan_main_loop(config: Config) -> dict[str, Any]:
     parameters = inspect.signature(MainLoop).parameters.values()
     known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - _ENGINE_ARGUMENTS
     for name, value in section.items():
-        if name in known and str(name).startswith("on_") and value not in MainLoop.ACTIONS:
-            choices = ", ".join(map(repr, MainLoop.ACTIONS))
-            hint = nearest(str(value), MainLoop.ACTIONS)
+        if name in known and str(name).startswith("on_") and value not in ACTIONS:
+            choices = ", ".join(map(repr, ACTIONS))
+            hint = nearest(str(value), ACTIONS)
             text = f"expected one of {choices}, got {show(value)}{hint if 'did you mean' in hint else ''}"
             raise ConfigError(text, ("main_loop", name))
     action = section.get("on_incorrect_config", "error")

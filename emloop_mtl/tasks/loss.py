@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -97,26 +96,32 @@ class Loss:
         if not isinstance(label, Tensor):
             raise DataError(f"loss {self.name!r} needs a tensor of labels, got {type(label).__name__}")
         output, label = self._fit(without_half(output), label.to(output.device, non_blocking=True))
+        kind = output.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self._computed(output, label)
         # Autocast would choose a precision of its own, and forbids binary_cross_entropy altogether.
-        disabled = torch.is_autocast_enabled(output.device.type)
-        with torch.autocast(output.device.type, enabled=False) if disabled else nullcontext():
-            try:
-                return self._function(output, label)
-            except IndexError as error:  # how torch says on the CPU that a class has no column in the output
-                text = f"loss {self.name!r}: {error} The output has the shape {tuple(output.shape)}"
-                raise DataError(f"{text}; set the task's num_classes to have labels checked") from error
+        with torch.autocast(kind, enabled=False):
+            return self._computed(output, label)
+
+    def _computed(self, output: Tensor, label: Tensor) -> Tensor:
+        try:
+            return self._function(output, label)
+        except IndexError as error:  # how torch says on the CPU that a class has no column in the output
+            text = f"loss {self.name!r}: {error} The output has the shape {tuple(output.shape)}"
+            raise DataError(f"{text}; set the task's num_classes to have labels checked") from error
 
     def _fit(self, output: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         if self.target is Target.OTHER:
             return output, label.to(output.dtype) if label.is_floating_point() else label
-        if output.dim() == 0 or label.dim() == 0 or output.shape[0] != label.shape[0]:
-            raise DataError(f"output of shape {tuple(output.shape)} has other rows than labels {tuple(label.shape)}")
+        shape, given = output.shape, label.shape
+        if not shape or not given or shape[0] != given[0]:
+            raise DataError(f"output of shape {tuple(shape)} has other rows than labels {tuple(given)}")
         if self.target is Target.CLASS:
-            if label.shape == output.shape:
+            if given == shape:
                 return output, label.to(output.dtype)
-            column = label.dim() == output.dim() and label.shape[-1] == 1
+            column = len(given) == len(shape) and given[-1] == 1
             return output, (label.squeeze(-1) if column else label).long()
-        if output.shape != label.shape:
+        if shape != given:
             output, label = _without_column(output, label), _without_column(label, output)
         if output.shape != label.shape:
             raise DataError(f"output of shape {tuple(output.shape)} does not fit labels of shape {tuple(label.shape)}")
