@@ -6,7 +6,7 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -183,16 +183,24 @@ class MultiTaskModel(AbstractModel):
         super().check_sources(batch)
 
     def check_tasks(self, batches: Sequence[Batch]) -> None:
-        """Check, before a training, that no task is left out because of a name that no data has."""
+        """Check, before a training, that no task names a label that no data has, or is left out because of that."""
+        known = {source for batch in batches for source in batch}
         carried = {name for batch in batches for name in batch.tasks or self.tasks_of(batch)}
+        for name in carried:
+            label = self.tasks[name].label
+            if label is not None and label not in known:  # the loader names another one, so this is a mistake
+                self._refuse_label(self.tasks[name], known)
         left_out = [task for name, task in self.tasks.items() if name not in carried]
         if not left_out or all(batch.tasks for batch in batches):  # loaders that name their tasks leave others out
             return
         task = left_out[0]
         for batch in batches:
-            if task.label in batch:
+            if task.label is None or task.label in batch:
                 self.check_sources(Batch(batch, tasks={task.name: task.label}))
-        known = {source for batch in batches for source in batch}
+        self._refuse_label(task, known)
+
+    @staticmethod
+    def _refuse_label(task: Task, known: Collection[str]) -> NoReturn:
         text = f"task {task.name!r}: no loader holds its label {task.label!r}{nearest(str(task.label), known)}"
         raise ConfigError(text, ("tasks", task.name, "label"))
 

@@ -50,6 +50,12 @@ MISTAKES = [
         "inputs: feature}",
         "input 'feature': there is no such source or earlier action; did you mean 'features'?",
     ),
+    Mistake(
+        "label: parity",
+        "label: paritty",
+        "label: paritty",
+        "no loader holds its label 'paritty'; did you mean 'parity'?",
+    ),
     Mistake("loss: mse_loss", "loss: mse_los", "loss: mse_los", "'mse_los'; did you mean 'mse_loss'?"),
     Mistake("[accuracy, f1", "[acuracy, f1", "metrics: [acu", "'acuracy'; did you mean 'accuracy'?"),
     Mistake("weight: 0.5", "weight: -1", "weight: -1", "must be a finite number >= 0, not -1"),

@@ -472,6 +472,11 @@ class Rows(MultiTaskDataset):
             "task 'kind': action 'features', input 'y': there is no such source",
             ("flow", 0, "inputs"),
         ),
+        (
+            {"flow": [Action("kind_logits", "trunk", "y")], "label": None, "loss": None},
+            "task 'kind': action 'kind_logits', input 'y': there is no such source",
+            ("flow", 0, "inputs"),
+        ),
         ({"label": None}, "task 'kind': its loss 'cross_entropy' needs labels; set 'label'", ()),
     ],
 )
