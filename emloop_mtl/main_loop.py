@@ -230,6 +230,8 @@ class MainLoop:
         self._is_run_training = True
         try:
             with self:
+                if self.total_steps is None:
+                    log.info("no hook sets the length of the run: it goes on until a hook or a signal ends it")
                 if self._random_state is not None:
                     set_random_state(self._random_state)
                     self._random_state = None

@@ -84,8 +84,9 @@ def _answer(error: BaseException, verbose: bool) -> tuple[str, int]:
         return "interrupted", SIGNAL_BASE + signal.SIGINT
     if isinstance(error, _Terminated):
         return "terminated", SIGNAL_BASE + signal.SIGTERM
+    notes = "".join(f" {' '.join(note.split())}" for note in getattr(error, "__notes__", ()))
     hint = "" if verbose else " (-v shows the traceback)"
-    return f"error: {type(error).__name__}: {one_line(error)}{hint}", FAILURE
+    return f"error: {type(error).__name__}: {one_line(error)}{notes}{hint}", FAILURE
 
 
 @contextmanager

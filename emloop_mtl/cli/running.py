@@ -89,7 +89,7 @@ def _train(training: Training, folder: RunFolder, options: Mapping[str, Any]) ->
     :param options: what ``create_training`` takes beside a config and a folder
     """
     main_loop = training.main_loop
-    with _telling_what_is_left(folder), training.config.located():
+    with _telling_what_is_left(training, folder), training.config.located():
         main_loop.run_training()
     if main_loop.interrupted_by is not None and main_loop.end == "interrupted":
         _suggest_resuming(folder)
@@ -116,11 +116,11 @@ def _is_worth_nothing(training: Training | None, error: BaseException) -> bool:
 
 
 @contextmanager
-def _telling_what_is_left(folder: RunFolder) -> Iterator[None]:
+def _telling_what_is_left(training: Training, folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not isinstance(error, ConfigError):
+        if not _is_worth_nothing(training, error) and not isinstance(error, ConfigError):
             log.info("the log is %s", folder.log)
             if list_checkpoints(folder.checkpoints):
                 _suggest_resuming(folder)

@@ -25,7 +25,9 @@ class EpochSize:
 
     def __init__(self, setting: int | Mapping[str, float] | None = None) -> None:
         self._unit = "steps"
-        self._size = Fraction(0)
+        self._size: int | Fraction = 0
+        self.is_fixed = False
+        """Whether there is a size at all."""
         if setting is None or setting == -1:
             return
         size: object = setting
@@ -42,17 +44,15 @@ class EpochSize:
         if not (math.isfinite(size) and size > 0):
             raise _error(f"{size!r} {self._unit} are no epoch; more than 0 are needed")
         # 0.1 and 1/3 are meant as such, whatever their floats are.
-        self._size = Fraction(size).limit_denominator(10**6)
-        if self._size == 0:
+        exact = Fraction(size).limit_denominator(10**6)
+        if exact == 0:
             raise _error(f"{size!r} {self._unit} are too few")
+        # It is compared in every step, and whole numbers compare much faster.
+        self._size = exact.numerator if exact.denominator == 1 else exact
+        self.is_fixed = True
 
     def __str__(self) -> str:
         return f"{float(self._size):g} {self._unit}" if self.is_fixed else "one pass"
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether there is a size at all."""
-        return self._size > 0
 
     def check(self, pass_steps: int | None) -> None:
         """Check that the size means something for a stream whose passes have ``pass_steps`` steps.
