@@ -724,6 +724,12 @@ def test_what_a_generator_draws_does_not_depend_on_what_others_draw() -> None:
     ]
 
 
+def test_a_run_of_unknown_length_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        MainLoop(FakeModel(), FakeDataset(train=batches(1)), [At("after_epoch", 3, terminate)]).run_training()
+    assert "no hook sets the length of the run" in caplog.text
+
+
 def test_a_signal_is_told_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         end_of(At("train", 4, stop), tmp_path)

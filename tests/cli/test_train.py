@@ -150,8 +150,11 @@ def test_rm_without_an_output_dir_is_a_usage_error(command: Command) -> None:
 def test_a_model_that_cannot_run_its_first_batch_leaves_nothing(folder: Path, command: Command) -> None:
     done = command("train", "config.yaml", *SHORT, "model.modules.digit_head.in_features=63", "-o", "new/root")
     assert done.exit_code == 1
-    assert done.stderr.splitlines()[-1].startswith("error: ")
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: RuntimeError: ")
+    assert "in task 'digit', action 'digit_logits', module 'digit_head'" in last
     assert "Traceback" not in done.stderr
+    assert "the log is" not in done.stderr
     assert entries(folder) == set()
 
 
