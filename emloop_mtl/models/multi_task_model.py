@@ -186,10 +186,10 @@ class MultiTaskModel(AbstractModel):
         """Check, before a training, that no task names a label that no data has, or is left out because of that."""
         known = {source for batch in batches for source in batch}
         carried = {name for batch in batches for name in batch.tasks or self.tasks_of(batch)}
-        for name in carried:
-            label = self.tasks[name].label
-            if label is not None and label not in known:  # the loader names another one, so this is a mistake
-                self._refuse_label(self.tasks[name], known)
+        for name, task in self.tasks.items():
+            # Where a carried task names another label than its loader does, one of the two is a mistake.
+            if name in carried and task.label is not None and task.label not in known:
+                self._refuse_label(task, known)
         left_out = [task for name, task in self.tasks.items() if name not in carried]
         if not left_out or all(batch.tasks for batch in batches):  # loaders that name their tasks leave others out
             return
