@@ -74,11 +74,9 @@ def test_the_scores_of_an_example_are_those_of_the_command_eval(example: tuple[s
         }
 
 
+@pytest.mark.parametrize("example", ["01_digits"], indirect=True)
 def test_example_1_reads_digits(example: tuple[str, Path, str]) -> None:
-    name, _, out = example
-    if name != "01_digits":
-        pytest.skip("another example")
-    found = scores(out)
+    found = scores(example[2])
     assert {"digit", "parity", "ink"} <= {task for task, _ in found}
     valid, test = found["digit", "accuracy"]
     # Nearest neighbours on these images, the simplest good method, get 0.98; chance is 0.1.

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from emloop_mtl.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, newest_checkpoint
@@ -95,25 +96,20 @@ def test_differences_are_seen() -> None:
     assert len(list(differences(one, {}))) == 1
 
 
-def test_every_step_of_a_run_can_be_gone_on_from(folder: Path, command: Command) -> None:
+def check_every_border(folder: Path, command: Command, words: list[str], steps: int, batches: int, epochs: int) -> None:
+    """Train, keeping a checkpoint of every border, and go on from each of them.
+
+    :param steps: training steps of an epoch
+    :param batches: batches of the stream that is evaluated
+    """
     (folder / "save_always.py").write_text(SNAPSHOT)
-    words = [
-        "hooks.0=save_always.SaveAlways",
-        "hooks.StopAfter.epochs=3",
-        "hooks.WriteJSON.steps=2",
-        # 3 steps an epoch, the third with a batch of 1; Dropout makes every step depend on the random state.
-        "dataset.max_rows=65",
-        "model.modules.trunk.args.7={class: torch.nn.Dropout, p: 0.5}",
-        # Windows of 4 steps: they cross epochs, and the last one is open for a single step.
-        "model.update.accumulate=4",
-        "eval={}",
-    ]
+    words = ["hooks.0=save_always.SaveAlways", f"hooks.StopAfter.epochs={epochs}", "eval={}", *words]
     done = command("train", "config.yaml", *words, "--output-dir", "whole")
     assert done.exit_code == 0, done.stderr
     whole = folder / "whole"
     snapshots = [path for path in list_checkpoints(whole / "checkpoints") if path.name.startswith("at-")]
-    # In the zeroth epoch 2 streams of 3 batches and its end, then 3 epochs with 3 steps, 3 batches and their end.
-    assert len(snapshots) == (6 + 1) + 3 * (3 + 3 + 1)
+    # The zeroth epoch evaluates the train stream as well, so every epoch has as many borders, with its own end.
+    assert len(snapshots) == (epochs + 1) * (steps + batches + 1)
     positions = set()
     for snapshot in snapshots:
         run = folder / "run"
@@ -128,7 +124,24 @@ def test_every_step_of_a_run_can_be_gone_on_from(folder: Path, command: Command)
         assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes(), snapshot
         assert scalars(run) == scalars(whole), snapshot
         shutil.rmtree(run)
-    assert positions == set(range(10))
+    assert positions == set(range(epochs * steps + 1))
+
+
+def test_every_step_of_a_run_can_be_gone_on_from(folder: Path, command: Command) -> None:
+    words = [
+        "hooks.WriteJSON.steps=2",
+        # 3 steps an epoch, the third with a batch of 1; Dropout makes every step depend on the random state.
+        "dataset.max_rows=65",
+        "model.modules.trunk.args.7={class: torch.nn.Dropout, p: 0.5}",
+        # Windows of 4 steps: they cross epochs, and the last one is open for a single step.
+        "model.update.accumulate=4",
+    ]
+    check_every_border(folder, command, words, steps=3, batches=3, epochs=3)
+
+
+@pytest.mark.soak
+def test_every_step_of_the_whole_example_can_be_gone_on_from(folder: Path, command: Command) -> None:
+    check_every_border(folder, command, [], steps=38, batches=10, epochs=2)
 
 
 def test_a_run_that_is_killed_twice_ends_as_if_it_was_not(folder: Path, program: Program) -> None:
