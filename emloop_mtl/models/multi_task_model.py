@@ -11,33 +11,32 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 import torch
 from torch import Tensor, nn
 
-from ..constants import ALL_STREAMS
 from ..data.batch import Batch
-from ..data.task_loader import TaskLoader
-from ..errors import CheckpointError, ConfigError, DataError, nearest
+from ..errors import ConfigError, DataError, nearest
 from ..optim.learning_rate import LearningRate
 from ..optim.optimizers import DEFAULT
 from ..optim.update import Update
 from ..tasks.flow import check_flow
 from ..tasks.flow_outputs import FlowOutputs
 from ..tasks.plan import Plan
-from ..tasks.score_table import ScoreTable
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
 from ..types import State
-from ..utils.flat_names import flatten
 from .abstract_model import AbstractModel
 from .device_copy import as_tensor, to_device
-from .task_prediction import TaskPrediction
+from .evaluation import predict, score
+from .find_device import find_device
+from .task_run import TaskRun
+from .weights_file import load_weights, save_weights
 
 if TYPE_CHECKING:
     from ..data.stream_wrapper import StreamWrapper
+    from ..data.task_loader import TaskLoader
+    from .task_prediction import TaskPrediction
 
 log = logging.getLogger(__name__)
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-EVERYTHING = frozenset({"prob", "pred", "action outputs"})
 
 
 class MultiTaskModel(AbstractModel):
@@ -77,7 +76,7 @@ class MultiTaskModel(AbstractModel):
         if not listed:
             raise ConfigError("a model needs at least one task", ("tasks",))
         self.name = name
-        self.device = _find_device(device)
+        self.device = find_device(device)
         self.precision = precision
         try:
             self.network = TaskNetwork(listed, modules)
@@ -277,7 +276,7 @@ class MultiTaskModel(AbstractModel):
         return total, outputs
 
     @staticmethod
-    def _add_readings(entry: _TaskRun, flow: FlowOutputs, outputs: dict[str, Any]) -> None:
+    def _add_readings(entry: TaskRun, flow: FlowOutputs, outputs: dict[str, Any]) -> None:
         if not entry.reads:
             return
         task = entry.task
@@ -319,7 +318,7 @@ class MultiTaskModel(AbstractModel):
         self._forget_former_tasks()
         run = self._runs.get((names, outputs))
         if run is None:
-            run = _Run(self.network.plan(names), [_TaskRun.of(self._task(name), outputs) for name in names])
+            run = _Run(self.network.plan(names), [TaskRun.of(self._task(name), outputs) for name in names])
             self._runs[names, outputs] = run
         return run
 
@@ -353,12 +352,7 @@ class MultiTaskModel(AbstractModel):
 
         :param batches: a loader, or any iterable of batches
         """
-        collected: dict[str, TaskPrediction] = {}
-        for batch, outputs in self._evaluate(batches):
-            for name, label in batch.tasks.items():
-                prediction = collected.setdefault(name, TaskPrediction(name))
-                prediction.add(batch, None if label is None else batch[label], outputs)
-        return collected
+        return predict(self, batches)
 
     def score(
         self, data: TaskLoader | Sequence[TaskLoader] | Mapping[str, Iterable[Mapping[str, Any]]]
@@ -367,44 +361,7 @@ class MultiTaskModel(AbstractModel):
 
         :param data: a loader or several, whose splits name the streams, or streams of batches by name
         """
-        loaders = [data] if isinstance(data, TaskLoader) else data
-        streams: dict[str, list[Iterable[Mapping[str, Any]]]] = {}
-        if isinstance(loaders, Mapping):
-            streams = {name: [batches] for name, batches in loaders.items()}
-        else:
-            for loader in loaders:
-                if not isinstance(loader, TaskLoader):
-                    raise DataError(f"score takes loaders, or batches by stream name, not a {type(loader).__name__}")
-                streams.setdefault(loader.split, []).append(loader)
-        tables: dict[str, ScoreTable] = {}
-        if ALL_STREAMS in streams:
-            raise ConfigError(f"a stream cannot be called {ALL_STREAMS!r}: averages over all streams stand there")
-        for name, sources in streams.items():
-            tables[name] = ScoreTable()
-            for source in sources:
-                for batch, outputs in self._evaluate(source):
-                    batch.update(outputs)
-                    tables[name].add(batch, self.tasks)
-        pages = {name: table.result() for name, table in tables.items()}
-        return flatten({**pages, ALL_STREAMS: ScoreTable.summary(tables.values())})
-
-    def _evaluate(self, batches: Iterable[Mapping[str, Any]]) -> Iterable[tuple[Batch, dict[str, Any]]]:
-        training = {module: module.training for module in self.network.modules()}
-        try:
-            for index, given in enumerate(batches):
-                if not isinstance(given, Mapping):
-                    raise DataError(
-                        f"batch {index}: a batch is a mapping of source names, not a {type(given).__name__}"
-                    )
-                batch = given.copy() if isinstance(given, Batch) else Batch(given)
-                try:
-                    batch = batch if batch.prepared else self.prepare(batch)
-                    yield batch, self.run(batch, train=False)
-                except DataError as error:
-                    raise error.within(f"batch {index}") from error
-        finally:
-            for module, mode in training.items():
-                module.training = mode
+        return score(self, data)
 
     def save(self, name_suffix: str = "") -> str:
         """Write the weights to ``<output_dir>/<name>_<suffix>.safetensors`` and return the path.
@@ -414,18 +371,9 @@ class MultiTaskModel(AbstractModel):
         """
         if self._output_dir is None:
             raise ConfigError("MultiTaskModel.save needs an output_dir to write to", ("output_dir",))
-        from safetensors import SafetensorError
-        from safetensors.torch import save_model
-
         stem = f"{self.name}_{name_suffix}" if name_suffix else self.name
         path = Path(self._output_dir) / f"{stem}.safetensors"
-        partial = path.with_suffix(".tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_model(self.network, str(partial))
-            partial.replace(path)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: the weights cannot be written: {error}") from error
+        save_weights(self.network, path)
         return str(path)
 
     def load(self, path: str | Path) -> None:
@@ -433,13 +381,7 @@ class MultiTaskModel(AbstractModel):
 
         :raise CheckpointError: if the file cannot be read or does not fit
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_model
-
-        try:
-            load_model(self.network, str(path), device=str(self.device))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: cannot be loaded as weights of this model: {error}") from error
+        load_weights(self.network, path, self.device)
 
     # ----------------------------------------------------------------------------------------------------- state
 
@@ -478,27 +420,6 @@ class MultiTaskModel(AbstractModel):
         return Update(parameters, self._optimizer_settings, scaler=scaler, **self._update_settings)
 
 
-class _TaskRun(NamedTuple):
-    """A task in a batch: the names of its outputs, and which of them somebody reads."""
-
-    task: Task
-    loss: str
-    prob: str
-    pred: str
-    reads: frozenset[str]
-
-    @classmethod
-    def of(cls, task: Task, outputs: frozenset[str] | None) -> _TaskRun:
-        loss, prob, pred = (f"{task.name}/{kind}" for kind in ("loss", "prob", "pred"))
-        if outputs is None:
-            reads = EVERYTHING if task.action_outputs else EVERYTHING - {"action outputs"}
-        else:
-            wanted = {"prob": prob in outputs, "pred": pred in outputs}
-            wanted["action outputs"] = not outputs.isdisjoint(task.action_output_names)
-            reads = frozenset(kind for kind, is_read in wanted.items() if is_read)
-        return cls(task, loss, prob, pred, reads)
-
-
 class _Kind(NamedTuple):
     """What batches with the same sources and tasks have in common: their tasks, labels, and what the device gets."""
 
@@ -511,15 +432,4 @@ class _Run(NamedTuple):
     """How batches of some tasks are run."""
 
     plan: Plan
-    tasks: list[_TaskRun]
-
-
-def _find_device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ConfigError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}", ("device",)) from error
-    return found
+    tasks: list[TaskRun]

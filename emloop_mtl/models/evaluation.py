@@ -1,0 +1,87 @@
+"""Predicting and scoring without the main loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..constants import ALL_STREAMS
+from ..data.batch import Batch
+from ..data.task_loader import TaskLoader
+from ..errors import ConfigError, DataError
+from ..tasks.score_table import ScoreTable
+from ..utils.flat_names import flatten
+from .task_prediction import TaskPrediction
+
+if TYPE_CHECKING:
+    from .multi_task_model import MultiTaskModel
+
+
+def predict(model: MultiTaskModel, batches: Iterable[Mapping[str, Any]]) -> dict[str, TaskPrediction]:
+    """Return what every task says about every row of the batches."""
+    collected: dict[str, TaskPrediction] = {}
+    for batch, outputs in evaluate_batches(model, batches):
+        for name, label in batch.tasks.items():
+            prediction = collected.setdefault(name, TaskPrediction(name))
+            prediction.add(batch, None if label is None else batch[label], outputs)
+    return collected
+
+
+def score(
+    model: MultiTaskModel, data: TaskLoader | Sequence[TaskLoader] | Mapping[str, Iterable[Mapping[str, Any]]]
+) -> dict[str, float]:
+    """Return all scores by their flat names.
+
+    :param data: a loader or several, whose splits name the streams, or streams of batches by name
+    :raise ConfigError: for a stream with the name that is reserved for all streams
+    """
+    streams = _streams_of(data)
+    if ALL_STREAMS in streams:
+        raise ConfigError(f"a stream cannot be called {ALL_STREAMS!r}: averages over all streams stand there")
+    tables: dict[str, ScoreTable] = {}
+    for name, sources in streams.items():
+        tables[name] = ScoreTable()
+        for source in sources:
+            for batch, outputs in evaluate_batches(model, source):
+                batch.update(outputs)
+                tables[name].add(batch, model.tasks)
+    pages = {name: table.result() for name, table in tables.items()}
+    return flatten({**pages, ALL_STREAMS: ScoreTable.summary(tables.values())})
+
+
+def evaluate_batches(
+    model: MultiTaskModel, batches: Iterable[Mapping[str, Any]]
+) -> Iterator[tuple[Batch, dict[str, Any]]]:
+    """Yield every batch, prepared, with the model's outputs; the network's mode is left as it was found.
+
+    :raise DataError: naming the batch that cannot be used
+    """
+    training = {module: module.training for module in model.network.modules()}
+    try:
+        for index, given in enumerate(batches):
+            if not isinstance(given, Mapping):
+                raise DataError(f"batch {index}: a batch is a mapping of source names, not a {type(given).__name__}")
+            batch = given.copy() if isinstance(given, Batch) else Batch(given)
+            try:
+                batch = batch if batch.prepared else model.prepare(batch)
+                yield batch, model.run(batch, train=False)
+            except DataError as error:
+                raise error.within(f"batch {index}") from error
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+
+
+def _streams_of(
+    data: TaskLoader | Sequence[TaskLoader] | Mapping[str, Iterable[Mapping[str, Any]]],
+) -> dict[str, list[Iterable[Mapping[str, Any]]]]:
+    """Return the sources of batches by the name of their stream."""
+    loaders = [data] if isinstance(data, TaskLoader) else data
+    if isinstance(loaders, Mapping):
+        return {name: [batches] for name, batches in loaders.items()}
+    streams: dict[str, list[Iterable[Mapping[str, Any]]]] = {}
+    for loader in loaders:
+        if not isinstance(loader, TaskLoader):
+            raise DataError(f"score takes loaders, or batches by stream name, not a {type(loader).__name__}")
+        streams.setdefault(loader.split, []).append(loader)
+    return streams

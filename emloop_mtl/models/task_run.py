@@ -1,0 +1,34 @@
+"""How one task is run in a batch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..tasks.task import Task
+
+EVERYTHING = frozenset({"prob", "pred", "action outputs"})
+
+
+class TaskRun(NamedTuple):
+    """A task in a batch: the names of its outputs, and which of them somebody reads."""
+
+    task: Task
+    loss: str
+    prob: str
+    pred: str
+    reads: frozenset[str]
+
+    @classmethod
+    def of(cls, task: Task, outputs: frozenset[str] | None) -> TaskRun:
+        """Return how ``task`` is run.
+
+        :param outputs: names of the outputs that somebody reads; None for all
+        """
+        loss, prob, pred = (f"{task.name}/{kind}" for kind in ("loss", "prob", "pred"))
+        if outputs is None:
+            reads = EVERYTHING if task.action_outputs else EVERYTHING - {"action outputs"}
+        else:
+            wanted = {"prob": prob in outputs, "pred": pred in outputs}
+            wanted["action outputs"] = not outputs.isdisjoint(task.action_output_names)
+            reads = frozenset(kind for kind, is_read in wanted.items() if is_read)
+        return cls(task, loss, prob, pred, reads)
