@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError, DataError, nearest
 from ..types import State
-from .metrics import CustomMetric, Metric, create_metric
+from .metrics import F1, CustomMetric, FBeta, Metric, create_metric, find_metric
 
 RESERVED = ("loss", "average")
 """Variables that stand beside a task's metrics, so that no metric can be called so."""
@@ -20,15 +21,19 @@ RESERVED = ("loss", "average")
 class Scorer:
     """Several metrics that see the same rows.
 
-    :param metrics: names, functions ``f(golds, probs, preds)`` or metrics
+    :param metrics: names, mappings of ``class`` to a name and of its options to values, functions
+        ``f(golds, probs, preds)``, or metrics
     :param custom: name -> function ``f(golds, probs, preds)`` or ``f(golds, probs, preds, uids)``; takes the place of a
         metric of the same name
-    :raise ConfigError: for an unknown name, a name that is given twice, or one that cannot be used
+    :raise ConfigError: for an unknown name, a name that is reported twice, or one that cannot be used
     """
+
+    config_names: ClassVar[Mapping[str, Callable[[str], Callable[..., Metric]]]] = {"metrics": find_metric}
+    """Arguments whose objects the config may call by short names."""
 
     def __init__(
         self,
-        metrics: Sequence[str | Callable[..., Any] | Metric] = (),
+        metrics: Sequence[str | Callable[..., Any] | Metric | Mapping[str, Any]] = (),
         custom: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         if isinstance(metrics, str) or not isinstance(metrics, Sequence):
@@ -36,12 +41,17 @@ class Scorer:
         self._metrics: dict[str, Metric] = {}
         for metric in map(create_metric, metrics):
             if metric.name in self._metrics:
-                raise ConfigError(f"metric {metric.name!r} is given twice", ("metrics",))
+                raise _twice(metric.name, self._metrics[metric.name], metric)
             self._metrics[metric.name] = metric
         for name, function in (custom or {}).items():
             self._metrics[name] = CustomMetric(name, function)
-        for name in self._metrics:
-            _check_name(name)
+        reported: dict[str, Metric] = {}
+        for metric in self.metrics:
+            for name in metric.names:
+                _check_name(name)
+                if name in reported:
+                    raise _twice(name, reported[name], metric)
+                reported[name] = metric
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -50,8 +60,8 @@ class Scorer:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the metrics; a function that returns a mapping reports its keys instead."""
-        return tuple(self._metrics)
+        """The names of all scores; a function that returns a mapping reports its keys instead of its own name."""
+        return tuple(name for metric in self.metrics for name in metric.names)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -88,12 +98,17 @@ class Scorer:
             metric.update(label, prob, pred, uids)
 
     def compute(self) -> dict[str, float]:
-        """Fetch and return all scores by name; nan under its own name for a metric that has seen no rows."""
+        """Fetch and return all scores by name; nan under its own names for a metric that has seen no rows.
+
+        :raise ConfigError: if a function reports a name that is taken
+        """
         scores: dict[str, float] = {}
         for metric in self.metrics:
             found = metric.compute()
             for name in found:
                 _check_name(name)
+                if name in scores:
+                    raise ConfigError(f"metric {metric.name!r} reports {name!r}, as another metric does", ("metrics",))
             scores.update(found)
         return scores
 
@@ -142,11 +157,26 @@ def _check_name(name: str) -> None:
         raise ConfigError(f"a metric cannot be called {name!r}, the engine writes that itself", ("metrics",))
 
 
+def _twice(name: str, first: Metric, second: Metric) -> ConfigError:
+    kinds = {type(first), type(second)}
+    if isinstance(first, FBeta) and isinstance(second, FBeta) and kinds == {F1, FBeta}:
+        if (first.beta, first.positive) == (second.beta, second.positive):
+            return ConfigError(f"metric {name!r} is given twice: f1 and fbeta with beta 1 are one metric", ("metrics",))
+    hint = "; set 'name' to call one of them otherwise"
+    if len(kinds) == 1 and first.__dict__ == second.__dict__:
+        hint = ""
+    elif CustomMetric in kinds:
+        hint = "; call a function otherwise by giving it under 'custom'"
+    return ConfigError(f"metric {name!r} is given twice{hint}", ("metrics",))
+
+
 def _tensor(name: str, values: Any) -> Tensor | None:
     if values is None or isinstance(values, Tensor):
         return values
     try:
-        return torch.as_tensor(values)
+        if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
+            return torch.stack(list(values))
+        return torch.as_tensor(np.asarray(values))
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{name} must be numbers: {error}") from error
 

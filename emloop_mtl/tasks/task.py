@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from .action_input import ActionInput, InputForm, follow
 from .label_check import LabelCheck
 from .loss import Loss
 from .mapped_outputs import MappedOutputs
-from .metrics import Metric
+from .metrics import Metric, find_metric
 from .nested import map_tensors
 from .output import Output
 from .scorer import Scorer
@@ -45,10 +45,14 @@ class Task:
     :param module_device: module name -> device, where it is not the model's; -1 is the CPU
     :param require_prob_for_eval: whether metrics may ask for probabilities
     :param require_pred_for_eval: whether metrics may ask for predictions; most do with probabilities instead
-    :param metrics: names of metrics or functions ``f(golds, probs, preds)``, instead of a ``scorer``
+    :param metrics: names of metrics, mappings of ``class`` to such a name and of its options to values, or functions
+        ``f(golds, probs, preds)``, instead of a ``scorer``
     :param num_classes: the number of classes; read off the last module where that is a linear layer
     :raise ConfigError: for a mistake in any of these
     """
+
+    config_names: ClassVar[Mapping[str, Callable[[str], Callable[..., Metric]]]] = {"metrics": find_metric}
+    """Arguments whose objects the config may call by short names."""
 
     def __init__(
         self,
@@ -65,7 +69,7 @@ class Task:
         module_device: Mapping[str, int | str | torch.device] | None = None,
         require_prob_for_eval: bool = True,
         require_pred_for_eval: bool = True,
-        metrics: Sequence[str | Callable[..., Any] | Metric] | None = None,
+        metrics: Sequence[str | Callable[..., Any] | Metric | Mapping[str, Any]] | None = None,
         num_classes: int | None = None,
     ) -> None:
         if not isinstance(name, str) or not name or "/" in name or name == "model":

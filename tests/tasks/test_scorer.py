@@ -20,6 +20,10 @@ def hits(golds: Any, probs: Any, preds: Any) -> Any:
     return (golds == preds).sum()
 
 
+def f1(golds: Any, probs: Any, preds: Any) -> float:
+    return 0.0
+
+
 def test_score_takes_lists_arrays_and_tensors() -> None:
     scorer = Scorer(["accuracy", "f1", "f1_macro"])
     expected = {"accuracy": 0.75, "f1": 2 / 3, "f1_macro": (2 / 3 + 0.8) / 2}
@@ -28,6 +32,37 @@ def test_score_takes_lists_arrays_and_tensors() -> None:
     assert scorer.score(torch.tensor(GOLDS), torch.tensor(PROBS)) == pytest.approx(expected, abs=1e-15)
     assert all(map(math.isnan, scorer.score([], [], []).values()))
     assert all(map(math.isnan, scorer.compute().values()))
+
+
+@pytest.mark.parametrize("rows_of", [list, lambda array: list(torch.from_numpy(array)), tuple])
+def test_score_takes_lists_of_rows(rows_of: Any) -> None:
+    golds, probs = np.array(GOLDS), np.array(PROBS)
+    expected = {"accuracy": 0.75, "accuracy@2": 1.0, "roc_auc": 1.0}
+    assert Scorer(list(expected)).score(rows_of(golds), rows_of(probs)) == expected
+
+
+def test_numbers_in_lists_keep_all_their_digits() -> None:
+    golds, probs = [1e6 + 0.1, 1e6 + 0.2, 1e6 + 0.4], [0.1, 0.3, 0.2]
+    found = Scorer(["pearson_correlation"]).score(golds, probs)["pearson_correlation"]
+    assert found == pytest.approx(np.corrcoef(golds, probs)[0, 1], rel=1e-9)  # float32 would leave two digits
+
+
+def test_a_metric_may_report_several_scores() -> None:
+    options = {"return_pvalue": True}
+    scorer = Scorer([{"class": "spearman_correlation", **options}, {"class": "fbeta", "beta": 2, "name": "mine"}])
+    assert scorer.names == ("spearman_correlation", "spearman_pvalue", "mine")
+    assert tuple(scorer.score([], [])) == scorer.names
+
+
+def test_twins_are_told_apart_by_name() -> None:
+    scorer = Scorer(["f1", {"class": "f1", "positive": 0, "name": "f1_of_0"}])
+    assert scorer.score(GOLDS, None, PREDS) == pytest.approx({"f1": 2 / 3, "f1_of_0": 0.8}, abs=1e-15)
+
+
+def test_a_function_must_not_report_the_name_of_another_metric() -> None:
+    scorer = Scorer(["accuracy"], {"m": lambda golds, probs, preds: {"accuracy": 0}})
+    with pytest.raises(ConfigError, match="metric 'm' reports 'accuracy', as another metric does"):
+        scorer.score(GOLDS, None, PREDS)
 
 
 def test_custom_functions_get_arrays_of_all_rows() -> None:
@@ -101,7 +136,21 @@ def test_metrics_with_uids_do_not_wait_for_the_device(no_waiting: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((["f1", "f1"],), "metric 'f1' is given twice"),
+        ((["f1", "f1"],), "metric 'f1' is given twice$"),
+        ((["f1", "fbeta"],), "metric 'f1' is given twice: f1 and fbeta with beta 1 are one metric"),
+        (([{"class": "fbeta", "beta": 1.0}, "f1"],), "f1 and fbeta with beta 1 are one metric"),
+        (
+            (["f1", {"class": "f1", "positive": 2}],),
+            "metric 'f1' is given twice; set 'name' to call one of them otherwi",
+        ),
+        ((["fbeta", {"class": "f1", "positive": 2}],), "metric 'f1' is given twice; set 'name'"),
+        (([hits, hits],), "metric 'hits' is given twice$"),
+        ((["f1", f1],), "metric 'f1' is given twice; call a function otherwise by giving it under 'custom'"),
+        (
+            ([{"class": "pearson_correlation", "return_pvalue": True}], {"pearson_pvalue": hits}),
+            "metric 'pearson_pvalue' is given twice; call a function otherwise",
+        ),
+        (([{"class": "recall", "name": "average"}],), "a metric cannot be called 'average'"),
         (("f1",), "metrics must be a list"),
         ((["f2"],), "unknown metric 'f2'"),
         (([], {"loss": hits}), "a metric cannot be called 'loss'"),

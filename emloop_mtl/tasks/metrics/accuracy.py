@@ -15,11 +15,13 @@ class Accuracy(SumMetric):
     """The share of labels that were predicted; with one class per entry this is the micro-averaged F1 as well.
 
     :param name: what the score is called
+    :param normalize: false for the number of right predictions instead of their share
     """
 
     compares_classes: ClassVar[bool] = True
 
-    def __init__(self, name: str = "accuracy") -> None:
+    def __init__(self, name: str = "accuracy", normalize: bool = True) -> None:
+        self.normalize = normalize
         super().__init__(name)
 
     def sums(self, label: Tensor, prob: Tensor | None, pred: Tensor | None) -> Tensor:
@@ -28,4 +30,6 @@ class Accuracy(SumMetric):
 
     def score(self, sums: list[float]) -> float:
         counted, right = sums
-        return right / counted if counted else math.nan
+        if not counted:
+            return math.nan
+        return right / counted if self.normalize else right

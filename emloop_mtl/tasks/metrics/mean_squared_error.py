@@ -7,8 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ...errors import ConfigError
-from .align import check_shapes, without_column
+from .align_values import align_values
 from .sum_metric import SumMetric
 
 
@@ -24,11 +23,7 @@ class MeanSquaredError(SumMetric):
         super().__init__(name)
 
     def sums(self, label: Tensor, prob: Tensor | None, pred: Tensor | None) -> Tensor:
-        if prob is None:
-            raise ConfigError(f"metric {self.name!r} compares labels with 'prob', and there is none")
-        prob = without_column(prob)
-        label = without_column(label.to(prob.device, non_blocking=True))
-        check_shapes(self.name, label, prob)
+        label, prob = align_values(self.name, label, prob)
         total = (label.double() - prob.double()).square().sum()
         return torch.stack([total, torch.full_like(total, label.numel())])
 

@@ -39,6 +39,11 @@ class Metric(ABC):
         self.name = name
         self.reset()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the scores that ``compute`` returns, ``name`` among them."""
+        return (self.name,)
+
     @abstractmethod
     def update(self, label: Tensor, prob: Tensor | None, pred: Tensor | None, uids: Any = None) -> None:
         """Take in the rows of a batch, all of them labelled, without waiting for the device.
@@ -51,7 +56,7 @@ class Metric(ABC):
 
     @abstractmethod
     def compute(self) -> dict[str, float]:
-        """Fetch and return the score of all rows so far, nan if there were none."""
+        """Fetch and return the score of all rows so far by name, nan if there were none."""
 
     @abstractmethod
     def reset(self) -> None:

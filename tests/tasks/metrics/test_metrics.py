@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,41 @@ from emloop_mtl.errors import ConfigError, DataError
 from emloop_mtl.tasks.metrics import METRICS, F1Average, Metric, create_metric
 from emloop_mtl.tasks.scorer import Scorer
 
+ALL = [*sorted(METRICS), "accuracy@2"]
+OF_NUMBERS = {"mean_squared_error", "pearson_correlation", "pearson_spearman", "spearman_correlation"}
+
 TOLERANCE = 1e-12  # sums of less than 100 float64 numbers round to about 1e-14
 
-EXPECTED = {
+
+def of_class_1(score: Callable[..., float], **options: Any) -> Callable[..., float]:
+    """Return one of sklearn's scores as of class 1 against the rest, 0 where it is undefined."""
+    return lambda gold, prob, pred: score(gold, pred, labels=[1], average="macro", zero_division=0.0, **options)
+
+
+def top(topk: int) -> Callable[..., float]:
+    """Return a slow accuracy@K; sklearn's own does not say how it breaks ties."""
+
+    def score(gold: Any, prob: Any, pred: Any) -> float:
+        ranked = [sorted(range(len(row)), key=lambda number: (-row[number], number)) for row in prob]
+        return float(np.mean([label in numbers[:topk] for label, numbers in zip(gold, ranked, strict=True)]))
+
+    return score
+
+
+EXPECTED: dict[str, Callable[..., float]] = {
     "accuracy": lambda gold, prob, pred: sklearn_metrics.accuracy_score(gold, pred),
+    "accuracy@2": top(2),
+    "accuracy@3": top(3),
+    "accuracy@9": top(9),
+    "precision": of_class_1(sklearn_metrics.precision_score),
+    "recall": of_class_1(sklearn_metrics.recall_score),
+    "fbeta": of_class_1(sklearn_metrics.fbeta_score, beta=1),
+    "fbeta 2": of_class_1(sklearn_metrics.fbeta_score, beta=2),
+    "fbeta 0.5": of_class_1(sklearn_metrics.fbeta_score, beta=0.5),
+    "accuracy_f1": lambda gold, prob, pred: (
+        (EXPECTED["accuracy"](gold, prob, pred) + EXPECTED["f1"](gold, prob, pred)) / 2
+    ),
+    "matthews_correlation": lambda gold, prob, pred: sklearn_metrics.matthews_corrcoef(gold, pred),
     "f1": lambda gold, prob, pred: sklearn_metrics.f1_score(gold, pred, labels=[1], average="macro", zero_division=0.0),
     "f1_macro": lambda gold, prob, pred: sklearn_metrics.f1_score(gold, pred, average="macro", zero_division=0.0),
     "f1_micro": lambda gold, prob, pred: sklearn_metrics.f1_score(gold, pred, average="micro"),
@@ -29,7 +61,7 @@ EXPECTED = {
 @st.composite
 def split_rows(draw: st.DrawFn) -> tuple[int, list[int], Tensor, Tensor]:
     """Classes, sizes of the batches (some empty), labels [n], probabilities [n, classes] with ties."""
-    classes = draw(st.integers(2, 5))
+    classes = draw(st.integers(2, 6))
     sizes = draw(st.lists(st.integers(0, 12), min_size=1, max_size=6).filter(any))
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     label = torch.randint(classes, (sum(sizes),), generator=generator)
@@ -46,15 +78,44 @@ def collect(metric: Metric, sizes: list[int], label: Tensor, prob: Tensor | None
     return metric.compute()[metric.name]
 
 
-@settings(max_examples=60, deadline=None)
-@given(rows=split_rows(), name=st.sampled_from(sorted(EXPECTED)), form=st.sampled_from(["both", "prob", "pred"]))
-def test_class_metrics_equal_sklearn_for_any_split(rows: Any, name: str, form: str) -> None:
+def make(name: str) -> Metric:
+    """Make the metric of a key of ``EXPECTED``."""
+    kind, _, beta = name.partition(" ")
+    return create_metric({"class": kind, "beta": float(beta)} if beta else name)
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+@settings(max_examples=25, deadline=None)
+@given(rows=split_rows(), form=st.sampled_from(["both", "prob", "pred"]), soft=st.booleans())
+def test_class_metrics_equal_sklearn_for_any_split(name: str, rows: Any, form: str, soft: bool) -> None:
     classes, sizes, label, prob = rows
+    form = "both" if "@" in name else form
     pred = prob.argmax(1)
-    metric = create_metric(name)
+    metric = make(name)
     metric.num_classes = classes if form == "pred" else None
-    found = collect(metric, sizes, label, None if form == "pred" else prob, None if form == "prob" else pred)
-    assert found == pytest.approx(EXPECTED[name](label.numpy(), prob.numpy(), pred.numpy()), abs=TOLERANCE)
+    given_label = torch.nn.functional.one_hot(label, classes) * 0.5 + 0.5 / classes if soft else label
+    found = collect(metric, sizes, given_label, None if form == "pred" else prob, None if form == "prob" else pred)
+    expected = EXPECTED[name](label.numpy(), prob.numpy(), pred.numpy())
+    assert found == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["precision", "recall", "f1", "fbeta"])
+@settings(max_examples=15, deadline=None)
+@given(rows=split_rows(), positive=st.integers(0, 6))
+def test_any_class_can_be_the_positive_one(name: str, rows: Any, positive: int) -> None:
+    _, sizes, label, prob = rows
+    found = collect(create_metric({"class": name, "positive": positive}), sizes, label, prob, None)
+    relabelled = [(values == positive).long().numpy() for values in (label, prob.argmax(1))]
+    expected = EXPECTED[name](relabelled[0], None, relabelled[1])
+    assert found == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("accuracy", 2.0), ("accuracy@2", 3.0)])
+def test_accuracy_without_normalizing_is_a_number_of_rows(name: str, expected: float) -> None:
+    metric = create_metric({"class": name, "normalize": False})
+    prob = torch.tensor([[0.5, 0.3, 0.2], [0.1, 0.7, 0.2], [0.2, 0.5, 0.3], [0.2, 0.5, 0.3]])
+    metric.update(torch.tensor([0, 1, 2, 0]), prob, None)
+    assert metric.compute() == {name: expected}
 
 
 @settings(max_examples=40, deadline=None)
@@ -92,18 +153,21 @@ def test_mean_squared_error_adds_float32_values_up_in_float64() -> None:
     assert metric.compute() == {"mean_squared_error": (2**24 + 1) / 2}
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
-def test_no_rows_give_nan_under_the_requested_name(name: str) -> None:
+@pytest.mark.parametrize("name", ALL)
+def test_no_rows_give_nan_under_the_names_that_are_reported(name: str) -> None:
     metric = create_metric(name)
-    assert math.isnan(metric.compute()[name])
-    shape = (0,) if name == "mean_squared_error" else (0, 2)
+    empty, score = metric.compute(), math.nan
+    shape = (0,) if name in OF_NUMBERS else (0, 2)
     metric.update(torch.zeros(0, dtype=torch.long), torch.zeros(shape), None)
-    assert math.isnan(metric.compute()[name])
+    assert repr(metric.compute()) == repr(empty) == repr(dict.fromkeys(metric.names, score))
+    some = torch.tensor([0.0, 1.0]) if name in OF_NUMBERS else torch.tensor([[0.5, 0.5], [0.1, 0.9]])
+    metric.update(torch.tensor([0, 1]), some, None)
+    assert {name: math.isnan(score) for name, score in metric.compute().items()} == dict.fromkeys(empty, False)
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", ALL)
 def test_an_update_does_not_wait_for_the_device(name: str, no_waiting: Any) -> None:
-    regression = name == "mean_squared_error"
+    regression = name in OF_NUMBERS
     label = torch.rand(6) if regression else torch.tensor([0, 1, 2, 0, 1, 2])
     prob = torch.rand(6) if regression else torch.rand(6, 3)
     metric = create_metric(name)
@@ -112,12 +176,10 @@ def test_an_update_does_not_wait_for_the_device(name: str, no_waiting: Any) -> N
             metric.update(label, prob, None if regression else prob.argmax(1))
 
 
-@pytest.mark.parametrize("name", sorted(METRICS))
+@pytest.mark.parametrize("name", ALL)
 def test_a_restored_metric_goes_on_exactly(name: str) -> None:
     generator = torch.Generator().manual_seed(1)
-    label = (
-        torch.rand(8, generator=generator) if name == "mean_squared_error" else torch.tensor([0, 1, 2, 2, 1, 0, 1, 2])
-    )
+    label = torch.rand(8, generator=generator) if name in OF_NUMBERS else torch.tensor([0, 1, 2, 2, 1, 0, 1, 2])
     prob = torch.rand(8, *([3] if label.dtype == torch.int64 else []), generator=generator)
     whole = collect(create_metric(name), [5, 3], label, prob, None)
     first = create_metric(name)
@@ -127,9 +189,21 @@ def test_a_restored_metric_goes_on_exactly(name: str) -> None:
     second = create_metric(name)
     second.load_state_dict(state)
     second.update(label[5:], prob[5:], None)
-    assert second.compute()[name] == whole
+    assert second.compute()[second.name] == whole
     second.reset()
-    assert math.isnan(second.compute()[name])
+    assert math.isnan(second.compute()[second.name])
+
+
+@pytest.mark.parametrize("name", sorted({*ALL} - {"roc_auc", "spearman_correlation", "pearson_spearman"}))
+def test_metrics_that_follow_from_sums_do_not_grow(name: str) -> None:
+    label = torch.rand(4) if name in OF_NUMBERS else torch.tensor([0, 1, 2, 0])
+    prob = torch.rand(4) if name in OF_NUMBERS else torch.rand(4, 3)
+    metric = create_metric(name)
+    sizes = []
+    for _ in range(3):
+        metric.update(label, prob, None)
+        sizes.append(sum(value.numel() for value in metric.state_dict().values() if isinstance(value, Tensor)))
+    assert 0 < sizes[0] == sizes[1] == sizes[2]
 
 
 def test_fresh_metrics_share_settings_but_no_rows() -> None:
@@ -146,7 +220,7 @@ def test_fresh_metrics_share_settings_but_no_rows() -> None:
 # --------------------------------------------------------------------------------------------------------------- shapes
 
 
-@pytest.mark.parametrize("name", ["accuracy", "f1", "f1_macro"])
+@pytest.mark.parametrize("name", ["accuracy", "accuracy_f1", "f1", "f1_macro", "precision", "matthews_correlation"])
 def test_columns_probable_labels_and_dense_labels(name: str) -> None:
     label, pred = torch.tensor([0, 1, 1, 0]), torch.tensor([0, 1, 0, 0])
     prob = torch.nn.functional.one_hot(pred, 2).float()
@@ -155,19 +229,22 @@ def test_columns_probable_labels_and_dense_labels(name: str) -> None:
     def score(label: Tensor, pred: Tensor) -> float:
         metric = create_metric(name)
         metric.update(label, prob, pred)
-        return metric.compute()[name]
+        return metric.compute()[metric.name]
 
     assert score(label[:, None], pred) == pytest.approx(expected, abs=TOLERANCE)
     assert score(label, pred[:, None]) == pytest.approx(expected, abs=TOLERANCE)
     assert score(torch.nn.functional.one_hot(label, 2) * 0.8, pred) == pytest.approx(expected, abs=TOLERANCE)
     assert score(label.reshape(2, 2), pred.reshape(2, 2)) == pytest.approx(expected, abs=TOLERANCE)
     with pytest.raises(
-        DataError, match=rf"metric '{name}': labels of shape \(3,\) do not fit what is predicted, \(4,\)"
+        DataError,
+        match=rf"metric '{create_metric(name).name}': labels of shape \(3,\) do not fit what is predicted, \(4,\)",
     ):
         score(label[:3], pred)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "f1", "f1_macro", "f1_weighted"])
+@pytest.mark.parametrize(
+    "name", ["accuracy", "accuracy_f1", "f1", "f1_macro", "f1_weighted", "recall", "matthews_correlation"]
+)
 def test_ignored_entries_of_dense_labels_do_not_count(name: str, no_waiting: Any) -> None:
     label = torch.tensor([[0, 255, 1], [2, 1, 255]])
     pred = torch.tensor([[0, 1, 2], [2, 1, 0]])
@@ -178,7 +255,7 @@ def test_ignored_entries_of_dense_labels_do_not_count(name: str, no_waiting: Any
         metric.update(label, None, pred)
     kept = label != 255
     expected = EXPECTED[name](label[kept].numpy(), None, pred[kept].numpy())
-    assert metric.compute()[name] == pytest.approx(expected, abs=TOLERANCE)
+    assert metric.compute()[metric.name] == pytest.approx(expected, abs=TOLERANCE)
 
 
 def test_single_probabilities_predict_by_one_half() -> None:

@@ -1,0 +1,19 @@
+"""How many of those labelled are found."""
+
+from __future__ import annotations
+
+from .positive_counts import PositiveCounts
+
+
+class Recall(PositiveCounts):
+    """The share of the labels of one class that are predicted; 0 where it is never the label.
+
+    :param name: what the score is called
+    :param positive: the class
+    """
+
+    def __init__(self, name: str = "recall", positive: int = 1) -> None:
+        super().__init__(name, positive)
+
+    def ratio(self, both: float, gold: float, found: float, accuracy: float) -> float:
+        return both / gold if gold else 0.0
