@@ -143,6 +143,9 @@ def _build_dataset(plan: Blueprint, config: Config, seed: int, output_dir: str |
     seed_everything(seed)
     dataset = plan.build({"seed": seed, "output_dir": output_dir, CONFIG_TEXT: write_yaml(arguments)})
     if isinstance(dataset, MultiTaskDataset):
+        if plan.kwargs.get("streams") and not dataset.stream_settings:
+            text = f"{plan.name} does not hand 'streams' on: its constructor must call super().__init__(**kwargs)"
+            raise ConfigError(text, ("dataset", "streams"))
         try:
             _ = dataset.task_streams  # made now, so that a mistake in loaders() is known to be one of this section
         except ConfigError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..abstract_hook import AbstractHook
-from ..errors import ConfigError, KeyPath
+from ..errors import ConfigError, KeyPath, nearest
 from .annotations import accepts, is_object, item_annotation, show
 from .arguments import Arguments, check_arguments
 from .blueprint import Blueprint
@@ -135,7 +135,9 @@ class Planner:
 
     def _item(self, default: type, value: Any, path: KeyPath, named: Mapping[str, Any]) -> Blueprint:
         if not isinstance(value, Mapping):
-            raise ConfigError(f"expected the arguments of {default.__name__} as a mapping, got {show(value)}", path)
+            hint = nearest(str(path[-1]), ["class"])
+            text = f"expected the arguments of {default.__name__} as a mapping, got {show(value)}"
+            raise ConfigError(f"{text}{hint if 'did you mean' in hint else ''}", path)
         arguments = {**named, **value}
         if is_object(value):
             return self.object(arguments, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..constants import TRAIN_STREAM
@@ -69,6 +69,11 @@ class MultiTaskDataset(AbstractDataset):
         return {name: length for name, length in lengths.items() if length is not None}
 
     @property
+    def stream_settings(self) -> Mapping[str, Mapping[str, Any]]:
+        """The settings of streams, by the stream's name, as far as there are any."""
+        return self._settings
+
+    @property
     def task_streams(self) -> Mapping[str, TaskStream]:
         """The streams that are made of loaders, by name.
 
@@ -98,7 +103,11 @@ class MultiTaskDataset(AbstractDataset):
 
     def _make_streams(self) -> dict[str, TaskStream]:
         splits: dict[str, list[TaskLoader]] = {}
-        loaders = list(self.loaders())
+        returned: Any = self.loaders()
+        if not isinstance(returned, Iterable):
+            given = "None" if returned is None else f"a {type(returned).__name__}"
+            raise ConfigError(f"{type(self).__name__}.loaders() returned {given}, not a list of TaskLoaders")
+        loaders = list(returned)
         if not loaders:
             raise ConfigError(f"{type(self).__name__}.loaders() returned no loader")
         for loader in loaders:

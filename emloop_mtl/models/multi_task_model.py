@@ -42,7 +42,7 @@ PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloa
 class MultiTaskModel(AbstractModel):
     """Tasks that share modules, trained together.
 
-    :param tasks: the tasks, as a sequence or by name
+    :param tasks: the tasks, in any iterable or by name
     :param modules: modules that the tasks' flows may name, by name
     :param name: what runs of this model are called
     :param optimizer: ``class`` (a short name of torch's or any optimizer class) and its arguments
@@ -61,7 +61,7 @@ class MultiTaskModel(AbstractModel):
 
     def __init__(
         self,
-        tasks: Sequence[Task] | Mapping[str, Task],
+        tasks: Iterable[Task] | Mapping[str, Task],
         modules: Mapping[str, nn.Module] | None = None,
         name: str = "model",
         optimizer: Mapping[str, Any] | None = None,
@@ -72,9 +72,7 @@ class MultiTaskModel(AbstractModel):
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"unknown precision {precision!r}{nearest(precision, PRECISIONS)}", ("precision",))
-        listed = list(tasks.values()) if isinstance(tasks, Mapping) else list(tasks)
-        if not listed:
-            raise ConfigError("a model needs at least one task", ("tasks",))
+        listed = _listed(tasks)
         self.name = name
         self.device = find_device(device)
         self.precision = precision
@@ -170,8 +168,8 @@ class MultiTaskModel(AbstractModel):
     def check_sources(self, batch: Batch) -> None:
         """Check, before a training, that the flows of the batch's tasks find what they read."""
         labels = batch.tasks or self.tasks_of(batch)
-        tasks = [self._task(name) for name in labels]
         try:
+            tasks = [self._task(name) for name in labels]
             check_flow(tasks, self.network.keys(), batch)
         except ConfigError as error:
             raise error.below(("tasks",)) from error.__cause__
@@ -418,6 +416,24 @@ class MultiTaskModel(AbstractModel):
             if key not in known:
                 raise ConfigError(f"update: unknown argument {key!r}{nearest(key, known)}", ("update", key))
         return Update(parameters, self._optimizer_settings, scaler=scaler, **self._update_settings)
+
+
+def _listed(tasks: object) -> list[Task]:
+    """Return the tasks that a caller, or a function that a config names, has given."""
+    if not isinstance(tasks, Iterable) or isinstance(tasks, str):
+        text = f"a list of tasks, or a mapping of names to them, is needed, not {_shown(tasks)}"
+        raise ConfigError(text, ("tasks",))
+    listed = list(tasks.values()) if isinstance(tasks, Mapping) else list(tasks)
+    if not listed:
+        raise ConfigError("a model needs at least one task", ("tasks",))
+    for task in listed:
+        if not isinstance(task, Task):
+            raise ConfigError(f"every task must be a Task, not {_shown(task)}", ("tasks",))
+    return listed
+
+
+def _shown(value: object) -> str:
+    return "None" if value is None else f"an object of class {type(value).__name__}"
 
 
 class _Kind(NamedTuple):

@@ -64,8 +64,8 @@ def double(value: float) -> float:
     return 2 * value
 
 
-def make_parts(dataset: Any) -> list[Part]:
-    return [Part(f"of {dataset.size}")]
+def make_parts(dataset: Any, loss: str = "mse") -> list[Part]:
+    return [Part(f"of {dataset.size}", loss=loss)]
 
 
 class Line(AbstractModel):

@@ -80,6 +80,8 @@ BROKEN = {
     "part is text": (MODEL + "  parts: {a: b}\n", "4:11: model.parts.a: expected the arguments of Part as a mapping, got 'b'"),
     "parts is a number": (MODEL + "  parts: 3\n", "4:3: model.parts: expected a mapping of names to the arguments of Part, got 3"),
     "unknown argument of a part": (MODEL + "  parts: {a: {los: mse}}\n", "4:15: model.parts.a: Part: unknown argument 'los'; did you mean 'loss'?"),
+    "misspelt class of parts": (MODEL + "  parts: {clas: parts.make_parts}\n", "4:11: model.parts.clas: expected the arguments of Part as a mapping, got 'parts.make_parts'; did you mean 'class'?"),
+    "unknown argument of a function": (MODEL + "  parts: {class: parts.make_parts, los: l1}\n", "4:36: model.parts: parts.make_parts: unknown argument 'los'; did you mean 'loss'?"),
     "unknown function": (MODEL + "  parts: parts.make_part\n", "4:3: model.parts: module 'parts' has no 'make_part'; did you mean 'make_parts'?"),
     "function without module": (MODEL + "  parts: make_parts\n", "4:3: model.parts: 'make_parts' is no dotted path such as 'module.make_parts'"),
     "unknown callable": (MODEL + "  parts: {a: {loss: parts.doubel}}\n", "4:15: model.parts.a.loss: module 'parts' has no 'doubel'; did you mean 'double'?"),

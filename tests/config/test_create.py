@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -157,7 +158,9 @@ def test_items_are_objects_of_the_declared_class(write: Write) -> None:
 
 def test_items_may_come_from_a_function(write: Write) -> None:
     [part] = model_of(write, "  parts: parts.make_parts\n")["parts"]
-    assert part.name == "of 8"
+    assert (part.name, part.loss) == ("of 8", "mse")
+    [part] = model_of(write, "  parts: {class: parts.make_parts, loss: l1}\n")["parts"]
+    assert (part.name, part.loss) == ("of 8", "l1")
 
 
 def test_dotted_paths_name_functions_and_text_names_files(write: Write) -> None:
@@ -178,6 +181,23 @@ def test_dotted_paths_name_functions_and_text_names_files(write: Write) -> None:
 )  # fmt: skip
 def test_what_a_constructor_refuses_is_one_line_with_its_position(write: Write, text: str, expected: str) -> None:
     assert complaint(create_training, write(text)).startswith(f"config.yaml:{expected}")
+
+
+def test_streams_that_a_constructor_does_not_hand_on_are_refused(write: Write) -> None:
+    Path("deaf.py").write_text(
+        dedent("""
+        from emloop_mtl import MultiTaskDataset
+
+        class Deaf(MultiTaskDataset):
+            def __init__(self, **kwargs):
+                super().__init__()
+
+            def loaders(self):
+                raise AssertionError("asked too late")
+        """)
+    )
+    path = write("dataset: {class: deaf.Deaf, streams: {train: {splits: [valid]}}}\nmodel: {class: parts.Line}\n")
+    assert complaint(create_training, path).startswith("config.yaml:1:29: dataset.streams: deaf.Deaf does not hand")
 
 
 def test_the_cause_is_kept_for_those_who_want_the_traceback(write: Write) -> None:

@@ -139,6 +139,8 @@ def test_unknown_splits(streams: Any, text: str) -> None:
     ("loaders", "text"),
     [
         ([], "returned no loader"),
+        (None, "returned None, not a list of TaskLoaders"),
+        (1, "returned a int, not a list of TaskLoaders"),
         ([1], "returned a int, not a TaskLoader"),
         ([TaskLoader([{}], name="n", batch_size=1)] * 2, "two loaders are named 'n'"),
     ],

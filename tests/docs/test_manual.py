@@ -129,6 +129,8 @@ def run_yaml(snippet: Snippet, where: str, output_dir: Path) -> None:
 def over(base: Any, changes: Any) -> Any:
     if not isinstance(base, Mapping) or not isinstance(changes, Mapping):
         return changes
+    if "class" in changes and changes["class"] != base.get("class"):  # another object, with arguments of its own
+        return changes
     return {**base, **{key: over(base.get(key), value) for key, value in changes.items()}}
 
 

@@ -376,6 +376,28 @@ def test_wrong_settings_are_refused(options: dict[str, Any], message: str, path:
     assert caught.value.path == path
 
 
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        (None, "a list of tasks, or a mapping of names to them, is needed, not None"),
+        (3, "is needed, not an object of class int"),
+        ("kind", "is needed, not an object of class str"),
+        (make_tasks()[0], "is needed, not an object of class Task"),
+        ([], "a model needs at least one task"),
+        ([*make_tasks(), nn.Linear(1, 1)], "every task must be a Task, not an object of class Linear"),
+        ({"kind": "size"}, "every task must be a Task, not an object of class str"),
+    ],
+)
+def test_what_is_no_task_is_refused(tasks: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        MultiTaskModel(tasks, make_modules())
+    assert caught.value.path == ("tasks",)
+
+
+def test_tasks_may_be_generated() -> None:
+    assert list(MultiTaskModel((task for task in make_tasks()), make_modules()).tasks) == ["kind", "size"]
+
+
 def test_an_unknown_module_is_found_at_construction() -> None:
     tasks = [Task("kind", flow=[Action("features", "trnk", "x")])]
     with pytest.raises(ConfigError, match="no module 'trnk'; did you mean 'trunk'") as caught:
