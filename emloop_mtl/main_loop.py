@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
 from pathlib import Path
 from signal import Signals
@@ -216,6 +216,10 @@ class MainLoop:
         """
         self._saver.ask(tag)
 
+    def when_saved(self, act: Callable[[], None]) -> None:
+        """Have ``act`` called once every hook has finished the current event and what was asked for is saved."""
+        self._saver.when_written(act)
+
     def check_can_save(self) -> None:
         """Check that checkpoints can be written.
 
@@ -248,20 +252,22 @@ class MainLoop:
         finally:
             self._is_run_training = False
 
-    def run_evaluation(self, stream_name: str) -> None:
+    def run_evaluation(self, stream_name: str, position: Position | None = None) -> None:
         """Evaluate one stream as an epoch of its own, without training and without saving.
 
         :param stream_name: name of the stream, e.g. ``valid``
+        :param position: how far the weights were trained, which is what hooks are told; None for where this loop is
         """
         self.check_stream(stream_name)
-        epoch, self._is_run_evaluation = self._epoch, True
+        epoch, before, self._is_run_evaluation = self._epoch, self._position, True
+        self._position = before if position is None else position
         try:
             with self:
                 self._run_epoch([], [stream_name], only_these=True)
         except TrainingTerminated as end:
             log.info("Evaluation ended: %s", end)
         finally:
-            self._epoch, self._is_run_evaluation = epoch, False
+            self._epoch, self._position, self._is_run_evaluation = epoch, before, False
 
     def epoch(self, train_streams: Iterable[AnyStream], eval_streams: Iterable[AnyStream]) -> None:
         """Run a single epoch; to be called inside ``with main_loop:``.

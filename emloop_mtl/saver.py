@@ -23,12 +23,13 @@ class Saver:
         self._output_dir = output_dir
         self._model = model
         self._asked: dict[str, None] = {}
+        self._then: list[Callable[[], None]] = []
         self._written: dict[str, object] = {}
 
     @property
     def is_asked(self) -> bool:
-        """Whether there is anything to write."""
-        return bool(self._asked)
+        """Whether there is anything to write, or to do when that is written."""
+        return bool(self._asked or self._then)
 
     @property
     def can_save(self) -> bool:
@@ -50,12 +51,17 @@ class Saver:
         self.check()
         self._asked[tag] = None
 
+    def when_written(self, act: Callable[[], None]) -> None:
+        """Have ``act`` called once what was asked for is written, even if that is nothing."""
+        self._then.append(act)
+
     def forget(self) -> None:
         """Forget what was asked for."""
         self._asked.clear()
+        self._then.clear()
 
     def write(self, stamp: object, state: Callable[[], dict[str, State]], position: Position, finished: bool) -> None:
-        """Write what was asked for, but for tags under which this very moment is kept already.
+        """Write what was asked for, but for tags under which this very moment is kept already; then do what waits.
 
         :param stamp: tells this moment from all others
         :param state: makes the state of everything but the weights
@@ -64,10 +70,12 @@ class Saver:
         :raise CheckpointError: if the checkpoint cannot be written
         """
         tags = [tag for tag in self._asked if self._written.get(tag) != stamp]
-        self._asked.clear()
-        if not tags:
-            return
-        assert self._output_dir is not None
-        folder = Path(self._output_dir) / CHECKPOINT_FOLDER
-        save_checkpoint(folder, tags, self._model.state_dict(), state(), position, finished)
-        self._written.update(dict.fromkeys(tags, stamp))
+        then = list(self._then)
+        self.forget()
+        if tags:
+            assert self._output_dir is not None
+            folder = Path(self._output_dir) / CHECKPOINT_FOLDER
+            save_checkpoint(folder, tags, self._model.state_dict(), state(), position, finished)
+            self._written.update(dict.fromkeys(tags, stamp))
+        for act in then:
+            act()

@@ -8,56 +8,80 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
 
+    from .checkpointing.restore_best import RestoreBest
     from .checkpointing.save_best import SaveBest
+    from .checkpointing.save_every import SaveEvery
     from .checkpointing.save_latest import SaveLatest
+    from .evaluation.accumulate_variables import AccumulateVariables
     from .evaluation.compute_stats import ComputeStats
     from .evaluation.evaluate import Evaluate
     from .evaluation.score_tasks import ScoreTasks
     from .learning_rate.lr_schedule import LRSchedule
     from .learning_rate.warmup import Warmup
+    from .reporting.every_n_epoch import EveryNEpoch
     from .reporting.log_variables import LogVariables
     from .reporting.show_progress import ShowProgress
     from .reporting.training_trace import TrainingTrace
+    from .stopping.on_plateau import OnPlateau
     from .stopping.stop_after import StopAfter
+    from .stopping.stop_on_nan import StopOnNaN
     from .stopping.stop_on_plateau import StopOnPlateau
+    from .writing.write_csv import WriteCSV
     from .writing.write_json import WriteJSON
+    from .writing.write_predictions import WritePredictions
     from .writing.write_tensor_board import WriteTensorBoard
 
 __all__ = [
     "AbstractHook",
+    "AccumulateVariables",
     "ComputeStats",
     "Evaluate",
+    "EveryNEpoch",
     "LRSchedule",
     "LogVariables",
+    "OnPlateau",
+    "RestoreBest",
     "SaveBest",
+    "SaveEvery",
     "SaveLatest",
     "ScoreTasks",
     "ShowProgress",
     "StopAfter",
+    "StopOnNaN",
     "StopOnPlateau",
     "TrainingTerminated",
     "TrainingTrace",
     "Warmup",
+    "WriteCSV",
     "WriteJSON",
+    "WritePredictions",
     "WriteTensorBoard",
 ]
 
 _MODULES = {
     "AbstractHook": "emloop_mtl.abstract_hook",
+    "AccumulateVariables": ".evaluation.accumulate_variables",
     "ComputeStats": ".evaluation.compute_stats",
     "Evaluate": ".evaluation.evaluate",
+    "EveryNEpoch": ".reporting.every_n_epoch",
     "LRSchedule": ".learning_rate.lr_schedule",
     "LogVariables": ".reporting.log_variables",
+    "OnPlateau": ".stopping.on_plateau",
+    "RestoreBest": ".checkpointing.restore_best",
     "SaveBest": ".checkpointing.save_best",
+    "SaveEvery": ".checkpointing.save_every",
     "SaveLatest": ".checkpointing.save_latest",
     "ScoreTasks": ".evaluation.score_tasks",
     "ShowProgress": ".reporting.show_progress",
     "StopAfter": ".stopping.stop_after",
+    "StopOnNaN": ".stopping.stop_on_nan",
     "StopOnPlateau": ".stopping.stop_on_plateau",
     "TrainingTerminated": "emloop_mtl.abstract_hook",
     "TrainingTrace": ".reporting.training_trace",
     "Warmup": ".learning_rate.warmup",
+    "WriteCSV": ".writing.write_csv",
     "WriteJSON": ".writing.write_json",
+    "WritePredictions": ".writing.write_predictions",
     "WriteTensorBoard": ".writing.write_tensor_board",
 }
 

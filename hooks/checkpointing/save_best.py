@@ -63,9 +63,15 @@ class SaveBest(AbstractHook):
             raise ConfigError(
                 f"{self.name}: {tag!r} cannot be the tag: take a word, but not {SaveLatest.TAG!r}", ("tag",)
             )
-        self._tag = tag
+        self.tag = tag
+        """What the checkpoint is kept as."""
         self._best: float | None = None
         self._epoch: int | None = None
+
+    @property
+    def epoch(self) -> int | None:
+        """The best epoch so far, None if no epoch had the number."""
+        return self._epoch
 
     def register_mainloop(self, main_loop: MainLoop) -> None:
         """Check that the training can be saved, and the stream that is watched."""
@@ -88,7 +94,7 @@ class SaveBest(AbstractHook):
             return
         log.info("%s: %s is %g in epoch %i, the best so far", self.name, self._watched, value, epoch_id)
         self._best, self._epoch = value, epoch_id
-        self.main_loop.request_save(self._tag)
+        self.main_loop.request_save(self.tag)
 
     def state_dict(self) -> dict[str, State]:
         """Return the best value and its epoch."""
