@@ -124,6 +124,11 @@ class StreamWrapper:
         self._epoch_size.check(pass_steps)
         return self._epoch_size.steps(pass_steps)
 
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether the epoch under way ends with the batch consumed last, as far as that is known before the next."""
+        return self._position.inside and self._epoch_size.is_reached(self._position, self.num_steps_per_pass)
+
     def steps_of(self, epochs: int) -> int | None:
         """Return how many steps the first ``epochs`` epochs have together, None where that is not known."""
         return self._epoch_size.steps_of(epochs, self.num_steps_per_pass)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 class StopAfter(AbstractHook):
     """End the training after a number of epochs, of steps, or after some minutes, whichever comes first.
 
-    Epochs end with their evaluation; steps and minutes cut an epoch short at the end of a training step. Time
-    counts over all resumes of a run, and only while it trains.
+    Epochs end with their evaluation; steps and minutes cut an epoch short at the end of a training step. An epoch that
+    ends with the last step is whole, so it is evaluated. Time counts over all resumes of a run, and only while it
+    trains.
 
     :param epochs: training epochs; the zeroth is none
     :param steps: training steps
@@ -72,18 +73,18 @@ class StopAfter(AbstractHook):
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """End a training that is resumed where it has all its epochs, steps or minutes already."""
         if train_streams:
-            self._check_epochs(self.main_loop.position.epoch)
-            self._check_steps()
+            self._check(self.main_loop.position.epoch)
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
-        """End the training at the end of the last step."""
+        """End the training at the end of the last step, unless the epoch ends there too and does so itself."""
         if batch_data.ends_step and self.main_loop.is_training:
-            self._check_steps()
+            reason = self._reason_to_end()
+            if reason is not None and not self._ends_epoch(stream_name):
+                raise TrainingTerminated(reason)
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
         """End the training after the last epoch."""
-        self._check_epochs(epoch_id)
-        self._check_steps()
+        self._check(epoch_id)
 
     def after_training(self, success: bool) -> None:
         """Stop the clock."""
@@ -100,13 +101,20 @@ class StopAfter(AbstractHook):
     def _elapsed(self) -> float:
         return self._seconds_before + (0.0 if self._began is None else monotonic() - self._began)
 
-    def _check_epochs(self, done: int) -> None:
-        if self._epochs is not None and done >= self._epochs:
-            raise TrainingTerminated(f"{self.name}: {done} epochs are done")
+    def _check(self, epochs: int) -> None:
+        if self._epochs is not None and epochs >= self._epochs:
+            raise TrainingTerminated(f"{self.name}: {epochs} epochs are done")
+        reason = self._reason_to_end()
+        if reason is not None:
+            raise TrainingTerminated(reason)
 
-    def _check_steps(self) -> None:
+    def _reason_to_end(self) -> str | None:
         done = self.main_loop.position.step
         if self._steps is not None and done >= self._steps:
-            raise TrainingTerminated(f"{self.name}: {done} steps are done")
+            return f"{self.name}: {done} steps are done"
         if self._seconds < inf and self._elapsed() >= self._seconds:
-            raise TrainingTerminated(f"{self.name}: {self._seconds / 60:g} minutes are over")
+            return f"{self.name}: {self._seconds / 60:g} minutes are over"
+        return None
+
+    def _ends_epoch(self, stream_name: str) -> bool:
+        return stream_name == self.main_loop.train_stream_name and self.main_loop.get_stream(stream_name).ends_epoch

@@ -55,6 +55,39 @@ def test_the_first_limit_ends_the_training(limits: dict[str, int], position: tup
     assert record.main_loop.total_steps == position[1]
 
 
+@pytest.mark.parametrize(
+    ("steps", "size", "epochs"),
+    [
+        (20, None, 2),
+        (21, None, 2),
+        (19, None, 1),
+        (9, 3, 3),
+        (10, 3, 3),
+        (10, {"samples": 5}, 2),
+        (11, {"samples": 5}, 2),
+        (15, {"passes": 0.5}, 3),
+        (14, {"passes": 0.5}, 2),
+    ],
+)
+def test_an_epoch_that_ends_with_the_last_step_is_evaluated(steps: int, size: Any, epochs: int) -> None:
+    loop = {"fixed_epoch_size": size, "skip_zeroth_epoch": True, "extra_streams": ["valid"]}
+    record = run_hook(StopAfter(steps=steps), dataset=TEN, epochs=9, **loop)
+    assert record.main_loop.position[:2] == (epochs, steps)
+    assert record.main_loop.end == "finished"
+    assert record.names.count("after_epoch") == epochs
+    batches = [event["stream_name"] for name, event in record.events if name == "after_batch"]
+    assert (batches.count("train"), batches.count("valid")) == (steps, 3 * epochs)
+
+
+@pytest.mark.parametrize(("seconds", "position", "batches"), [(6, (1, 10), 13), (7, (0, 9), 9)])
+def test_minutes_leave_an_epoch_whole_that_ends(
+    seconds: float, position: tuple[int, int], batches: int, tick: Callable[[float], Clock]
+) -> None:
+    hooks = [tick(seconds), StopAfter(minutes=1)]
+    record = run_hook(*hooks, dataset=TEN, epochs=9, skip_zeroth_epoch=True, extra_streams=["valid"])
+    assert (record.main_loop.position[:2], record.names.count("after_batch")) == (position, batches)
+
+
 def test_steps_count_where_a_step_ends(tmp_path: Path) -> None:
     pairs = [Batch({"x": [number]}, ends_step=bool(number % 2)) for number in range(10)]
     model = FakeModel()
