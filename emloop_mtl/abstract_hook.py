@@ -68,15 +68,18 @@ class AbstractHook:
         """Return what to say about an argument that the hook does not have."""
         import inspect
 
-        accepted = [
-            key
-            for key, parameter in inspect.signature(cls).parameters.items()
-            if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-        ]
         hint = cls.renamed.get(name)
-        if hint is None:
-            return f"unknown argument {name!r}{nearest(name, accepted)}"
-        return f"the argument {name!r} " + (f"is called {hint!r} here" if hint in accepted else hint)
+        if hint is not None:
+            return f"the argument {name!r} " + (f"is called {hint!r} here" if hint.isidentifier() else hint)
+        accepted: list[str] = []
+        for base in cls.__mro__:
+            if "__init__" not in base.__dict__:
+                continue
+            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+            accepted += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):  # bases get what it hands on
+                break
+        return f"unknown argument {name!r}{nearest(name, accepted)}"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -40,6 +40,10 @@ class DataError(EmloopError, ValueError):
         return error
 
 
+class NotFiniteError(EmloopError, ArithmeticError):
+    """A number that is nan, or infinite, so that training on is in vain."""
+
+
 class CheckpointError(EmloopError):
     """A checkpoint that cannot be written, verified or restored."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError
 
 
@@ -43,3 +44,18 @@ def check_names(hook: str, name: str, value: Any) -> list[str]:
         if each in names[:index]:
             raise ConfigError(f"{hook}: {name} lists {each!r} twice", (name, index))
     return names
+
+
+def check_overridden(hook: AbstractHook, base: type[AbstractHook], method: str) -> None:
+    """Check that the class of ``hook`` is one of a hook's own, made of ``base`` by overriding ``method``.
+
+    :raise ConfigError: if not, saying what to do
+    """
+    if getattr(type(hook), method) is not getattr(base, method):
+        return
+    if type(hook) is base:
+        raise ConfigError(
+            f"{base.__name__} does nothing by itself: list a class of your own that inherits from it and "
+            f"overrides {method!r}"
+        )
+    raise ConfigError(f"{hook.name}: override {method!r}, which {base.__name__} calls")

@@ -55,3 +55,17 @@ def warn_of_missed_numbers(hook: AbstractHook) -> None:
     for later in hooks[hooks.index(hook) + 1 :]:
         if any(isinstance(offer, EpochNumber) for offer in later.provides() or ()):
             log.warning("%s misses the numbers of %s: list it after %s", hook.name, later.name, later.name)
+
+
+def is_loss(variable: str) -> bool:
+    """Return whether a variable is a loss by its name: ``loss``, ``<task>/loss``, ``<task>/<data>/loss``."""
+    return variable == "loss" or variable.endswith("/loss")
+
+
+def any_number_of(hook: AbstractHook, variable: str) -> EpochNumber:
+    """Return what a hook ``requires`` that reads a variable with whatever aggregations it has."""
+    for other in hook.main_loop.hooks:
+        for offer in other.provides() or ():
+            if isinstance(offer, EpochNumber) and offer.variable == variable:
+                return EpochNumber(variable, None, offer.aggregation)
+    return EpochNumber(variable)

@@ -45,7 +45,7 @@ SLOW_TO_IMPORT = ("matplotlib", "optuna", "rich", "scipy", "sklearn", "torchdata
 
 EXCEPTIONS: dict[str, tuple[set[str], str]] = {
     "emloop_mtl/errors.py": (
-        {"EmloopError", "ConfigError", "DataError", "CheckpointError", "TrainingTerminated"},
+        {"EmloopError", "ConfigError", "DataError", "NotFiniteError", "CheckpointError", "TrainingTerminated"},
         "the errors are a few lines each and are read together",
     ),
     "emloop_mtl/types.py": ({"Stateful", "Position", "EpochNumber"}, "the words of the protocols, a few lines each"),

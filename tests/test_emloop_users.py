@@ -14,6 +14,7 @@ import json
 import numpy as np
 
 import emloop_mtl as el
+from emloop_mtl import hooks as el_hooks
 from emloop_mtl.hooks import TrainingTerminated
 
 
@@ -89,6 +90,40 @@ class KeepMean(el.AbstractHook):
     def after_training(self, **_) -> None:
         self._model.save("last")
         assert self._main_loop.training_epochs_done > 0
+
+
+class Confusion(el_hooks.AccumulateVariables):
+    """Counts what was taken for what; as emloop's own hooks of this kind do, it ends with super() and no arguments."""
+
+    def __init__(self, predicted, truth, **kwargs):
+        super().__init__(variables=[predicted, truth], **kwargs)
+        self._predicted, self._truth = predicted, truth
+
+    def after_epoch(self, epoch_data: el.EpochData, **_):
+        for stream_name, variables in self._accumulator.items():
+            truth, predicted = np.array(variables[self._truth]), np.array(variables[self._predicted])
+            assert len(truth) == {"train": 30, "test": 10}[stream_name]
+            epoch_data[stream_name]["missed"] = int(np.sum(truth & ~predicted))
+        super().after_epoch()
+
+
+class Save(el_hooks.EveryNEpoch):
+    def __init__(self, model, **kwargs):
+        super().__init__(**kwargs)
+        self._model = model
+
+    def _after_n_epoch(self, epoch_id: int, **_) -> None:
+        self._model.save(str(epoch_id))
+
+
+class Cool(el_hooks.OnPlateau):
+    def __init__(self, model, factor=0.5, **kwargs):
+        super().__init__(**kwargs)
+        self._model, self._factor = model, factor
+
+    def _on_plateau_action(self, epoch_id: int, epoch_data: el.EpochData, **_) -> None:
+        assert epoch_data[self._stream][self._variable] is not None
+        self._model._rate *= self._factor
 '''
 
 CONFIG = """
@@ -120,6 +155,23 @@ def test_dataset_model_and_hook_run_unchanged_but_for_the_import(project: Path) 
     assert training.main_loop.epoch_data["test"]["accuracy"] >= 0.9
     assert (project / "weights_last.json").exists()
     assert (project / "trace.yaml").exists()
+
+
+def test_classes_that_inherit_from_its_bases_run_unchanged_but_for_the_import(project: Path) -> None:
+    listed = """
+  - majority.Confusion: {predicted: prediction, truth: label}
+  - majority.Save: {every: 3}
+  - majority.Cool: {variable: missed, stream: train, long_term: 4, short_term: 1, factor: 0.1}
+  - LogVariables: {variables: [missed], name: LogMissed}
+"""
+    config = CONFIG.replace("- majority.KeepMean: {variable: accuracy, stop_at: 0.9}", "- StopAfter: {epochs: 8}")
+    (project / "config.yaml").write_text(config.replace("  - StopAfter: {epochs: 100}", listed.strip("\n")))
+    training = el.create_training(project / "config.yaml", project)
+    training.main_loop.run_training()
+    assert training.main_loop.training_epochs_done == 8
+    assert sorted(path.name for path in project.glob("weights_*.json")) == [f"weights_{n}.json" for n in (0, 3, 6)]
+    assert training.main_loop.epoch_data["test"]["missed"] >= 0
+    assert training.main_loop.model._rate < 0.5
 
 
 def test_a_model_that_cannot_be_checkpointed_says_so_where_it_is_asked_to(project: Path) -> None:

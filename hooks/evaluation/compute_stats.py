@@ -14,6 +14,7 @@ from emloop_mtl.errors import ConfigError, DataError, nearest
 from emloop_mtl.types import EpochData, EpochNumber, State
 
 from ..arguments import check_names
+from .batch_variable import holds
 from .statistic import AGGREGATIONS, Statistic
 
 if TYPE_CHECKING:
@@ -82,11 +83,8 @@ class ComputeStats(AbstractHook):
         if self._streams is not None and stream_name not in self._streams:
             return
         for variable in self._variables:
-            if variable in batch_data:
+            if holds(self, variable, stream_name, batch_data):
                 self._take(stream_name, variable, batch_data)
-            elif self._is_expected(variable, batch_data):
-                text = f"a batch of stream {stream_name!r} lacks the variable {variable!r}"
-                raise DataError(f"{self.name}: {text}{nearest(variable, batch_data)}")
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
         """Write the numbers."""
@@ -132,12 +130,6 @@ class ComputeStats(AbstractHook):
             return
         for statistic in statistics.values():
             statistic.add(values, weight)
-
-    def _is_expected(self, variable: str, batch: Batch) -> bool:
-        task, slash, output = variable.partition("/")
-        if not slash or task not in getattr(self.main_loop.model, "tasks", ()):
-            return True
-        return task in batch.tasks and (output != "loss" or batch.tasks[task] is not None)
 
     def _read(self, variables: Any) -> dict[str, list[str]]:
         if isinstance(variables, str | Mapping) or not isinstance(variables, Iterable):

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Collection
+from typing import Any
 
-from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
-from emloop_mtl.errors import ConfigError
-from emloop_mtl.types import EpochData, EpochNumber, State
+from emloop_mtl.abstract_hook import TrainingTerminated
+from emloop_mtl.types import EpochNumber
 
-from ..arguments import check_count
-from ..watched_number import WatchedNumber
-
-if TYPE_CHECKING:
-    from emloop_mtl.main_loop import MainLoop
+from .on_plateau import OnPlateau
 
 
-class StopOnPlateau(AbstractHook):
+class StopOnPlateau(OnPlateau):
     """End the training when the mean of the last values is worse than the mean over a longer time.
 
     As long as there are no more than ``short_term`` values the two means are of the same values, so nothing ends.
@@ -39,62 +33,12 @@ class StopOnPlateau(AbstractHook):
           - StopOnPlateau: {long_term: 20, short_term: 5, stream: valid, variable: loss}
     """
 
-    training_only = True
-    renamed: ClassVar[Mapping[str, str]] = {"objective": "mode"}
-
-    def __init__(
-        self,
-        long_term: int = 50,
-        short_term: int = 10,
-        stream: str = "valid",
-        variable: str = "loss",
-        mode: str = "min",
-        aggregation: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self._short_term = check_count(self.name, "short_term", short_term)
-        if check_count(self.name, "long_term", long_term) <= short_term:
-            text = f"long_term must be more than short_term, but {long_term} is not more than {short_term}"
-            raise ConfigError(f"{self.name}: {text}", ("long_term",))
-        self._watched = WatchedNumber(self.name, stream, variable, mode, aggregation)
-        self._values: deque[float] = deque(maxlen=long_term)
-
-    def register_mainloop(self, main_loop: MainLoop) -> None:
-        """Check the stream that is watched."""
-        super().register_mainloop(main_loop)
-        self._watched.check_stream(main_loop)
-
-    def requires(self) -> Collection[str | EpochNumber]:
-        """Return the number that is watched."""
-        return (self._watched.number,)
-
     def provides(self) -> Collection[str | EpochNumber]:
         """Return nothing."""
         return ()
 
-    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
-        """Compare the two means."""
-        value = self._watched.read(epoch_data)
-        if value is None:
-            return
-        self._values.append(value)
-        values = list(self._values)
-        long_mean, short_mean = _mean(values), _mean(values[-self._short_term :])
-        if self._watched.is_better(long_mean, than=short_mean):
-            raise TrainingTerminated(
-                f"{self.name}: {self._watched} has stopped to improve: "
-                f"mean {short_mean:g} over {self._short_term} epochs, {long_mean:g} over {len(values)}"
-            )
-
-    def state_dict(self) -> dict[str, State]:
-        """Return the last ``long_term`` values."""
-        return {"values": list(self._values)}
-
-    def load_state_dict(self, state: dict[str, State]) -> None:
-        """Go on with the values of the epochs before."""
-        self._values = deque(state["values"], maxlen=self._values.maxlen)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+    def _on_plateau_action(self, **kwargs: Any) -> None:
+        raise TrainingTerminated(
+            f"{self.name}: {self._watched} has stopped to improve: mean {self._mean(self._short_term):g} "
+            f"over {self._short_term} epochs, {self._mean(self._long_term):g} over {len(self._values)}"
+        )

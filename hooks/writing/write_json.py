@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Collection, Mapping
-from io import FileIO
 from typing import TYPE_CHECKING, Any
 
 from emloop_mtl.constants import METRICS_FILE
-from emloop_mtl.errors import CheckpointError
 from emloop_mtl.types import EpochNumber, Position, State
 from emloop_mtl.utils.flat_names import flat_name
 
 from ..arguments import check_count
-from ..numbers import fetch_numbers
+from ..numbers import fetch_numbers, is_loss
 from .abstract_writer import AbstractWriter
+from .record_file import RecordFile, size_of
 
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
@@ -65,7 +63,7 @@ class WriteJSON(AbstractWriter):
     def __init__(self, path: str = METRICS_FILE, steps: int | None = None, **kwargs: Any) -> None:
         super().__init__("path", path, **kwargs)
         self._steps = steps if steps is None else check_count(self.name, "steps", steps)
-        self._file: FileIO | None = None
+        self._file: RecordFile | None = None
         self._end: int | None = None
         """Where the next line begins; None if there was no training yet."""
         self._window = _Window()
@@ -76,8 +74,7 @@ class WriteJSON(AbstractWriter):
         """Return the losses, if they are to be written."""
         if self._steps is None or self._main_loop is None:
             return ()
-        outputs = self.main_loop.model.output_names
-        return [name for name in outputs if name == "loss" or name.endswith("/loss")]
+        return list(filter(is_loss, self.main_loop.model.output_names))
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Note the losses of a batch that was trained on."""
@@ -97,19 +94,10 @@ class WriteJSON(AbstractWriter):
 
     def open(self) -> None:
         """Open the file and cut what comes after the checkpoint."""
-        size = self.path.stat().st_size if self.path.is_file() else 0
-        if self._end is None and size:
+        if self._end is None and size_of(self.path):
             raise self.taken(self.path)
-        end = self._end or 0
-        if size < end:
-            raise CheckpointError(
-                f"{self.name}: {self.path} has {size} bytes, but had {end} when the checkpoint was written: "
-                "it has been cut or removed; put it back to resume"
-            )
-        self._file = FileIO(self.path, "a")  # without a buffer, nothing is left to be written after an error
-        if size > end:
-            self._file.truncate(end)
-        self._end = end
+        self._file = RecordFile(self.name, self.path, self._end or 0)
+        self._end = self._file.end
 
     def write(self, position: Position, numbers: Mapping[str, float]) -> None:
         """Append the line of an epoch."""
@@ -122,7 +110,7 @@ class WriteJSON(AbstractWriter):
             return
         try:
             self._write_due()
-            os.fsync(self._file.fileno())
+            self._file.sync()
         finally:
             self._file.close()
             self._file = None
@@ -131,7 +119,7 @@ class WriteJSON(AbstractWriter):
         """Return where the next line begins, and the losses that wait for their line."""
         self._write_due()
         if self._file is not None:
-            os.fsync(self._file.fileno())  # the checkpoint must not outlive a line that it speaks of
+            self._file.sync()  # the checkpoint must not outlive a line that it speaks of
         return {"end": self._end, "window": dict(self._window.sums)}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
@@ -163,14 +151,8 @@ class WriteJSON(AbstractWriter):
 
     def _append(self, lines: bytes) -> None:
         assert self._file is not None
-        assert self._end is not None
-        rest = memoryview(lines)
-        try:
-            while rest:
-                rest = rest[self._file.write(rest) or 0 :]
-        except OSError as error:
-            raise OSError(error.errno, f"{self.name}: {error.strerror}", str(self.path)) from error
-        self._end += len(lines)
+        self._file.append(lines)
+        self._end = self._file.end
 
 
 def _line(position: Position, epoch: int, numbers: Mapping[str, float]) -> bytes:

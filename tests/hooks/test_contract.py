@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import io
 import os
+import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from emloop_mtl.abstract_hook import EVENTS, AbstractHook
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.config.config import Config
 from emloop_mtl.config.create import create_hooks
+from emloop_mtl.config.reflect import resolve_class
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.errors import ConfigError
@@ -34,6 +36,28 @@ HOOKS = sorted(set(hooks.__all__) - NOT_A_HOOK)
 MakeLoop = Callable[..., MainLoop]
 
 
+@pytest.fixture(autouse=True)
+def own_modules(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Write the modules that examples bring along: the hooks of one's own that inherit from a base."""
+    folder = tmp_path_factory.mktemp("modules")
+    modules = []
+    for code in (code for name in HOOKS for code in blocks_of(name, "python")):
+        if match := re.match(r"# (\w+)\.py\n", code):
+            (folder / f"{match[1]}.py").write_text(code, encoding="utf-8")
+            modules.append(match[1])
+    monkeypatch.syspath_prepend(folder)
+    yield
+    for module in modules:
+        sys.modules.pop(module, None)
+
+
+def blocks_of(name: str, language: str) -> list[str]:
+    """Return the code in the docstring of a hook that is written in a language."""
+    text = inspect.getdoc(getattr(hooks, name)) or ""
+    pattern = rf"^\.\. code-block:: {language}\n((?:\n| {{4}}.*(?:\n|$))*)"
+    return [textwrap.dedent(match[1]).strip("\n") for match in re.finditer(pattern, text, re.MULTILINE)]
+
+
 def example_of(name: str) -> list[AbstractHook]:
     """Build the hooks that the example in the docstring of a hook lists, as a config does."""
     fake = {section: {"class": f"emloop_mtl.testing.Fake{section.capitalize()}"} for section in ("dataset", "model")}
@@ -42,15 +66,21 @@ def example_of(name: str) -> list[AbstractHook]:
 
 def entries_of(name: str) -> list[Any]:
     """Return the entries of the example: names of hooks, or mappings of a name to its arguments."""
-    text = inspect.getdoc(getattr(hooks, name)) or ""
-    _, found, rest = text.partition(".. code-block:: yaml\n")
-    assert found, f"the docstring of {name} has no example"
-    lines = [line for line in rest.splitlines() if not line or line.startswith("    ")]
-    return list(YAML(typ="safe").load(textwrap.dedent("\n".join(lines)))["hooks"])
+    blocks = blocks_of(name, "yaml")
+    assert blocks, f"the docstring of {name} has no example"
+    return list(YAML(typ="safe").load(blocks[0])["hooks"])
+
+
+def listed_in_example(name: str) -> tuple[type[AbstractHook], dict[str, Any]]:
+    """Return the class that the example lists, the hook or what inherits from it, and its arguments."""
+    entries = [entry if isinstance(entry, dict) else {entry: {}} for entry in entries_of(name)]
+    listed = [(resolve_class(key, "hook"), arguments) for entry in entries for key, arguments in entry.items()]
+    ((kind, arguments),) = [pair for pair in listed if issubclass(pair[0], getattr(hooks, name))]  # type: ignore[arg-type]
+    return kind, arguments  # type: ignore[return-value]
 
 
 def hook_of(name: str, listed: list[AbstractHook]) -> AbstractHook:
-    (hook,) = [hook for hook in listed if type(hook).__name__ == name]
+    (hook,) = [hook for hook in listed if isinstance(hook, getattr(hooks, name))]
     return hook
 
 
@@ -193,14 +223,12 @@ def test_an_unknown_name_is_no_attribute() -> None:
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_unknown_arguments_are_refused_and_what_is_handed_over_is_taken(name: str) -> None:
-    hook = getattr(hooks, name)
-    entries = [entry if isinstance(entry, dict) else {entry: {}} for entry in entries_of(name)]
-    (arguments,) = [entry[name] for entry in entries if name in entry]
-    with pytest.raises(ConfigError, match=f"{name}: unknown argument 'colour'"):
+    hook, arguments = listed_in_example(name)
+    with pytest.raises(ConfigError, match=f"{hook.name}: unknown argument 'colour'"):
         hook(**arguments, colour="red")
     hook(**arguments, model=None, dataset=None, output_dir=None)
     for old in hook.renamed:
-        with pytest.raises(ConfigError, match=f"{name}: the argument '{old}' is "):
+        with pytest.raises(ConfigError, match=f"{hook.name}: the argument '{old}' is "):
             hook(**arguments, **{old: 1})
 
 

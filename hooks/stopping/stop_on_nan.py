@@ -1,0 +1,311 @@
+"""End the training when a number is nan."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import Tensor
+
+from emloop_mtl.abstract_hook import AbstractHook
+from emloop_mtl.constants import UID_SOURCE
+from emloop_mtl.errors import ConfigError, NotFiniteError, nearest
+from emloop_mtl.types import EpochData, EpochNumber, State
+
+from ..arguments import check_count, check_names
+from ..evaluation.batch_variable import holds
+from ..numbers import any_number_of, fetch_numbers, is_loss, warn_of_missed_numbers
+from .non_finite import Check, checks_of, is_bad
+
+if TYPE_CHECKING:
+    from emloop_mtl.data.batch import Batch
+    from emloop_mtl.main_loop import MainLoop
+
+log = logging.getLogger(__name__)
+
+SHOWN_UIDS = 8
+"""So many rows of a bad batch are named; a larger batch ends with an ellipsis."""
+
+
+class _Place(NamedTuple):
+    """Where a batch was met; ``uids`` is left on its device until somebody asks."""
+
+    epoch: int
+    stream: str
+    step: int | None
+    index: int
+    data_name: str
+    tasks: tuple[str, ...]
+    uids: Any
+
+
+class _Waiting(NamedTuple):
+    """Something of a batch that is still to be fetched and looked at."""
+
+    place: _Place
+    variable: str
+    check: Tensor | bool
+
+
+class StopOnNaN(AbstractHook):
+    """End the training with an error when a loss, or another variable, is nan.
+
+    The end is an error, exit code 1, since nothing good comes after it: the run counts as ``failed``, so that no hook
+    takes it for finished, and the checkpoints stay as they were. Nothing is saved that has not been looked at, and the
+    last checkpoint can be resumed, with a lower learning rate for example.
+
+    Batches are looked at without waiting for the device; the first bad one is named exactly even if it is found later.
+    A batch lacks a variable of a task that it does not carry; that is in order.
+
+    :param variables: names of batch variables or of the epoch's numbers; by default the losses of both: ``loss`` and
+        all that ends in ``/loss``. A score may be nan for lack of data, so scores are looked at on demand only
+    :param on_unknown_type: what to do about a value that cannot be looked at, such as text: ``ignore``, ``warn`` once,
+        or ``error``
+    :param stop_on_inf: whether infinity ends the training, too
+    :param after_batch: look at the variables of every batch, trained on or evaluated
+    :param after_epoch: look at the numbers of every epoch
+    :param check_every: fetch the findings after so many batches, beside the ends of epochs and whenever a checkpoint
+        is written. Each fetching waits for the device once, less than a hundredth of the time of 100 batches; more
+        batches would be trained on in vain
+    :raise ConfigError: if nothing is to be looked at, or an argument is wrong
+
+    .. code-block:: yaml
+
+        hooks:
+          - Evaluate: {streams: [valid]}
+          - ComputeStats: {variables: [loss]}
+          - StopOnNaN: {after_batch: true, stop_on_inf: true}
+    """
+
+    training_only = True
+
+    ACTIONS = ("ignore", "warn", "error")
+    """What can be done about a value that cannot be looked at."""
+
+    def __init__(
+        self,
+        variables: Sequence[str] | None = None,
+        on_unknown_type: str = "ignore",
+        stop_on_inf: bool = False,
+        after_batch: bool = False,
+        after_epoch: bool = True,
+        check_every: int = 100,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if on_unknown_type not in self.ACTIONS:
+            text = f"on_unknown_type {on_unknown_type!r} is unknown{nearest(on_unknown_type, self.ACTIONS)}"
+            raise ConfigError(f"{self.name}: {text}", ("on_unknown_type",))
+        if not (after_batch or after_epoch):
+            text = "nothing is looked at: set after_batch or after_epoch to true"
+            raise ConfigError(f"{self.name}: {text}", ("after_epoch",))
+        self._variables = None if variables is None else check_names(self.name, "variables", variables)
+        self._on_unknown_type = on_unknown_type
+        self._stop_on_inf = stop_on_inf
+        self._after_batch = after_batch
+        self._after_epoch = after_epoch
+        self._check_every = check_count(self.name, "check_every", check_every)
+        self._of_batches: list[str] = []
+        self._epoch = 0
+        self._batches: dict[str, int] = {}
+        """Stream -> its batches in this epoch."""
+        self._waiting: list[_Waiting] = []
+        self._unread = 0
+        self._warned: set[str] = set()
+
+    def register_mainloop(self, main_loop: MainLoop) -> None:
+        """Find the losses."""
+        super().register_mainloop(main_loop)
+        if not self._after_batch:
+            return
+        outputs = list(main_loop.model.output_names)
+        # those of the tasks first: they say more than their sum
+        losses = sorted(filter(is_loss, outputs), key="loss".__eq__)
+        names = {*outputs, *main_loop.model.input_names, *main_loop.model.label_names}
+        self._of_batches = (
+            losses
+            if self._variables is None
+            else [name for name in self._variables if name in names or not self._after_epoch]
+        )
+        if not self._of_batches and self._variables is None:
+            text = f"the model has no output 'loss' that could be looked at{nearest('loss', outputs)}"
+            raise ConfigError(f"{self.name}: {text}; name others under 'variables'", ("variables",))
+
+    def requires(self) -> Collection[str | EpochNumber]:
+        """Return the variables: of batches, and as numbers of the epoch those that no batch has."""
+        if self._main_loop is None:
+            return ()
+        numbers = [name for name in self._variables or () if name not in self._of_batches]
+        return [*self._of_batches, *(any_number_of(self, name) for name in numbers)]
+
+    def provides(self) -> Collection[str | EpochNumber]:
+        """Return nothing."""
+        return ()
+
+    def before_training(self) -> None:
+        """Check that there are numbers to look at.
+
+        :raise ConfigError: if no hook writes any
+        """
+        if not self._after_epoch:
+            return
+        warn_of_missed_numbers(self)
+        if self._after_batch:
+            return
+        for hook in self.main_loop.hooks:
+            if hook is self:
+                text = "no hook before it writes numbers that it could look at: list ComputeStats or ScoreTasks before"
+                raise ConfigError(f"{self.name}: {text} it, or set after_batch to true")
+            provided = hook.provides()
+            if provided is None or any(isinstance(offer, EpochNumber) for offer in provided):
+                return
+
+    def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
+        """Count batches anew."""
+        self._epoch, self._batches = epoch_id, {}
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        """Look at a batch.
+
+        :raise NotFiniteError: if it, or one before it, is bad, as far as that is known without waiting
+        """
+        if not self._after_batch:
+            return
+        index = self._batches.get(stream_name, 0)
+        self._batches[stream_name] = index + 1
+        place: _Place | None = None
+        is_found = False
+        for variable in self._of_batches:
+            if variable not in batch_data and not self._must_hold(variable, stream_name, batch_data):
+                continue
+            for check in self._known(checks_of(batch_data[variable], self._stop_on_inf), variable, stream_name):
+                place = place or self._place(stream_name, index, batch_data)
+                self._waiting.append(_Waiting(place, variable, check))
+                is_found = is_found or check is True
+        self._unread += 1
+        if is_found or self._unread >= self._check_every:
+            self._read()
+
+    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+        """Look at what is left of the batches, then at the numbers of the epoch.
+
+        :raise NotFiniteError: if something is bad
+        """
+        self._read()
+        if not self._after_epoch:
+            return
+        found: list[tuple[str, str, str, Tensor | bool]] = []
+        for stream, numbers in epoch_data.items():
+            for variable in filter(is_loss, numbers) if self._variables is None else self._variables:
+                value = numbers.get(variable, 0)
+                for aggregation, number in value.items() if isinstance(value, Mapping) else [("", value)]:
+                    for check in self._known(checks_of(number, self._stop_on_inf), variable, stream):
+                        found.append((stream, variable, aggregation, check))
+        for (stream, variable, aggregation, _), (bad, what) in zip(found, self._fetched(found), strict=True):
+            if bad:
+                raise NotFiniteError(
+                    f"{self.name}: the number {variable!r}{f' ({aggregation})' if aggregation else ''} of stream "
+                    f"{stream!r} is {what} in epoch {epoch_id}{self._origin(variable)}; "
+                    "list other numbers under 'variables' if it may be"
+                )
+
+    def after_training(self, success: bool) -> None:
+        """Look at what is left of the batches; if the training has failed already, log what may be the reason.
+
+        :raise NotFiniteError: if a batch of a training that seemed to have ended well is bad
+        """
+        if success:
+            self._read()
+            return
+        with contextlib.suppress(RuntimeError):  # a device that has failed cannot be asked
+            try:
+                self._read()
+            except NotFiniteError as error:
+                log.error("%s", error)
+
+    def state_dict(self) -> dict[str, State]:
+        """Return where in the epoch the training is, having looked at all batches so far.
+
+        :raise NotFiniteError: if one is bad, so that its checkpoint is not written
+        """
+        self._read()
+        return {"epoch": self._epoch, "batches": dict(self._batches)}
+
+    def load_state_dict(self, state: dict[str, State]) -> None:
+        """Go on counting in the epoch that was under way."""
+        self._epoch, self._batches = state["epoch"], dict(state["batches"])
+        self._waiting, self._unread = [], 0
+
+    def _must_hold(self, variable: str, stream: str, batch: Batch) -> bool:
+        return self._variables is not None and holds(self, variable, stream, batch)
+
+    def _place(self, stream: str, index: int, batch: Batch) -> _Place:
+        step = None
+        if self.main_loop.is_training:
+            step = self.main_loop.position.step + (not batch.ends_step)
+        return _Place(self._epoch, stream, step, index, batch.data_name, tuple(batch.tasks), batch.get(UID_SOURCE))
+
+    def _known(self, checks: Iterable[Check], variable: str, stream: str) -> Iterable[Tensor | bool]:
+        for check in checks:
+            if not isinstance(check, type):
+                if check is not False:
+                    yield check
+                continue
+            what = f"{self.name}: a {check.__name__} in {variable!r} of stream {stream!r} cannot be nan"
+            if self._on_unknown_type == "error":
+                raise ConfigError(f"{what}; set on_unknown_type to 'ignore' or 'warn' to go on", ("on_unknown_type",))
+            if self._on_unknown_type == "warn" and variable not in self._warned:
+                log.warning("%s", what)
+                self._warned.add(variable)
+
+    def _read(self) -> None:
+        """Fetch what is waiting and look at it."""
+        waiting, self._waiting, self._unread = self._waiting, [], 0
+        results = zip(waiting, self._fetched(waiting), strict=True)
+        for each, (bad, what) in results:
+            if bad:
+                rest = ((other, found) for other, found in results if other.place is each.place)
+                variables = {each.variable: what}
+                for other, (also_bad, its_what) in rest:
+                    if also_bad:
+                        variables.setdefault(other.variable, its_what)
+                raise NotFiniteError(f"{self.name}: {self._shown(variables)} in {_described(each.place)}")
+
+    def _fetched(self, checks: Iterable[tuple[Any, ...]]) -> list[tuple[bool, str]]:
+        """Fetch the last element of each at once; return whether it is bad, and what it is then."""
+        values = [check[-1] for check in checks]
+        either = "nan or infinite" if self._stop_on_inf else "nan"
+        results: list[tuple[bool, str]] = []
+        for value, number in zip(values, fetch_numbers(values), strict=True):
+            assert number is not None
+            if isinstance(value, Tensor) and value.is_floating_point():
+                results.append((is_bad(number, self._stop_on_inf), str(number)))
+            else:
+                results.append((number == 1, either))
+        return results
+
+    def _shown(self, variables: Mapping[str, str]) -> str:
+        return ", ".join(f"{name!r} is {what}{self._origin(name)}" for name, what in variables.items())
+
+    def _origin(self, variable: str) -> str:
+        """Return the task, and in a score's name the dataset, that a variable is of."""
+        task, *rest = variable.split("/", 2)
+        if not rest or task not in getattr(self.main_loop.model, "tasks", ()):
+            return ""
+        return f" (task {task!r}{f', loader {rest[0]!r}' if len(rest) > 1 else ''})"
+
+
+def _described(place: _Place) -> str:
+    parts = [f"epoch {place.epoch}", f"stream {place.stream!r}"]
+    parts += [] if place.step is None else [f"step {place.step}"]
+    parts += [f"batch {place.index}"]
+    parts += [f"loader {place.data_name!r}"] if place.data_name else []
+    parts += [f"task {', '.join(map(repr, place.tasks))}"] if place.tasks else []
+    if place.uids is not None:
+        uids = place.uids.tolist() if hasattr(place.uids, "tolist") else list(place.uids)
+        more = ["…"] if len(uids) > SHOWN_UIDS else []
+        parts += [f"uids {', '.join(chain(map(str, uids[:SHOWN_UIDS]), more))}"]
+    return ", ".join(parts)
