@@ -28,6 +28,8 @@ class Planner:
     * ``config_items: ClassVar[Mapping[str, type]]``: arguments that are mappings of a name to the arguments of an
       object of this class, which receives the name as ``name``; a list of such objects; or the dotted path of a
       function that returns them and receives ``dataset`` if it names it
+    * ``config_names: ClassVar[Mapping[str, Callable[[str], Callable]]]``: arguments whose objects may have a short
+      name as their ``class``, with the function that returns what such a name stands for
 
     Where an argument's annotation allows a callable, a dotted path stands for a Python function or class; where it
     allows a ``Path`` and no ``str``, text stands for a path.
@@ -92,6 +94,9 @@ class Planner:
                 kwargs[key] = self._raw(key, value, here)
             elif key in getattr(target, "config_items", {}):
                 kwargs[key] = self._items(target.config_items[key], value, here, handed_over)  # type: ignore[attr-defined]
+            elif key in getattr(target, "config_names", {}):
+                named = self._named(target.config_names[key], value, here)  # type: ignore[attr-defined]
+                kwargs[key] = self._converted(named, annotations.get(key, Any), here)
             else:
                 kwargs[key] = self._converted(self.value(value, here), annotations.get(key, Any), here)
         takes = _taken(target, known, handed_over) - kwargs.keys()
@@ -118,6 +123,19 @@ class Planner:
         elif self._trust is not None:
             self.value(value, path)
         return value
+
+    def _named(self, find: Callable[[str], Callable[..., Any]], value: Any, path: KeyPath) -> Any:
+        """Return ``value`` with blueprints for the objects in it, whose class may be a name that ``find`` knows."""
+        if isinstance(value, list):
+            return [self._named(find, item, (*path, index)) for index, item in enumerate(value)]
+        name = value["class"] if is_object(value) else None
+        if not isinstance(name, str) or is_dotted(name):
+            return self.value(value, path)
+        try:
+            target = find(name)
+        except ConfigError as error:
+            raise error.below((*path, "class")) from error
+        return self.call(target, name, {key: item for key, item in value.items() if key != "class"}, path)
 
     def _items(self, default: type, value: Any, path: KeyPath, handed_over: Collection[str]) -> Any:
         """Return blueprints for an argument that is declared in ``config_items``."""

@@ -9,8 +9,9 @@ from ..constants import ALL_STREAMS
 from ..data.batch import Batch
 from ..data.task_loader import TaskLoader
 from ..errors import ConfigError, DataError
+from ..tasks.global_metrics import GlobalMetric, GlobalMetrics
 from ..tasks.score_table import ScoreTable
-from ..utils.flat_names import flatten
+from ..utils.flat_names import MODEL_AVERAGES, flatten
 from .task_prediction import TaskPrediction
 
 if TYPE_CHECKING:
@@ -28,13 +29,17 @@ def predict(model: MultiTaskModel, batches: Iterable[Mapping[str, Any]]) -> dict
 
 
 def score(
-    model: MultiTaskModel, data: TaskLoader | Sequence[TaskLoader] | Mapping[str, Iterable[Mapping[str, Any]]]
+    model: MultiTaskModel,
+    data: TaskLoader | Sequence[TaskLoader] | Mapping[str, Iterable[Mapping[str, Any]]],
+    global_metrics: Mapping[str, GlobalMetric] | None = None,
 ) -> dict[str, float]:
-    """Return all scores by their flat names.
+    """Return all scores by their flat names: those of tasks, then averages per stream, then those over all streams.
 
     :param data: a loader or several, whose splits name the streams, or streams of batches by name
-    :raise ConfigError: for a stream with the name that is reserved for all streams
+    :param global_metrics: name -> function of all scores that returns a number
+    :raise ConfigError: for a stream with the name that is reserved for all streams, or a wrong global metric
     """
+    functions = GlobalMetrics(global_metrics)
     streams = _streams_of(data)
     if ALL_STREAMS in streams:
         raise ConfigError(f"a stream cannot be called {ALL_STREAMS!r}: averages over all streams stand there")
@@ -46,7 +51,17 @@ def score(
                 batch.update(outputs)
                 tables[name].add(batch, model.tasks)
     pages = {name: table.result() for name, table in tables.items()}
-    return flatten({**pages, ALL_STREAMS: ScoreTable.summary(tables.values())})
+    scores = flatten({**pages, ALL_STREAMS: ScoreTable.summary(tables.values())})
+    scores = {name: scores[name] for name in sorted(scores, key=_rank)}
+    return {**scores, **functions.compute(scores)} if scores else {}
+
+
+def _rank(name: str) -> int:
+    """Return the place of a score among all, in the order in which Emmental reports them."""
+    if not name.startswith(MODEL_AVERAGES):
+        return 0
+    stream, _, kind = name.removeprefix(MODEL_AVERAGES).rpartition("/")
+    return 3 if stream == ALL_STREAMS else 1 + (kind == "loss")
 
 
 def evaluate_batches(

@@ -32,6 +32,7 @@ from .weights_file import load_weights, save_weights
 if TYPE_CHECKING:
     from ..data.stream_wrapper import StreamWrapper
     from ..data.task_loader import TaskLoader
+    from ..tasks.global_metrics import GlobalMetric
     from .task_prediction import TaskPrediction
 
 log = logging.getLogger(__name__)
@@ -353,13 +354,17 @@ class MultiTaskModel(AbstractModel):
         return predict(self, batches)
 
     def score(
-        self, data: TaskLoader | Sequence[TaskLoader] | Mapping[str, Iterable[Mapping[str, Any]]]
+        self,
+        data: TaskLoader | Sequence[TaskLoader] | Mapping[str, Iterable[Mapping[str, Any]]],
+        global_metrics: Mapping[str, GlobalMetric] | None = None,
     ) -> dict[str, float]:
         """Return all scores by their flat names, e.g. ``digit/digits/valid/accuracy``.
 
         :param data: a loader or several, whose splits name the streams, or streams of batches by name
+        :param global_metrics: name -> function that gets all scores by these names and returns a number; it is
+            returned under its name
         """
-        return score(self, data)
+        return score(self, data, global_metrics)
 
     def save(self, name_suffix: str = "") -> str:
         """Write the weights to ``<output_dir>/<name>_<suffix>.safetensors`` and return the path.

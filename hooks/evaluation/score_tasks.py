@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.constants import ALL_STREAMS
 from emloop_mtl.errors import ConfigError, DataError
+from emloop_mtl.tasks.global_metrics import GlobalMetrics
 from emloop_mtl.tasks.metrics import CustomMetric
 from emloop_mtl.tasks.score_table import AVERAGES, MODEL_LOSS, ScoreTable
 from emloop_mtl.tasks.task import Task
 from emloop_mtl.types import EpochData, EpochNumber, State
+from emloop_mtl.utils.flat_names import flatten
 
 from ..arguments import check_names
 
@@ -30,8 +32,14 @@ class ScoreTasks(AbstractHook):
     and ``model/all/loss``. The averages over all evaluated streams stand under the stream name ``all``. While a
     stream is trained on only its losses are taken, from the batches as they are trained on.
 
+    A global metric is a number of all scores together. After an epoch that evaluates a stream, its function gets all
+    that this hook writes, by flat names such as ``digit/digits/valid/accuracy`` and ``model/all/all/loss``. The number
+    is written under the stream name ``all`` and its own name, and is called just that in files and services.
+
     :param streams: names of the streams to score; by default all
     :param train: score batches that are trained on as well, which computes probabilities in training
+    :param global_metrics: name -> function of all scores that returns a number, in YAML by its dotted path; it gets the
+        numbers of the functions before it, too
     :raise ConfigError: if the model has no tasks, or a stream does not exist
 
     .. code-block:: yaml
@@ -41,8 +49,15 @@ class ScoreTasks(AbstractHook):
           - ScoreTasks
     """
 
-    def __init__(self, streams: Sequence[str] | None = None, train: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        streams: Sequence[str] | None = None,
+        train: bool = False,
+        global_metrics: Mapping[str, Callable[[dict[str, float]], Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self._global_metrics = GlobalMetrics(global_metrics)
         self._streams = None if streams is None else check_names(self.name, "streams", streams)
         self._train = train
         self._tasks: Mapping[str, Task] = {}
@@ -89,7 +104,7 @@ class ScoreTasks(AbstractHook):
                 return None
             numbers += [EpochNumber(variable, stream) for variable in variables]
         averages = {number.variable for number in numbers} & {*AVERAGES, MODEL_LOSS}
-        return [*numbers, *(EpochNumber(variable, ALL_STREAMS) for variable in averages)]
+        return [*numbers, *(EpochNumber(variable, ALL_STREAMS) for variable in (*averages, *self._global_metrics))]
 
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """Begin anew, and note which streams are trained on."""
@@ -107,11 +122,14 @@ class ScoreTasks(AbstractHook):
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
         """Write the scores."""
-        for stream, table in self._tables.items():
-            epoch_data.setdefault(stream, {}).update(table.result())
+        pages = {stream: table.result() for stream, table in self._tables.items()}
         evaluated = [table for stream, table in self._tables.items() if stream not in self._train_streams]
         if evaluated:
-            epoch_data.setdefault(ALL_STREAMS, {}).update(ScoreTable.summary(evaluated))
+            pages[ALL_STREAMS] = ScoreTable.summary(evaluated)
+            if self._global_metrics:
+                pages[ALL_STREAMS].update(self._global_metrics.compute(flatten(pages)))
+        for stream, scores in pages.items():
+            epoch_data.setdefault(stream, {}).update(scores)
         self._tables = {}
 
     def state_dict(self) -> dict[str, State]:

@@ -98,7 +98,8 @@ def create_metric(metric: str | Callable[..., Any] | Metric | Mapping[str, Any])
     except ConfigError as error:
         raise (error if error.path[:1] == ("metrics",) else error.below(("metrics",))) from error.__cause__
     if isinstance(metric, type) and issubclass(metric, Metric):
-        return create_metric(metric())
+        make: Callable[[], Metric] = metric
+        return make()
     if callable(metric):
         return CustomMetric(getattr(metric, "__name__", type(metric).__name__), metric)
     raise ConfigError(f"a metric is a name, a function or a Metric, not {metric!r}", ("metrics",))

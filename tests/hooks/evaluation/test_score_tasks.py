@@ -9,11 +9,12 @@ import pytest
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.errors import ConfigError
-from emloop_mtl.hooks import Evaluate, SaveLatest, ScoreTasks, StopAfter
+from emloop_mtl.hooks import Evaluate, SaveLatest, ScoreTasks, StopAfter, StopOnPlateau
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.testing import RecordEvents, run_hook
 from emloop_mtl.types import EpochNumber
+from emloop_mtl.utils.flat_names import flatten
 
 MakeModel = Callable[..., MultiTaskModel]
 MakeDataset = Callable[..., MultiTaskDataset]
@@ -141,3 +142,51 @@ def test_a_training_resumed_in_mid_epoch_ends_with_the_same_scores(
     resumed.restore(newest_checkpoint(tmp_path / "checkpoints"))
     resumed.run_training()
     assert record.epochs == {2: expected.epochs[2]}
+
+
+# ------------------------------------------------------------------------------------------------------ global metrics
+
+
+def count(scores: dict[str, float]) -> int:
+    return len(scores)
+
+
+def test_a_global_metric_is_called_once_per_epoch_with_all_that_is_written(
+    make_model: MakeModel, make_dataset: MakeDataset
+) -> None:
+    seen: list[dict[str, float]] = []
+    hooks = [
+        Evaluate(["valid", "test"]),
+        ScoreTasks(global_metrics={"keep": lambda scores: seen.append(scores) or 1.5, "count": count}),
+    ]
+    record = run_hook(*hooks, model=make_model(), dataset=make_dataset(), epochs=2)
+    assert len(seen) == 3  # the zeroth epoch evaluates, too
+    for epoch, scores in enumerate(seen):
+        numbers = record.epochs[epoch]
+        assert numbers["all"].pop("keep") == 1.5
+        assert numbers["all"].pop("count") == len(scores) + 1
+        assert scores == flatten(numbers)
+    assert set(seen[1]) >= {"digit/shapes/train/loss", "digit/shapes/valid/accuracy", "model/all/all/micro_average"}
+
+
+def test_an_epoch_without_evaluation_has_no_global_metric(make_model: MakeModel, make_dataset: MakeDataset) -> None:
+    hooks = [Evaluate(["valid"], every=2), ScoreTasks(global_metrics={"count": count})]
+    record = run_hook(*hooks, model=make_model(), dataset=make_dataset(), epochs=2)
+    assert ["count" in record.epochs[epoch].get("all", {}) for epoch in range(3)] == [True, False, True]
+
+
+def test_global_metrics_are_announced(make_model: MakeModel, make_dataset: MakeDataset) -> None:
+    hook = ScoreTasks(global_metrics={"count": count})
+    hooks = [Evaluate(["valid"]), hook, StopOnPlateau(stream="all", variable="count", mode="min")]
+    run_hook(*hooks, model=make_model(), dataset=make_dataset(), epochs=1)
+    assert EpochNumber("count", "all") in set(hook.provides() or ())
+    with pytest.raises(ConfigError, match=r"requires the number 'cuont' of stream 'all'.*did you mean 'count'"):
+        run_hook(hook, StopOnPlateau(stream="all", variable="cuont"), model=make_model(), dataset=make_dataset())
+
+
+def test_a_global_metric_that_fails_ends_the_training(make_model: MakeModel, make_dataset: MakeDataset) -> None:
+    hook = ScoreTasks(global_metrics={"gap": lambda scores: scores["digit/shapes/valid/accurac"]})
+    hook.config_path = ("hooks", 1, "ScoreTasks")
+    with pytest.raises(ConfigError, match="no score .*; did you mean 'digit/shapes/valid/accuracy'") as caught:
+        run_hook(Evaluate(["valid"]), hook, model=make_model(), dataset=make_dataset())
+    assert caught.value.path == ("hooks", 1, "ScoreTasks", "global_metrics", "gap")

@@ -1,0 +1,208 @@
+# ruff: noqa: E501
+# An answer to a mistake is one line, however long.
+
+"""Metrics with options, and global metrics, as a config names them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from emloop_mtl.checkpoint import newest_checkpoint
+from emloop_mtl.config.check import check_config
+from emloop_mtl.config.create import create_training
+from emloop_mtl.config.load import load_config
+from emloop_mtl.config.located_error import LocatedError
+
+Write = Callable[..., Path]
+
+MODULE = """
+import torch
+
+from emloop_mtl.data.column_dataset import ColumnDataset
+from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
+from emloop_mtl.data.task_loader import TaskLoader
+from emloop_mtl.tasks.metrics import Recall
+
+
+class Points(MultiTaskDataset):
+    def loaders(self):
+        generator = torch.Generator().manual_seed(0)
+        columns = ColumnDataset("points", {"x": torch.randn(12, 4, generator=generator)}, {"kind": torch.arange(12) % 4})
+        return [TaskLoader(columns, {"kind": "kind"}, split, batch_size=5) for split in ("train", "valid")]
+
+
+class Found(Recall):
+    def __init__(self, share: float = 1.0, name: str = "found") -> None:
+        super().__init__(name)
+        self.share = share
+
+
+def missed(golds, probs, preds):
+    return (golds != preds).sum()
+
+
+def sum_of_losses(scores):
+    return scores["model/all/valid/loss"] + scores["kind/points/valid/loss"]
+
+
+def twice(scores):
+    return 2 * scores["sum_of_losses"]
+"""
+
+CONFIG = """\
+dataset: {class: points.Points}
+model:
+  class: MultiTaskModel
+  device: cpu
+  modules:
+    head: {class: torch.nn.Linear, in_features: 4, out_features: 4}
+  tasks:
+    kind:
+      flow: [{name: logits, module: head, inputs: x}]
+      label: kind
+      loss: cross_entropy
+      metrics: METRICS
+hooks:
+  - Evaluate: {streams: [valid]}
+  - ScoreTasks: {global_metrics: GLOBAL}
+  - WriteJSON
+  - SaveBest: {stream: all, variable: WATCHED, mode: min}
+  - StopAfter: {epochs: 1}
+"""
+
+METRICS = """
+        - accuracy
+        - accuracy@3
+        - {class: fbeta, beta: 2}
+        - {class: f1, positive: 2}
+        - {class: accuracy@2, name: top_two}
+        - {class: points.Found, share: 0.5}
+        - points.Found
+        - points.missed"""
+
+GLOBAL = "{sum_of_losses: points.sum_of_losses, twice/as much: points.twice}"
+
+
+def config(metrics: str = "[accuracy]", functions: str = "{}", watched: str = "model/all/loss") -> str:
+    return CONFIG.replace("METRICS", metrics).replace("GLOBAL", functions).replace("WATCHED", watched)
+
+
+def position(text: str, where: str) -> str:
+    """Return line and column of the last place in the configuration where something stands."""
+    before = text[: text.rindex(where, 0, text.index("hooks:"))]
+    return f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
+
+
+@pytest.fixture(autouse=True)
+def _module(folder: Path) -> None:
+    Path("points.py").write_text(MODULE)
+
+
+def test_metrics_take_options_in_yaml(write: Write) -> None:
+    metrics = METRICS.replace("        - points.Found\n", "")
+    task = create_training(write(config(metrics)), "run").model.tasks["kind"]
+    assert task.scorer.names == ("accuracy", "accuracy@3", "f2", "f1", "top_two", "found", "missed")
+    assert [getattr(metric, "share", None) for metric in task.scorer.metrics][5] == 0.5
+    with pytest.raises(LocatedError, match=r"config.yaml:12:7: .*metric 'found' is given twice; set 'name'"):
+        create_training(write(config(METRICS)), "run")
+
+
+def test_a_scorer_of_its_own_takes_them_too(write: Write) -> None:
+    text = config().replace(
+        "metrics: [accuracy]",
+        "scorer: {class: Scorer, metrics: [{class: fbeta, beta: 3}, f1], custom: {m: points.missed}}",
+    )
+    assert create_training(write(text), "run").model.tasks["kind"].scorer.names == ("f3", "f1", "m")
+
+
+@pytest.mark.parametrize(
+    ("metrics", "where", "expected"),
+    [
+        ("[accuracy, {class: fbetta, beta: 2}]", "class", "[1].class: unknown metric 'fbetta'; did you mean 'fbeta'?"),
+        ("[{class: fbeta, betta: 2}]", "betta", "[0]: fbeta: unknown argument 'betta'; did you mean 'beta'?"),
+        ("[{class: fbeta, beta: two}]", "beta:", "[0].beta: expected float, got 'two'"),
+        ("[{class: f1, positive: 1.5}]", "positive", "[0].positive: expected int, got 1.5"),
+        ("[{class: pearson_correlation, return_pvalue: 1}]", "return", "[0].return_pvalue: expected bool, got 1"),
+        ("[{class: accuracy@two}]", "class", "[0].class: unknown metric 'accuracy@two'; after accuracy@ comes a whole number > 0"),
+        ("[{class: accuracy@2, topk: 3}]", "topk", "[0]: accuracy@2: unknown argument 'topk'; known are: name, normalize"),
+        ("[{class: points.Fond}]", "class", "[0].class: module 'points' has no 'Fond'; did you mean 'Found'?"),
+        ("[{class: points.Found, shares: 1}]", "shares", "[0]: points.Found: unknown argument 'shares'; did you mean 'share'?"),
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_one_line_with_its_position(write: Write, metrics: str, where: str, expected: str) -> None:
+    with pytest.raises(LocatedError) as caught:
+        check_config(load_config(write(config(metrics))))
+    assert str(caught.value) == f"config.yaml:{position(config(metrics), where)}: model.tasks.kind.metrics{expected}"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "where", "expected"),
+    [
+        ("[{class: fbeta, beta: -1}]", "beta:", "[0].beta: fbeta: beta must be a finite number > 0, not -1"),
+        ("[{class: f1, positive: -1}]", "positive", "[0].positive: metric 'f1': positive must be a class, 0, 1, …, not -1"),
+        ("[f1, fbeta]", "metrics", ": task 'kind': metric 'f1' is given twice: f1 and fbeta with beta 1 are one metric"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_one_line_with_its_position(
+    write: Write, metrics: str, where: str, expected: str
+) -> None:
+    with pytest.raises(LocatedError) as caught:
+        create_training(write(config(metrics)), "run")
+    assert str(caught.value) == f"config.yaml:{position(config(metrics), where)}: model.tasks.kind.metrics{expected}"
+
+
+@pytest.mark.parametrize("watched", ["sum_of_losses", "twice/as much"])
+def test_global_metrics_are_functions_by_path_that_hooks_watch_and_writers_write(write: Write, watched: str) -> None:
+    create_training(write(config(functions=GLOBAL, watched=watched)), "run").main_loop.run_training()
+    assert newest_checkpoint(Path("run/checkpoints"), "best")
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    for line in lines:
+        assert line["sum_of_losses"] == 2 * line["kind/points/valid/loss"]
+        assert line["twice/as much"] == 2 * line["sum_of_losses"]
+
+
+@pytest.mark.parametrize(
+    ("functions", "expected"),
+    [
+        ("{best: points.sum_of_loses}", "15:34: hooks[1] ScoreTasks.global_metrics.best: module 'points' has no 'sum_of_loses'; did you mean 'sum_of_losses'?"),
+        ("{best: sum_of_losses}", "15:34: hooks[1] ScoreTasks.global_metrics.best: global metric 'best' must be a function of all scores, not 'sum_of_losses'"),
+        ("[points.sum_of_losses]", "15:17: hooks[1] ScoreTasks.global_metrics: expected mapping"),
+    ],
+)  # fmt: skip
+def test_a_wrong_global_metric_is_one_line_with_its_position(write: Write, functions: str, expected: str) -> None:
+    with pytest.raises(LocatedError) as caught:
+        create_training(write(config(functions=functions)), "run")
+    assert str(caught.value).split(": ", 1)[1].startswith(expected.split(": ", 1)[1])
+    assert str(caught.value).startswith("config.yaml:15:")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (config(functions="{size: os.path.getsize}"), "global_metrics.size: 'os' is not trusted"),
+        (config("[{class: subprocess.Popen, args: [ls]}]"), "metrics[0].class: 'subprocess' is not trusted"),
+    ],
+)
+def test_a_run_folder_names_nothing_from_elsewhere(text: str, message: str) -> None:
+    path = Path("log/run/config.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(LocatedError) as caught:
+        create_training(path, trusted_only=True, source_folder=".")
+    assert message in str(caught.value)
+
+
+def test_a_global_metric_that_fails_is_one_line(write: Write) -> None:
+    text = config(functions="{twice: points.twice}")
+    with pytest.raises(
+        LocatedError,
+        match=r"config.yaml:15:\d+: hooks\[1\] ScoreTasks.global_metrics.twice: global metric 'twice': there is no score 'sum_of_losses'",
+    ):
+        training = create_training(write(text), "run")
+        with training.config.located():
+            training.main_loop.run_training()
