@@ -152,7 +152,16 @@ def test_a_result_is_fetched_once_until_a_batch_comes() -> None:
     assert len(calls) == 2
 
 
-METRICS = ["accuracy", "f1", "f1_macro", "roc_auc"]
+CORRELATIONS = [
+    {"class": "pearson_correlation", "return_pvalue": True},
+    {"class": "spearman_correlation", "return_pvalue": True},
+    "pearson_spearman",
+    "mean_squared_error",
+]
+METRICS = [
+    *("accuracy", "accuracy@2", "precision", "recall", "f1", {"class": "fbeta", "beta": 2}, "accuracy_f1"),
+    *("matthews_correlation", "f1_macro", "roc_auc"),
+]
 
 
 def random_batches(seed: int, number: int) -> list[Batch]:
@@ -162,18 +171,49 @@ def random_batches(seed: int, number: int) -> list[Batch]:
         size = int(torch.randint(1, 9, (), generator=generator))
         prob = torch.rand(size, 3, generator=generator)
         label = torch.randint(3, (size,), generator=generator)
-        batch = Batch({"a_y": label}, tasks={"a": "a_y"}, data_name=f"d{index % 2}")
+        batch = Batch({"a_y": label}, tasks={"a": "a_y", "v": "v_y"}, data_name=f"d{index % 2}")
         batch.update({"a/loss": torch.rand((), generator=generator), "a/prob": prob, "a/pred": prob.argmax(1)})
+        value = torch.rand(size, 1, generator=generator)
+        batch["v_y"] = value[:, 0] + torch.rand(size, generator=generator)
+        batch.update({"v/loss": torch.rand((), generator=generator), "v/prob": value, "v/pred": value})
         if index % 3 == 2:
             batch.rows["a"] = torch.arange(0, size, 2)
+            batch.rows["v"] = torch.arange(1, size, 2)  # none of a single row
         batches.append(batch)
     return batches
+
+
+def two_tasks() -> dict[str, Task]:
+    values = Task("v", flow=[Action("out", "head", "x")], label="v_y", loss="mse_loss", metrics=CORRELATIONS)
+    return {"a": make("a", metrics=METRICS), "v": values}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 8))
+def test_all_metrics_are_those_of_the_labelled_rows_at_once(seed: int, number: int) -> None:
+    tasks = two_tasks()
+    batches = random_batches(seed, number)
+    table = ScoreTable()
+    for batch in batches:
+        batch.data_name = "d"
+        table.add(batch, tasks)
+    found = table.result()
+    for name, task in tasks.items():
+        rows = [batch.rows.get(name, slice(None)) for batch in batches]
+        columns = [
+            torch.cat([batch[column][kept] for batch, kept in zip(batches, rows, strict=True)])
+            for column in (f"{name}_y", f"{name}/prob", f"{name}/pred")
+        ]
+        assert task.scorer is not None
+        for metric, value in task.scorer.score(*columns).items():
+            # Which of the orders of additions rounds less is chance; a p-value near 1e-9 is the touchiest.
+            assert found[f"{name}/d/{metric}"] == pytest.approx(value, rel=1e-9, abs=1e-12, nan_ok=True)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 8), st.integers(0, 8))
 def test_a_table_restored_in_mid_epoch_ends_with_the_same_bits(seed: int, number: int, cut: int) -> None:
-    tasks = {"a": make("a", metrics=METRICS)}
+    tasks = two_tasks()
     batches = random_batches(seed, number)
     straight, first, second = ScoreTable(), ScoreTable(), ScoreTable()
     for batch in batches:
@@ -190,7 +230,8 @@ def test_a_table_restored_in_mid_epoch_ends_with_the_same_bits(seed: int, number
 
 
 def test_adding_a_batch_does_not_wait_for_the_device(no_waiting: Any) -> None:
-    tasks = {"a": make("a", metrics=[*METRICS, "f1_micro", "f1_weighted", "mean_squared_error"])}
+    tasks = two_tasks()
+    tasks["a"] = make("a", metrics=[*METRICS, "f1_micro", "f1_weighted", "mean_squared_error"])
     batches = random_batches(0, 200)  # more than a running mean keeps unadded
     for batch in batches:
         batch["a_y"] = batch["a_y"] if "a" in batch.rows else torch.nn.functional.one_hot(batch["a_y"], 3)
@@ -199,7 +240,7 @@ def test_adding_a_batch_does_not_wait_for_the_device(no_waiting: Any) -> None:
     with no_waiting():
         for batch in batches:
             table.add(batch, tasks)
-    assert len(table.result()) == 2 * 9 + 3
+    assert len(table.result()) == 2 * (2 + len(METRICS) + 3) + 2 * (2 + 2 + len(CORRELATIONS)) + 3
 
 
 def test_states_of_other_tasks_or_metrics_are_refused() -> None:
