@@ -40,6 +40,7 @@ format: $(STAMP)  ## format the code and repair what ruff can repair
 
 examples: $(STAMP)  ## train every example
 	@set -e; for config in examples/*/config.yaml; do echo "== $$config"; $(BIN)/emloop-mtl train "$$config"; done
+	@set -e; for program in examples/*/library.py; do echo "== $$program"; $(BIN)/python "$$program"; done
 
 wheel-test: $(STAMP)  ## build wheel and source distribution, install the wheel elsewhere and train with it
 	$(BIN)/python tests/wheel/run.py

@@ -1,16 +1,19 @@
-"""Every mistake in a config is answered by one line with its position, exit code 2, and no folder left behind."""
+"""Every mistake in a config, or in what it leads to in Python, is answered by one line with its position in the config,
+exit code 2, and no folder left behind.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from .conftest import ENVIRONMENT, EXAMPLE, PROGRAM, Command
+from .conftest import ENVIRONMENT, EXAMPLE, PROGRAM, ROOT, Command
 
 
 class Mistake(NamedTuple):
@@ -85,8 +88,9 @@ def config_with(mistake: Mistake) -> str:
     return text.replace(mistake.right, mistake.wrong, 1)
 
 
-def check_answer(mistake: Mistake, folder: Path, code: int, out: str, said: str) -> None:
-    before, _, _ = config_with(mistake).partition(mistake.at)
+def check_answer(mistake: Mistake, folder: Path, code: int, out: str, said: str, module: str = "digits.py") -> None:
+    before, found, _ = (folder / "config.yaml").read_text(encoding="utf-8").partition(mistake.at)
+    assert found
     line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
     assert said.startswith(f"config.yaml:{line}:{column}: ")
     assert mistake.says in said
@@ -94,7 +98,7 @@ def check_answer(mistake: Mistake, folder: Path, code: int, out: str, said: str)
     assert said.count("\n") == 1
     assert out == ""
     assert code == 2
-    assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {"config.yaml", "digits.py"}
+    assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {"config.yaml", module}
 
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=[mistake.wrong.strip() or "nothing" for mistake in MISTAKES])
@@ -119,3 +123,55 @@ def test_the_installed_program_answers_in_the_same_way(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(2) as pool:  # two at a time, since each spends nearly all of its time on imports
         assert list(pool.map(answer, range(len(mistakes)))) == [None] * len(mistakes)
+
+
+TABULAR = ROOT / "examples" / "02_tabular"
+TASKS = "tasks:  "
+"""Where the config of example 2 names the function that makes its tasks, and no single task."""
+
+IN_PYTHON = [
+    Mistake("tabular.make_tasks", "tabular.make_task", "class: tabular.make_task", "did you mean 'make_tasks'?"),
+    Mistake("tabular.make_tasks", "tables.make_tasks", "class: tables", "no module 'tables' for 'tables.make_tasks'"),
+    Mistake("class: tabular.make_tasks", "clas: tabular.make_tasks", "clas: t", "did you mean 'class'?"),
+    Mistake("width: 64", "widht: 64", "widht", "unknown argument 'widht'; did you mean 'width'?"),
+    Mistake("width: 64", "width: wide", "width: w", "model.tasks.width: expected int, got 'wide'"),
+    Mistake("dropout: 0.5", "dropout: 1.5", TASKS, "tabular.make_tasks: dropout probability has to be between 0 and 1"),
+    Mistake("train:   ", "trian:   ", "trian", "no loader has the split 'trian'; did you mean 'train'?"),
+    Mistake("{class: Mixed, fillup: true}", "Mixed", "scheduler: Mixed", "such as {class: RoundRobin}, not a str"),
+    # From here on the mistake is in tabular.py.
+    Mistake("return [\n        Task(", "[\n        Task(", TASKS, "a list of tasks, or a mapping of names"),
+    Mistake(
+        "return [\n        Task(", "return [trunk]\n    [\n        Task(", TASKS, "not an object of class Sequential"
+    ),
+    Mistake('_encoder", name)', '_encoder", "tumour")', TASKS, "action 'cancer_encoded', input 'tumour': there is no"),
+    Mistake('_encoder", name)', '_encodr", name)', TASKS, "no module 'cancer_encodr'; did you mean 'cancer_encoder'?"),
+    Mistake("label=table.task", 'label="cultivra"', TASKS, "'cultivra'; did you mean 'cultivar'?"),
+    Mistake('"f1_macro"', '"f1_marco"', TASKS, "task 'cultivar': unknown metric 'f1_marco'; did you mean 'f1_macro'?"),
+    Mistake('"f1_macro"', '{"class": "fbeta", "bta": 2}', TASKS, "unknown argument 'bta'; did you mean 'beta'?"),
+    Mistake('Action(f"{name}_features"', 'Action("features"', TASKS, "'features' has another module or other inputs"),
+    Mistake("tasks = {table.task:", "tasks = {name:", TASKS, "the model has no task 'cancer'"),
+    Mistake("return loaders", "pass", "dataset:", "Tabular.loaders() returned None, not a list of TaskLoaders"),
+    Mistake("{table.task: table.task}", '{table.task: "y"}', "dataset:", "the data has no label 'y' for task 'benign'"),
+    Mistake("__init__(**settings)", "__init__()", "streams:\n", "does not hand 'streams' on"),
+    Mistake("sklearn.datasets", "sklearn.dataset", "class: tabular.T", "No module named 'sklearn.dataset'"),
+]
+
+
+@pytest.mark.parametrize("mistake", IN_PYTHON, ids=[mistake.wrong for mistake in IN_PYTHON])
+def test_a_mistake_in_python_is_answered_by_one_line(
+    mistake: Mistake, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tabular"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    changed = 0
+    for name in ("config.yaml", "tabular.py"):
+        text = (TABULAR / name).read_text(encoding="utf-8")
+        changed += mistake.right in text
+        (folder / name).write_text(text.replace(mistake.right, mistake.wrong, 1), encoding="utf-8")
+    assert changed == 1, "the example has changed: choose another mistake"
+    try:
+        done = command("train", "config.yaml")
+    finally:
+        sys.modules.pop("tabular", None)
+    check_answer(mistake, folder, done.exit_code, done.stdout, done.stderr, module="tabular.py")
