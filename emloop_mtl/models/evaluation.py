@@ -12,6 +12,7 @@ from ..errors import ConfigError, DataError
 from ..tasks.global_metrics import GlobalMetric, GlobalMetrics
 from ..tasks.score_table import ScoreTable
 from ..utils.flat_names import MODEL_AVERAGES, flatten
+from .predicted_batch import PredictedBatch
 from .task_prediction import TaskPrediction
 
 if TYPE_CHECKING:
@@ -19,12 +20,19 @@ if TYPE_CHECKING:
 
 
 def predict(model: MultiTaskModel, batches: Iterable[Mapping[str, Any]]) -> dict[str, TaskPrediction]:
-    """Return what every task says about every row of the batches."""
+    """Return what every task says about every row of the batches.
+
+    The values of a batch travel to the host while the next one is run.
+    """
     collected: dict[str, TaskPrediction] = {}
+    waiting: PredictedBatch | None = None
+    count = 0
     for batch, outputs in evaluate_batches(model, batches):
-        for name, label in batch.tasks.items():
-            prediction = collected.setdefault(name, TaskPrediction(name))
-            prediction.add(batch, None if label is None else batch[label], outputs)
+        predicted = PredictedBatch(batch, outputs, batch.tasks, count)
+        count += predicted.size
+        _collect(waiting, collected)
+        waiting = predicted
+    _collect(waiting, collected)
     return collected
 
 
@@ -85,6 +93,13 @@ def evaluate_batches(
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+def _collect(batch: PredictedBatch | None, collected: dict[str, TaskPrediction]) -> None:
+    if batch is not None:
+        uids, values = batch.read(to_keep=True)
+        for task, found in values.items():
+            collected.setdefault(task, TaskPrediction(task)).add(uids, found)
 
 
 def _streams_of(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..constants import UID_SOURCE
-from ..data.batch import Batch
+from ..errors import DataError
 from ..tasks.nested import without_half
+from .task_values import TaskValues
 
 
 class TaskPrediction:
-    """The predictions of one task, row by row in the order of the batches.
+    """The predictions of one task on the host, row by row in the order of the batches.
 
     :param task: name of the task
     """
@@ -22,21 +22,24 @@ class TaskPrediction:
     def __init__(self, task: str) -> None:
         self.task = task
         self._uids: list[Any] = []
-        self._parts: dict[str, list[Any]] = {}
+        self._is_labelled: list[np.ndarray] = []
+        self._labels: list[np.ndarray | None] = []
+        self._probs: list[np.ndarray] = []
+        self._preds: list[np.ndarray] = []
 
-    def add(self, batch: Batch, label: Any, outputs: Mapping[str, Any]) -> None:
-        """Add the rows of a batch.
+    def add(self, uids: Sequence[Any], values: TaskValues) -> None:
+        """Add the rows of a batch, values on the host.
 
-        :param label: their labels, [n, ...], or None
-        :param outputs: what the model returned for the batch
+        :param uids: what identifies each row
         """
-        uids = batch.get(UID_SOURCE, range(len(self._uids), len(self._uids) + (batch.size or 0)))
-        self._uids += uids.tolist() if isinstance(uids, torch.Tensor) else list(uids)
-        if label is not None:
-            self._parts.setdefault("label", []).append(label)
-        for kind in ("prob", "pred"):
-            if (name := f"{self.task}/{kind}") in outputs:
-                self._parts.setdefault(kind, []).append(outputs[name])
+        is_labelled = np.full(len(uids), values.label is not None and values.rows is None)
+        if values.rows is not None:
+            is_labelled[values.rows.numpy()] = True
+        self._uids += uids
+        self._is_labelled.append(is_labelled)
+        self._labels.append(None if values.label is None else _array(values.label))
+        self._probs.append(_array(values.prob))
+        self._preds.append(_array(values.pred))
 
     @property
     def uids(self) -> list[Any]:
@@ -44,26 +47,57 @@ class TaskPrediction:
         return self._uids
 
     @property
+    def is_labelled(self) -> np.ndarray:
+        """Whether each row has a label, [n] of bool."""
+        return np.concatenate(self._is_labelled) if self._is_labelled else np.zeros(0, dtype=bool)
+
+    @property
     def labels(self) -> np.ndarray | None:
-        """The labels, [n, ...]; None if not all of the data is labelled, since rows could not be told apart then."""
-        labels = self._joined("label")
-        return None if labels is None or len(labels) < len(self) else labels
+        """The labels, [n, ...]; None if some batch had none, ``labelled`` returns those of the others.
+
+        Rows that are marked as having no label hold that mark.
+        """
+        labels = [label for label in self._labels if label is not None]
+        return self._joined(labels) if len(labels) == len(self._labels) else None
 
     @property
     def probs(self) -> np.ndarray | None:
         """Probabilities [n, classes] or [n], or the predicted values."""
-        return self._joined("prob")
+        return self._joined(self._probs)
 
     @property
     def preds(self) -> np.ndarray | None:
         """Predicted classes, or the predicted values."""
-        return self._joined("pred")
+        return self._joined(self._preds)
+
+    def labelled(self) -> TaskPrediction:
+        """Return the same for the labelled rows alone, so that labels and predictions can be compared."""
+        found = TaskPrediction(self.task)
+        for label, kept in zip(self._labels, self._is_labelled, strict=True):
+            if label is not None:
+                found._labels.append(label[kept])
+                found._is_labelled.append(kept[kept])
+        is_labelled = self.is_labelled
+        found._uids = [uid for uid, kept in zip(self._uids, is_labelled, strict=True) if kept]
+        for parts, whole in ((found._probs, self.probs), (found._preds, self.preds)):
+            if whole is not None:
+                parts.append(whole[is_labelled])
+        return found
 
     def __len__(self) -> int:
         return len(self._uids)
 
-    def _joined(self, kind: str) -> np.ndarray | None:
-        parts = self._parts.get(kind)
-        if parts is None:
+    def _joined(self, parts: list[np.ndarray]) -> np.ndarray | None:
+        if not parts:
             return None
-        return np.concatenate([without_half(torch.as_tensor(part)).cpu().numpy() for part in parts])
+        try:
+            return np.concatenate(parts)
+        except ValueError as error:
+            text = f"task {self.task!r}: what it says has another shape from batch to batch, so it makes no one array"
+            raise DataError(f"{text}; predict the batches one by one") from error
+
+
+def _array(value: Any) -> np.ndarray:
+    if isinstance(value, torch.Tensor):
+        return without_half(value).numpy()
+    return np.asarray(value)
