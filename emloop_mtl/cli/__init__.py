@@ -11,6 +11,7 @@ import click
 
 from .check import check
 from .eval import evaluate
+from .predict import predict
 from .resume import resume
 from .train import train
 
@@ -32,5 +33,5 @@ def main() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
-for command in (train, resume, evaluate, check):
+for command in (train, resume, evaluate, predict, check):
     main.add_command(command)

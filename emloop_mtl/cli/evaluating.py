@@ -31,19 +31,20 @@ def evaluate_run(
     """Score a stream with the weights of a run and print the table."""
     folder = RunFolder.existing(run_dir)
     config = load_config(folder.config, overrides)
-    checkpoint = _choose(folder, tag)
+    checkpoint = choose_checkpoint(folder, tag)
     options = {"output_dir": output_dir, "trusted_only": not trust, "source_folder": folder.source_folder}
     scores = _score(config, [stream], checkpoint, options)
-    print_scores(_title(checkpoint), scores)
+    print_scores(f"Scores of {describe_weights(checkpoint)}", scores)
 
 
 def evaluate_at_end(config: Config, folder: RunFolder, options: Mapping[str, Any]) -> None:
-    """Score all streams that the section ``eval`` lists and print one table.
+    """Score all streams that the section ``eval`` lists and print one table; hooks write into the run's folder.
 
-    :param options: what ``create_training`` takes beside a config
+    :param options: what ``create_training`` takes beside a config and a folder
     """
-    checkpoint = _choose(folder)
-    print_scores(_title(checkpoint), _score(config, list(checked_overrides(config)), checkpoint, options))
+    checkpoint = choose_checkpoint(folder)
+    scores = _score(config, list(checked_overrides(config)), checkpoint, {**options, "output_dir": folder.path})
+    print_scores(f"Scores of {describe_weights(checkpoint)}", scores)
 
 
 def check_evaluations(training: Training) -> None:
@@ -59,7 +60,13 @@ def check_evaluations(training: Training) -> None:
                 raise ConfigError(str(error), ("eval", stream)) from error
 
 
-def _choose(folder: RunFolder, tag: str | None = None) -> Checkpoint:
+def choose_checkpoint(folder: RunFolder, tag: str | None = None) -> Checkpoint:
+    """Return the checkpoint whose weights are taken.
+
+    :param tag: its tag; None for the best if there is one, else the latest
+    :raise ConfigError: if there is none of this tag
+    :raise CheckpointError: if there is none at all, or none can be read
+    """
     if tag is None:
         tag = next((tag for tag in PREFERRED if list_checkpoints(folder.checkpoints, tag)), None)
     elif not list_checkpoints(folder.checkpoints, tag):
@@ -68,9 +75,10 @@ def _choose(folder: RunFolder, tag: str | None = None) -> Checkpoint:
     return newest_checkpoint(folder.checkpoints, tag)
 
 
-def _title(checkpoint: Checkpoint) -> str:
+def describe_weights(checkpoint: Checkpoint) -> str:
+    """Return what the weights are called, and how far they were trained."""
     position = checkpoint.position
-    return f"Scores of the weights {checkpoint.tag!r} (epoch {position.epoch}, step {position.step})"
+    return f"the weights {checkpoint.tag!r} (epoch {position.epoch}, step {position.step})"
 
 
 def _score(config: Config, streams: Sequence[str], checkpoint: Checkpoint, options: Mapping[str, Any]) -> EpochData:
@@ -85,18 +93,22 @@ def _score(config: Config, streams: Sequence[str], checkpoint: Checkpoint, optio
             with building(evaluated):
                 training = create_training(evaluated, for_training=lists_hooks, **options)
             data = evaluated.data
-            _load_weights(training.model, checkpoint)
+            load_weights(training.model, checkpoint)
         main_loop = training.main_loop
         main_loop.check_stream(stream)
         with evaluated.located():
-            main_loop.run_evaluation(stream)
+            main_loop.run_evaluation(stream, checkpoint.position)
         if main_loop.interrupted_by is not None and main_loop.end == "interrupted":
             raise SystemExit(SIGNAL_BASE + main_loop.interrupted_by)
         scores[stream] = dict(main_loop.epoch_data.get(stream, {}))
     return scores
 
 
-def _load_weights(model: Any, checkpoint: Checkpoint) -> None:
+def load_weights(model: Any, checkpoint: Checkpoint) -> None:
+    """Give a model the weights of a checkpoint.
+
+    :raise CheckpointError: if they do not fit
+    """
     try:
         model.load_state_dict(checkpoint.weights)
     except (KeyError, ValueError, TypeError, RuntimeError) as error:

@@ -34,6 +34,7 @@ def create_training(
     trusted_only: bool = False,
     source_folder: str | os.PathLike[str] | None = None,
     for_training: bool = True,
+    more_hooks: Sequence[AbstractHook] = (),
 ) -> Training:
     """Check a config, then build dataset, model, hooks and main loop.
 
@@ -43,6 +44,7 @@ def create_training(
     :param trusted_only: refuse classes that a run folder from elsewhere must not name, see ``TrustPolicy``
     :param source_folder: where the modules that the config names are; its own folder by default
     :param for_training: whether to build the hooks, too, that only make sense in a training
+    :param more_hooks: hooks that act after those of the config
     :raise LocatedError: for any mistake in the config, with its position
     """
     if overrides and not isinstance(config, str | os.PathLike):
@@ -60,7 +62,7 @@ def create_training(
         dataset = _build_dataset(plan.dataset, config, plan.seed, directory)
         model = _build_model(plan.model, plan.seed, dataset, directory)
         chosen = [hook for hook in plan.hooks if for_training or not _only_trains(hook)]
-        hooks = _build_hooks(chosen, model, dataset, directory)
+        hooks = [*_build_hooks(chosen, model, dataset, directory), *more_hooks]
         try:
             main_loop = MainLoop(
                 model=model, dataset=dataset, hooks=hooks, output_dir=directory, seed=plan.seed, **plan.main_loop
