@@ -126,11 +126,11 @@ class ScoreTasks(AbstractHook):
         evaluated = [table for stream, table in self._tables.items() if stream not in self._train_streams]
         if evaluated:
             pages[ALL_STREAMS] = ScoreTable.summary(evaluated)
-            if self._global_metrics:
-                pages[ALL_STREAMS].update(self._global_metrics.compute(flatten(pages)))
         for stream, scores in pages.items():
             epoch_data.setdefault(stream, {}).update(scores)
         self._tables = {}
+        if evaluated and self._global_metrics:
+            epoch_data[ALL_STREAMS].update(self._global_metrics.compute(flatten(pages)))
 
     def state_dict(self) -> dict[str, State]:
         """Return what has been taken in of the epoch under way."""

@@ -8,7 +8,7 @@ import pytest
 
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
-from emloop_mtl.errors import ConfigError
+from emloop_mtl.errors import ConfigError, TrainingTerminated
 from emloop_mtl.hooks import Evaluate, SaveLatest, ScoreTasks, StopAfter, StopOnPlateau
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
@@ -190,3 +190,15 @@ def test_a_global_metric_that_fails_ends_the_training(make_model: MakeModel, mak
     with pytest.raises(ConfigError, match="no score .*; did you mean 'digit/shapes/valid/accuracy'") as caught:
         run_hook(Evaluate(["valid"]), hook, model=make_model(), dataset=make_dataset())
     assert caught.value.path == ("hooks", 1, "ScoreTasks", "global_metrics", "gap")
+
+
+def test_a_global_metric_may_end_the_training_and_keeps_no_score_from_being_written(
+    make_model: MakeModel, make_dataset: MakeDataset
+) -> None:
+    def end(scores: dict[str, float]) -> float:
+        raise TrainingTerminated("good enough")
+
+    hooks = [Evaluate(["valid"]), ScoreTasks(global_metrics={"end": end})]
+    record = run_hook(*hooks, model=make_model(), dataset=make_dataset(), epochs=2)
+    assert set(record.epochs) == {0}
+    assert set(record.epochs[0]["all"]) == AVERAGES
