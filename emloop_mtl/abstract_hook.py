@@ -75,7 +75,7 @@ class AbstractHook:
         for base in cls.__mro__:
             if "__init__" not in base.__dict__:
                 continue
-            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+            parameters = list(inspect.signature(base.__dict__["__init__"]).parameters.values())[1:]
             accepted += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):  # bases get what it hands on
                 break

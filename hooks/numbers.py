@@ -62,10 +62,10 @@ def is_loss(variable: str) -> bool:
     return variable == "loss" or variable.endswith("/loss")
 
 
-def any_number_of(hook: AbstractHook, variable: str) -> EpochNumber:
-    """Return what a hook ``requires`` that reads a variable with whatever aggregations it has."""
-    for other in hook.main_loop.hooks:
-        for offer in other.provides() or ():
-            if isinstance(offer, EpochNumber) and offer.variable == variable:
-                return EpochNumber(variable, None, offer.aggregation)
-    return EpochNumber(variable)
+def any_numbers_of(hook: AbstractHook, variables: Iterable[str]) -> list[EpochNumber]:
+    """Return what a hook ``requires`` that reads variables with whatever aggregations they have."""
+    found: dict[str, EpochNumber] = {}
+    for offer in (offer for other in hook.main_loop.hooks for offer in other.provides() or ()):
+        if isinstance(offer, EpochNumber):
+            found.setdefault(offer.variable, EpochNumber(offer.variable, None, offer.aggregation))
+    return [found.get(variable, EpochNumber(variable)) for variable in variables]

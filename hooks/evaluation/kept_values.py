@@ -112,5 +112,6 @@ def _decode(state: State) -> Any:
         return np.frombuffer(state["scalar"], np.dtype(state["dtype"]))[0]
     if "dict" in state:
         return {key: _decode(part) for key, part in state["dict"].items()}
-    parts = [_decode(part) for part in state.get("list", state.get("tuple"))]
-    return parts if "list" in state else tuple(parts)
+    if "tuple" in state:
+        return tuple(_decode(part) for part in state["tuple"])
+    return [_decode(part) for part in state["list"]]

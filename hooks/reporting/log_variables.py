@@ -12,7 +12,7 @@ from emloop_mtl.errors import ConfigError, nearest
 from emloop_mtl.types import EpochData, EpochNumber
 
 from ..arguments import check_names
-from ..numbers import fetch_numbers, show_number, warn_of_missed_numbers
+from ..numbers import any_numbers_of, fetch_numbers, show_number, warn_of_missed_numbers
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,9 @@ class LogVariables(AbstractHook):
 
     def requires(self) -> Collection[str | EpochNumber]:
         """Return the numbers that were asked for by name."""
-        return [EpochNumber(variable) for variable in self._variables or ()]
+        if self._main_loop is None or self._variables is None:
+            return ()
+        return any_numbers_of(self, self._variables)
 
     def provides(self) -> Collection[str | EpochNumber]:
         """Return nothing."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
@@ -13,11 +12,13 @@ from torch import Tensor
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.constants import UID_SOURCE
 from emloop_mtl.errors import ConfigError, NotFiniteError, nearest
+from emloop_mtl.tasks.score_table import MODEL_LOSS, UNNAMED_DATA
 from emloop_mtl.types import EpochData, EpochNumber, State
 
 from ..arguments import check_count, check_names
 from ..evaluation.batch_variable import holds
-from ..numbers import any_number_of, fetch_numbers, is_loss, warn_of_missed_numbers
+from ..numbers import any_numbers_of, fetch_numbers, is_loss, warn_of_missed_numbers
+from .batch_place import BatchPlace
 from .non_finite import Check, checks_of, is_bad
 
 if TYPE_CHECKING:
@@ -26,26 +27,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHOWN_UIDS = 8
-"""So many rows of a bad batch are named; a larger batch ends with an ellipsis."""
-
-
-class _Place(NamedTuple):
-    """Where a batch was met; ``uids`` is left on its device until somebody asks."""
-
-    epoch: int
-    stream: str
-    step: int | None
-    index: int
-    data_name: str
-    tasks: tuple[str, ...]
-    uids: Any
-
 
 class _Waiting(NamedTuple):
     """Something of a batch that is still to be fetched and looked at."""
 
-    place: _Place
+    place: BatchPlace
     variable: str
     check: Tensor | bool
 
@@ -61,7 +47,8 @@ class StopOnNaN(AbstractHook):
     A batch lacks a variable of a task that it does not carry; that is in order.
 
     :param variables: names of batch variables or of the epoch's numbers; by default the losses of both: ``loss`` and
-        all that ends in ``/loss``. A score may be nan for lack of data, so scores are looked at on demand only
+        all that ends in ``/loss``. A number may be nan for lack of data: so scores are looked at on demand only, and
+        the losses of tasks only if a batch of the epoch had labels
     :param on_unknown_type: what to do about a value that cannot be looked at, such as text: ``ignore``, ``warn`` once,
         or ``error``
     :param stop_on_inf: whether infinity ends the training, too
@@ -112,6 +99,8 @@ class StopOnNaN(AbstractHook):
         self._epoch = 0
         self._batches: dict[str, int] = {}
         """Stream -> its batches in this epoch."""
+        self._labelled: dict[str, set[tuple[str, str]]] = {}
+        """Stream -> tasks and datasets that have a loss in this epoch."""
         self._waiting: list[_Waiting] = []
         self._unread = 0
         self._warned: set[str] = set()
@@ -139,7 +128,7 @@ class StopOnNaN(AbstractHook):
         if self._main_loop is None:
             return ()
         numbers = [name for name in self._variables or () if name not in self._of_batches]
-        return [*self._of_batches, *(any_number_of(self, name) for name in numbers)]
+        return [*self._of_batches, *(any_numbers_of(self, numbers) if numbers else ())]
 
     def provides(self) -> Collection[str | EpochNumber]:
         """Return nothing."""
@@ -165,18 +154,19 @@ class StopOnNaN(AbstractHook):
 
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """Count batches anew."""
-        self._epoch, self._batches = epoch_id, {}
+        self._epoch, self._batches, self._labelled = epoch_id, {}, {}
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Look at a batch.
 
         :raise NotFiniteError: if it, or one before it, is bad, as far as that is known without waiting
         """
+        self._note_losses(stream_name, batch_data)
         if not self._after_batch:
             return
         index = self._batches.get(stream_name, 0)
         self._batches[stream_name] = index + 1
-        place: _Place | None = None
+        place: BatchPlace | None = None
         is_found = False
         for variable in self._of_batches:
             if variable not in batch_data and not self._must_hold(variable, stream_name, batch_data):
@@ -199,7 +189,7 @@ class StopOnNaN(AbstractHook):
             return
         found: list[tuple[str, str, str, Tensor | bool]] = []
         for stream, numbers in epoch_data.items():
-            for variable in filter(is_loss, numbers) if self._variables is None else self._variables:
+            for variable in self._losses_of(stream, numbers) if self._variables is None else self._variables:
                 value = numbers.get(variable, 0)
                 for aggregation, number in value.items() if isinstance(value, Mapping) else [("", value)]:
                     for check in self._known(checks_of(number, self._stop_on_inf), variable, stream):
@@ -232,21 +222,42 @@ class StopOnNaN(AbstractHook):
         :raise NotFiniteError: if one is bad, so that its checkpoint is not written
         """
         self._read()
-        return {"epoch": self._epoch, "batches": dict(self._batches)}
+        labelled = {stream: sorted(found) for stream, found in self._labelled.items()}
+        return {"epoch": self._epoch, "batches": dict(self._batches), "labelled": labelled}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on counting in the epoch that was under way."""
         self._epoch, self._batches = state["epoch"], dict(state["batches"])
+        self._labelled = {stream: set(found) for stream, found in state["labelled"].items()}
         self._waiting, self._unread = [], 0
+
+    def _note_losses(self, stream: str, batch: Batch) -> None:
+        if not self._after_epoch or self._variables is not None:
+            return
+        found = self._labelled.setdefault(stream, set())
+        for task in batch.tasks:
+            rows = batch.rows.get(task)
+            if f"{task}/loss" in batch and (rows is None or len(rows)):
+                found.add((task, batch.data_name or UNNAMED_DATA))
+
+    def _losses_of(self, stream: str, numbers: Iterable[str]) -> Iterator[str]:
+        """Yield the losses among the numbers but for those that are nan because there is nothing to compute them of."""
+        for variable in filter(is_loss, numbers):
+            task, *data = variable.split("/", 2)[:-1] or [""]
+            found = self._labelled.get(stream, set())
+            is_known = any(name == task and data in ([], [loader]) for name, loader in found)
+            if task not in getattr(self.main_loop.model, "tasks", ()) or is_known:
+                if variable != MODEL_LOSS:  # the mean of others that are looked at, and of what is left out
+                    yield variable
 
     def _must_hold(self, variable: str, stream: str, batch: Batch) -> bool:
         return self._variables is not None and holds(self, variable, stream, batch)
 
-    def _place(self, stream: str, index: int, batch: Batch) -> _Place:
+    def _place(self, stream: str, index: int, batch: Batch) -> BatchPlace:
         step = None
         if self.main_loop.is_training:
             step = self.main_loop.position.step + (not batch.ends_step)
-        return _Place(self._epoch, stream, step, index, batch.data_name, tuple(batch.tasks), batch.get(UID_SOURCE))
+        return BatchPlace(self._epoch, stream, step, index, batch.data_name, tuple(batch.tasks), batch.get(UID_SOURCE))
 
     def _known(self, checks: Iterable[Check], variable: str, stream: str) -> Iterable[Tensor | bool]:
         for check in checks:
@@ -272,7 +283,7 @@ class StopOnNaN(AbstractHook):
                 for other, (also_bad, its_what) in rest:
                     if also_bad:
                         variables.setdefault(other.variable, its_what)
-                raise NotFiniteError(f"{self.name}: {self._shown(variables)} in {_described(each.place)}")
+                raise NotFiniteError(f"{self.name}: {self._shown(variables)} in {each.place}")
 
     def _fetched(self, checks: Iterable[tuple[Any, ...]]) -> list[tuple[bool, str]]:
         """Fetch the last element of each at once; return whether it is bad, and what it is then."""
@@ -296,16 +307,3 @@ class StopOnNaN(AbstractHook):
         if not rest or task not in getattr(self.main_loop.model, "tasks", ()):
             return ""
         return f" (task {task!r}{f', loader {rest[0]!r}' if len(rest) > 1 else ''})"
-
-
-def _described(place: _Place) -> str:
-    parts = [f"epoch {place.epoch}", f"stream {place.stream!r}"]
-    parts += [] if place.step is None else [f"step {place.step}"]
-    parts += [f"batch {place.index}"]
-    parts += [f"loader {place.data_name!r}"] if place.data_name else []
-    parts += [f"task {', '.join(map(repr, place.tasks))}"] if place.tasks else []
-    if place.uids is not None:
-        uids = place.uids.tolist() if hasattr(place.uids, "tolist") else list(place.uids)
-        more = ["…"] if len(uids) > SHOWN_UIDS else []
-        parts += [f"uids {', '.join(chain(map(str, uids[:SHOWN_UIDS]), more))}"]
-    return ", ".join(parts)

@@ -14,7 +14,7 @@ from emloop_mtl.utils.files import write_atomically
 from emloop_mtl.utils.flat_names import flat_name, flatten
 
 from ..arguments import check_names
-from ..numbers import any_number_of
+from ..numbers import any_numbers_of
 from .abstract_writer import AbstractWriter
 from .record_file import RecordFile, size_of
 
@@ -87,9 +87,9 @@ class WriteCSV(AbstractWriter):
 
     def requires(self) -> Collection[str | EpochNumber]:
         """Return the numbers that were asked for by name, if a missing one is an error."""
-        if self._on_missing_variable != "error" or self._main_loop is None:
+        if self._on_missing_variable != "error" or self._main_loop is None or self._variables is None:
             return ()
-        return [any_number_of(self, variable) for variable in self._variables or ()]
+        return any_numbers_of(self, self._variables)
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
         """Write the row of an epoch."""

@@ -10,6 +10,7 @@ import torch
 
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError
+from emloop_mtl.hooks import ComputeStats
 from emloop_mtl.hooks.reporting.log_variables import LogVariables
 from emloop_mtl.testing import run_hook
 from emloop_mtl.types import EpochData, EpochNumber
@@ -85,6 +86,12 @@ def test_only_named_variables_are_logged_where_they_are(caplog: pytest.LogCaptur
 def test_a_variable_that_nothing_provides_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"LogVariables requires the number 'los'.*did you mean 'loss'"):
         run_hook(Put(train={"loss": 1.0}), LogVariables(variables=["los"]))
+
+
+def test_a_named_variable_may_have_aggregations_other_than_the_mean(caplog: pytest.LogCaptureFixture) -> None:
+    stats = ComputeStats([{"loss": ["min", "max"]}])
+    lines = logged(caplog, stats, LogVariables(variables=["loss"]))
+    assert lines[0] == "epoch 1  train  loss/min 1.0000  loss/max 1.0000"
 
 
 def test_what_is_no_number_is_left_out(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,7 +18,7 @@ from emloop_mtl.data.column_dataset import ColumnDataset
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.data.task_loader import TaskLoader
 from emloop_mtl.errors import ConfigError, DataError, NotFiniteError
-from emloop_mtl.hooks import ComputeStats, Evaluate, SaveLatest, ScoreTasks, StopOnNaN
+from emloop_mtl.hooks import ComputeStats, Evaluate, SaveLatest, ScoreTasks, StopAfter, StopOnNaN
 from emloop_mtl.hooks.stopping import stop_on_nan
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
@@ -162,10 +162,17 @@ def test_no_batch_waits_for_the_device(no_waiting: Any, monkeypatch: pytest.Monk
         hook.after_batch("train", batch)
 
 
-def test_a_finding_on_the_host_waits_for_those_before_it() -> None:
-    losses = iter([torch.tensor(1.0), torch.tensor(NAN), NAN, NAN])
+def test_a_finding_on_the_host_ends_it_at_once_and_names_what_was_bad_before() -> None:
+    dataset = FakeDataset(train=[{"x": [1]}] * 10)
+    hook = StopOnNaN(after_batch=True, after_epoch=False)
+    with pytest.raises(NotFiniteError, match="step 4, batch 3"):
+        run(hook, in_step(4, NAN), dataset=dataset)
+    assert hook.main_loop.position.step == 4
+    losses = iter([torch.tensor(1.0), torch.tensor(NAN), 1.0, NAN, NAN])
+    hook = StopOnNaN(after_batch=True, after_epoch=False)
     with pytest.raises(NotFiniteError, match="step 2, batch 1"):
-        run(StopOnNaN(after_batch=True, after_epoch=False), lambda batch: next(losses))
+        run(hook, lambda batch: next(losses), dataset=dataset)
+    assert hook.main_loop.position.step == 4
 
 
 def test_all_bad_variables_of_the_batch_are_named_those_of_tasks_first() -> None:
@@ -175,6 +182,16 @@ def test_all_bad_variables_of_the_batch_are_named_those_of_tasks_first() -> None
         NotFiniteError, match="StopOnNaN: 'b/loss' is nan, 'loss' is nan in epoch 0, stream 'train', ba"
     ):
         run_hook(hook, outputs=outputs)
+
+
+def test_what_is_bad_in_later_batches_only_is_not_named() -> None:
+    outputs = {
+        "a/loss": in_step(2, torch.tensor(NAN), torch.tensor(1.0)),
+        "b/loss": in_step(3, torch.tensor(NAN), torch.tensor(1.0)),
+    }
+    hook, dataset = StopOnNaN(after_batch=True, after_epoch=False), FakeDataset(train=[{"x": [1]}] * 5)
+    with pytest.raises(NotFiniteError, match="^StopOnNaN: 'a/loss' is nan in epoch 0, stream 'train', batch 1$"):
+        run_hook(hook, outputs=outputs, dataset=dataset)
 
 
 def test_a_bad_batch_of_an_evaluation_has_no_step() -> None:
@@ -294,6 +311,55 @@ def test_a_score_is_looked_at_on_demand_only() -> None:
         NotFiniteError, match="'a/rows/roc_auc' of stream 'valid' is nan in epoch 0; list other numbers"
     ):
         run_hook(Put(valid=scores), StopOnNaN(["loss", "a/rows/roc_auc"]))
+
+
+def test_the_loss_of_a_task_without_labels_is_no_reason_to_end(
+    make_model: Callable[..., MultiTaskModel], tmp_path: Path
+) -> None:
+    class Unlabelled(MultiTaskDataset):
+        """``size`` has no label but nan in ``valid``, and in ``test`` none at all; ``digit`` has all."""
+
+        def loaders(self) -> list[TaskLoader]:
+            image = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+            labels = {"digit": image.argmax(1), "size": image.sum(1)}
+            rows = {
+                "train": ColumnDataset("shapes", {"image": image}, labels),
+                "valid": ColumnDataset("shapes", {"image": image}, labels | {"size": torch.full((8,), NAN)}),
+                "test": ColumnDataset("shapes", {"image": image}, {"digit": labels["digit"]}),
+            }
+            tasks = {"digit": "digit", "size": "size"}
+            return [
+                TaskLoader(rows[split], tasks | ({"size": None} if split == "test" else {}), split, batch_size=4)
+                for split in rows
+            ]
+
+    class Cut(AbstractHook):
+        def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+            if stream_name == "test" and self.main_loop.position.epoch == 0 and self.main_loop.position.step == 2:
+                self.main_loop.request_save("cut")
+                raise TrainingTerminated("cut")
+
+    def loop(*hooks: AbstractHook) -> MainLoop:
+        stats = ComputeStats(["size/loss"])
+        hooks = (Evaluate(["valid", "test"]), ScoreTasks(), stats, StopOnNaN(), *hooks)
+        return MainLoop(make_model(), Unlabelled(), hooks, output_dir=tmp_path)
+
+    whole, record = loop(StopAfter(epochs=1)), RecordEvents(requires=())
+    whole.run_training()
+    assert math.isnan(whole.epoch_data["valid"]["size/shapes/loss"])
+    assert math.isnan(whole.epoch_data["valid"]["size/loss"]["mean"])
+    assert math.isnan(whole.epoch_data["test"]["size/shapes/loss"])
+    assert math.isnan(whole.epoch_data["all"]["model/all/loss"])
+    loop(Cut()).run_training()
+    resumed = loop(record)
+    resumed.restore(newest_checkpoint(tmp_path / "checkpoints"))
+    (hook,) = [hook for hook in resumed.hooks if isinstance(hook, StopOnNaN)]
+    both, digit = [("digit", "shapes"), ("size", "shapes")], [("digit", "shapes")]
+    assert hook.state_dict()["labelled"] == {"train": both, "valid": digit, "test": digit}
+    with torch.no_grad():  # as if a step had gone wrong: the labelled losses of the rest of the epoch are nan
+        resumed.model.network.get_parameter(next(iter(dict(resumed.model.network.named_parameters())))).fill_(NAN)
+    with pytest.raises(NotFiniteError, match="the number 'digit/shapes/loss' of stream 'test' is nan in epoch 1"):
+        resumed.run_training()
 
 
 def test_infinity_among_the_numbers_of_the_epoch() -> None:
@@ -420,7 +486,7 @@ def test_a_resumed_training_counts_on(tmp_path: Path) -> None:
     hook = StopOnNaN(after_batch=True, after_epoch=False)
     loop = loop_until(tmp_path, 3, hook)
     loop.restore(newest_checkpoint(tmp_path / "checkpoints"))
-    assert hook.state_dict() == {"epoch": 1, "batches": {"train": 2}}
+    assert hook.state_dict() == {"epoch": 1, "batches": {"train": 2}, "labelled": {}}
     with pytest.raises(NotFiniteError, match=r"epoch 1, stream 'train', step 4, batch 3$"):
         loop.run_training()
 
@@ -468,3 +534,7 @@ def test_a_bad_row_of_an_evaluated_stream_is_found_in_the_scores(make_model: Cal
     )
     with pytest.raises(NotFiniteError, match=re.escape(expected)):
         MainLoop(make_model(), WithABadRow(), hooks).run_training()
+
+
+def test_an_evaluation_leaves_it_out() -> None:
+    assert StopOnNaN.training_only

@@ -41,10 +41,10 @@ class Put(AbstractHook):
 
 
 def test_every_epoch_has_a_row(tmp_path: Path) -> None:
-    put = Put(train={"loss": {"mean": torch.tensor(0.5)}}, valid={"digit/digits/accuracy": 0.75}, all={"größe": 2})
+    put = Put(train={"loss": {"mean": torch.tensor(0.5)}}, valid={"digit/digits/accuracy": 0.75, "größe": 2})
     run_hook(put, WriteCSV(), epochs=2, output_dir=tmp_path)
     assert (tmp_path / "training.csv").read_text(encoding="utf-8") == (
-        "epoch,step,samples,train/loss/mean,digit/digits/valid/accuracy,all/größe\n"
+        "epoch,step,samples,train/loss/mean,digit/digits/valid/accuracy,valid/größe\n"
         "0,0,0,0.5,0.75,2.0\n"
         "1,2,4,0.5,0.75,2.0\n"
         "2,4,8,0.5,0.75,2.0\n"
