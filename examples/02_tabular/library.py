@@ -1,4 +1,4 @@
-"""The training of config.yaml as a program, ``python examples/02_tabular/library.py``: no YAML, no folder for the run."""
+"""The training of config.yaml as a program, without YAML: ``python examples/02_tabular/library.py``."""
 
 from __future__ import annotations
 
