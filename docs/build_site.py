@@ -34,6 +34,7 @@ REFERENCE = {
     "python": "The Python interface",
     "hooks": "Hooks",
     "schedulers": "Task schedulers",
+    "schedules": "Learning-rate schedules",
     "command-line": "The command line",
 }
 
@@ -86,6 +87,7 @@ class Site:
         yield "python", self.page("python", public, methods=True)
         yield "hooks", self.page("hooks", exported("emloop_mtl.hooks", without=emloop_mtl.__all__), methods=False)
         yield "schedulers", self.page("schedulers", exported("emloop_mtl.schedulers"), methods=False)
+        yield "schedules", self.page("schedules", exported("emloop_mtl.optim.schedules"), methods=False)
         yield "command-line", f"# {REFERENCE['command-line']}\n\n" + "\n\n".join(commands())
 
     def page(self, name: str, things: dict[str, Any], methods: bool) -> str:

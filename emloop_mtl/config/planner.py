@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,46 @@ class Planner:
             except ConfigError as error:
                 text = str(error).removeprefix("optimizer ")  # the path says so already
                 raise ConfigError(text, (*path, *error.path)) from error
+        elif key == "schedule":
+            return self._schedule(value, path)
         elif self._trust is not None:
             self.value(value, path)
         return value
+
+    def _schedule(self, value: Any, path: KeyPath) -> Blueprint:
+        """Return the blueprint of a schedule for the learning rate: a class, a function, or a scheduler of torch's."""
+        from ..optim.schedules.by_name import check_options, find_schedule
+
+        section = value if isinstance(value, Mapping) else {"class": value}
+        if "class" not in section:
+            raise ConfigError("missing 'class', as in {class: step, step_size: 5}", path)
+        here = (*path, "class") if isinstance(value, Mapping) else path
+        name = section["class"]
+        if not isinstance(name, str):
+            text = "expected the name of a schedule, or a mapping with it as 'class' and its options beside"
+            raise ConfigError(f"{text}, got {show(name)}", here)
+        target = self.resolve(name, "function", here) if is_dotted(name) else name
+        try:
+            make = find_schedule(target)
+        except ConfigError as error:
+            raise ConfigError(str(error), here) from error
+        options = {key: item for key, item in section.items() if key != "class"}
+        if isinstance(make, type):
+            try:
+                check_options(make, name, options)
+            except ConfigError as error:
+                raise error.below(path) from error
+            return self.call(make, name, options, path)
+        assert not isinstance(target, str), "only schedules of the package have short names"
+        # What a scheduler of torch's or a function is called with first, it gets later; the options are checked now.
+        known = Arguments.of(target)
+        first: Sequence[str] = ("optimizer",)
+        if isinstance(target, type):  # torch's annotations do not say at run time which options are functions
+            options = {key: self._converted(item, Callable, (*path, key)) for key, item in options.items()}
+        elif known is not None:
+            first = known.positions[:3]
+        plan = self.call(target, name, options, path, [each for each in first if each not in options])
+        return replace(plan, target=make, takes=frozenset())
 
     def _named(self, find: Callable[[str], Callable[..., Any]], value: Any, path: KeyPath) -> Any:
         """Return ``value`` with blueprints for the objects in it, whose class may be a name that ``find`` knows."""

@@ -77,7 +77,7 @@ class Update:
         self.learning_rate.set_length(total_steps, pass_steps, missing)
         updated = self.step - self._open
         if updated:  # a resumed training: until the next update, hooks read the rate of the last one
-            self.learning_rate.apply(updated - 1)
+            self.learning_rate.resume(updated - 1)
 
     def backward(self, loss: torch.Tensor, again: Callable[[], torch.Tensor]) -> None:
         """Add the gradients of one batch.
@@ -144,6 +144,7 @@ class Update:
             "open": self._open,
             "gradients": gradients if self._open else {},
             "optimizer": optimizer_state(self.optimizer),
+            "learning_rate": self.learning_rate.state_dict(),
             "scaler": None if self._scaler is None else self._scaler.state_dict(),
         }
 
@@ -154,6 +155,7 @@ class Update:
         """
         self.step, self._open = state["step"], state["open"]
         load_optimizer_state(self.optimizer, state["optimizer"])
+        self.learning_rate.load_state_dict(state.get("learning_rate", {}))
         for name, gradient in state["gradients"].items():
             parameter = self._parameters[name]
             parameter.grad = gradient.to(parameter.device, parameter.dtype)
