@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 
 UNITS = ("step", "pass")
 
+EXACT_DIGITS = 9
+"""Decimals of a length in steps: 0.07 of 100 steps are 7, although the product is 7.000000000000001."""
+
 
 class LearningRate:
     """Sets the learning rate of every parameter group before each update.
@@ -186,10 +189,10 @@ class LearningRate:
                 self._warm_up_steps = int(length)
             elif name == "percentage":
                 run = run_steps("a warm-up in percent", self._warm_up_path)
-                self._warm_up_steps = math.ceil(length * run)
+                self._warm_up_steps = math.ceil(round(length * run, EXACT_DIGITS))
             else:
                 in_pass = steps_per_pass("a warm-up in passes", self._warm_up_path)
-                self._warm_up_steps = int(length * in_pass)
+                self._warm_up_steps = int(round(length * in_pass, EXACT_DIGITS))
         if self._schedule is None:
             return
         in_unit = 1 if self._unit == "step" else steps_per_pass("unit: pass", self._schedule_path)

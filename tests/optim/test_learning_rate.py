@@ -53,6 +53,14 @@ def test_warm_up_lengths(length: dict[str, float], expected: int) -> None:
     assert rates(learning_rate, 20).index(1.0) == expected
 
 
+@pytest.mark.parametrize(("length", "expected"), [({"percentage": 0.07}, 7), ({"passes": 0.29}, 29)])
+def test_a_length_is_not_a_step_off_because_of_a_rounding(length: dict[str, float], expected: int) -> None:
+    learning_rate, _ = make(1.0)
+    learning_rate.warm_up(**length)  # type: ignore[arg-type]
+    learning_rate.set_length(total_steps=100, pass_steps=100)
+    assert rates(learning_rate, 100).index(1.0) == expected
+
+
 def test_linear_falls_to_zero_at_the_end_of_the_run() -> None:
     learning_rate, _ = make(1.0)
     learning_rate.follow("linear")
