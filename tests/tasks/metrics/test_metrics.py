@@ -99,6 +99,17 @@ def test_class_metrics_equal_sklearn_for_any_split(name: str, rows: Any, form: s
     assert found == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
 
 
+@pytest.mark.parametrize("name", sorted(name for name in EXPECTED if "@" not in name))
+@settings(max_examples=15, deadline=None)
+@given(rows=split_rows(), column=st.booleans())
+def test_single_probabilities_are_scored_for_any_split(name: str, rows: Any, column: bool) -> None:
+    _, sizes, label, prob = rows
+    label, prob = (label > 0).long(), prob[:, :1] * 1.5
+    found = collect(make(name), sizes, label, prob if column else prob[:, 0], None)
+    expected = EXPECTED[name](label.numpy(), None, (prob[:, 0] > 0.5).long().numpy())
+    assert found == pytest.approx(expected, rel=TOLERANCE, abs=TOLERANCE)
+
+
 @pytest.mark.parametrize("name", ["precision", "recall", "f1", "fbeta"])
 @settings(max_examples=15, deadline=None)
 @given(rows=split_rows(), positive=st.integers(0, 6))
@@ -256,6 +267,14 @@ def test_ignored_entries_of_dense_labels_do_not_count(name: str, no_waiting: Any
     kept = label != 255
     expected = EXPECTED[name](label[kept].numpy(), None, pred[kept].numpy())
     assert metric.compute()[metric.name] == pytest.approx(expected, abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - OF_NUMBERS - {"roc_auc"}))
+def test_rows_of_nothing_but_ignored_entries_give_nan(name: str) -> None:
+    metric = create_metric(name)
+    metric.ignored_label = 255
+    metric.update(torch.full((2, 3), 255), torch.rand(2, 4, 3), None)
+    assert math.isnan(metric.compute()[metric.name])
 
 
 def test_single_probabilities_predict_by_one_half() -> None:
