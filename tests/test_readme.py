@@ -1,3 +1,4 @@
+import csv
 import os
 import re
 import shlex
@@ -56,7 +57,7 @@ def test_the_set_up_is_two_commands_that_exist() -> None:
 
 def test_the_commands_run_one_after_the_other(folder: Path) -> None:
     lines = snippets("sh")[1].splitlines()
-    check, train, shorter, resume, evaluate = lines
+    check, train, shorter, resume, evaluate, predict = lines
     assert "area" in run(emloop(check), folder)
     run(emloop(train), folder)
     (first,) = folder.glob("log/flowers_*")
@@ -68,6 +69,9 @@ def test_the_commands_run_one_after_the_other(folder: Path) -> None:
     assert "log/flowers_…" in resume
     run(emloop(resume.replace("log/flowers_…", str(trained))), folder)
     assert "accuracy" in run(emloop(evaluate.replace("log/flowers_…", str(trained))), folder)
+    run(emloop(predict.replace("log/flowers_…", str(trained))), folder)
+    rows = list(csv.DictReader((folder / "out.csv").read_text().splitlines()))
+    assert len(rows) == 50 * 2  # samples and tasks
 
 
 def test_the_hook_of_ones_own_stops_the_training(folder: Path) -> None:
