@@ -195,6 +195,20 @@ def test_cutting_moves_no_batch_and_epochs_end_where_they_should(kind: str, size
         assert reached == [False] * len(before) + [True]
 
 
+@given(st.sampled_from(sorted(STREAMS)), sizes, st.sampled_from([0, 2]))
+def test_the_last_batch_of_an_epoch_is_known_for_it(kind: str, size: Any, buffer: int) -> None:
+    wrapper = wrap(kind, epoch_size=size, buffer_size=buffer)
+    if isinstance(size, dict) and "passes" in size and wrapper.num_steps_per_pass is None:
+        return
+    is_known = size is not None or wrapper.num_steps_per_pass is not None
+    for _ in range(EPOCHS):
+        assert not wrapper.ends_epoch
+        told = [wrapper.ends_epoch for _ in wrapper]
+        assert told == [False] * (len(told) - 1) + [is_known]
+    assert not wrapper.ends_epoch
+    wrapper.close()
+
+
 def test_without_a_size_an_epoch_is_a_pass_and_passes_differ() -> None:
     trace = run(wrap("round robin"), 3)
     assert [sorted(x for batch in epoch for x in batch[0][1]) for epoch in trace] == [

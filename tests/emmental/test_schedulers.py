@@ -155,6 +155,8 @@ def test_a_pass_has_the_batches_that_emmental_takes(name: str) -> None:
     stream = dataset.task_streams["train"]
     assert [loader.num_batches for loader in stream.loaders] == case["lengths"]
     assert stream.num_steps == case["num_batches"]
+    # The stream alone, too: the wrapper around it stops reading where it expects the end.
+    assert [sum(batch.ends_step for batch in stream.iterate(number)) for number in range(2)] == [stream.num_steps] * 2
     ours, theirs = passes_of(dataset), theirs_of(case)
     for our_pass, their_pass in zip(ours, theirs, strict=True):
         assert len(our_pass) == len(their_pass) == case["num_batches"]

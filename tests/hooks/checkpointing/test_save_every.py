@@ -17,7 +17,7 @@ from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import CheckpointError, ConfigError
 from emloop_mtl.hooks import ComputeStats, SaveBest, SaveEvery, SaveLatest, StopAfter
 from emloop_mtl.main_loop import MainLoop
-from emloop_mtl.testing import FakeDataset, run_hook
+from emloop_mtl.testing import FakeDataset, FakeModel, run_hook
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "01_digits"
 
@@ -249,9 +249,9 @@ def test_the_commands_know_them_by_name(tmp_path: Path, monkeypatch: pytest.Monk
         sys.modules.pop("digits", None)
 
 
-def test_without_a_folder_it_is_refused() -> None:
+def test_without_a_folder_it_is_refused_before_the_training() -> None:
     with pytest.raises(ConfigError, match="output_dir"):
-        run_hook(SaveEvery())
+        MainLoop(FakeModel(), FIVE, [SaveEvery(runway=10)])
 
 
 @pytest.mark.parametrize(
