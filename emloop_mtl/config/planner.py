@@ -110,22 +110,37 @@ class Planner:
     def _raw(self, key: str, value: Any, path: KeyPath) -> Any:
         """Check what stays plain data; the optimizer's parameters are known to the model only."""
         if key == "optimizer" and value is not None:
-            from ..optim.optimizers import check_optimizer
-
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"expected a mapping such as {{class: adamw, lr: 0.001}}, got {show(value)}", path)
-            if isinstance(value.get("class"), str) and is_dotted(value["class"]):
-                value = {**value, "class": self.resolve(value["class"], "function", (*path, "class"))}
-            try:
-                check_optimizer(value)
-            except ConfigError as error:
-                text = str(error).removeprefix("optimizer ")  # the path says so already
-                raise ConfigError(text, (*path, *error.path)) from error
-        elif key == "schedule":
+            return self._optimizer(value, path)
+        if key == "schedule":
             return self._schedule(value, path)
-        elif self._trust is not None:
+        if self._trust is not None:
             self.value(value, path)
         return value
+
+    def _optimizer(self, value: Any, path: KeyPath) -> dict[str, Any]:
+        """Return the settings of an optimizer, checked, with what dotted paths in them name."""
+        from ..optim.optimizers import check_optimizer, find_optimizer
+
+        is_name = isinstance(value, str)
+        if not is_name and not isinstance(value, Mapping):
+            text = f"expected a name, or a mapping such as {{class: adamw, lr: 0.001}}, got {show(value)}"
+            raise ConfigError(text, path)
+        settings = {"class": value} if is_name else dict(value)
+        for name in ("class", "parameters"):
+            # an optimizer may have a short name, a function of the network has none
+            if isinstance(settings.get(name), str) and (name == "parameters" or is_dotted(settings[name])):
+                settings[name] = self.resolve(settings[name], "function", path if is_name else (*path, name))
+        try:
+            check_optimizer(settings)
+            options = {name: option for name, option in settings.items() if name not in ("class", "parameters")}
+            target = find_optimizer(settings["class"])
+            known = Arguments.of(target)
+            if known is not None:
+                check_arguments(target, options, known.positions[:1])
+        except ConfigError as error:
+            text = str(error).removeprefix("optimizer: ").removeprefix("optimizer ")  # the path says so already
+            raise ConfigError(text, path if is_name else (*path, *error.path)) from error
+        return settings
 
     def _schedule(self, value: Any, path: KeyPath) -> Blueprint:
         """Return the blueprint of a schedule for the learning rate: a class, a function, or a scheduler of torch's."""

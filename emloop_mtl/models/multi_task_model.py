@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ..data.batch import Batch
-from ..errors import ConfigError, DataError, nearest
+from ..errors import ConfigError, DataError, KeyPath, nearest
 from ..optim.learning_rate import LearningRate
-from ..optim.optimizers import DEFAULT
+from ..optim.optimizers import OptimizerSettings, read_settings
+from ..optim.same_conditions import SameConditions
 from ..optim.update import Update
 from ..tasks.flow import check_flow
 from ..tasks.flow_outputs import FlowOutputs
@@ -46,7 +47,9 @@ class MultiTaskModel(AbstractModel):
     :param tasks: the tasks, in any iterable or by name
     :param modules: modules that the tasks' flows may name, by name
     :param name: what runs of this model are called
-    :param optimizer: ``class`` (a short name of torch's or any optimizer class) and its arguments
+    :param optimizer: ``class`` (a short name such as ``adamw`` or ``bert_adam``, or any optimizer class), its
+        arguments, and ``parameters``, a function that gets ``network`` and returns parameter groups; or the name,
+        the class or a ``functools.partial`` of it alone
     :param update: ``clip_norm``, ``accumulate``, ``accumulate_reduction``; see ``Update``
     :param device: ``auto`` (CUDA where there is one, else the CPU) or any torch device
     :param precision: ``fp32``, or ``bf16`` or ``fp16`` through autocast; weights stay in float32
@@ -65,7 +68,7 @@ class MultiTaskModel(AbstractModel):
         tasks: Iterable[Task] | Mapping[str, Task],
         modules: Mapping[str, nn.Module] | None = None,
         name: str = "model",
-        optimizer: Mapping[str, Any] | None = None,
+        optimizer: OptimizerSettings | None = None,
         update: Mapping[str, Any] | None = None,
         device: str | torch.device = "auto",
         precision: str = "fp32",
@@ -83,7 +86,10 @@ class MultiTaskModel(AbstractModel):
             raise (error if error.path[:1] == ("modules",) else error.below(("tasks",))) from error.__cause__
         self.network.place(self.device)
         self._output_dir = output_dir
-        self._optimizer_settings = dict(optimizer or DEFAULT)
+        try:
+            self._optimizer_settings = read_settings(optimizer)
+        except ConfigError as error:
+            raise error.below(("optimizer",)) from error.__cause__
         self._update_settings = dict(update or {})
         self._update: Update | None = None
         self._lengths: tuple[int | None, int | None, str] = (None, None, "")
@@ -182,6 +188,7 @@ class MultiTaskModel(AbstractModel):
 
     def check_tasks(self, batches: Sequence[Batch]) -> None:
         """Check, before a training, that no task names a label that no data has, or is left out because of that."""
+        self._check_losses()
         known = {source for batch in batches for source in batch}
         carried = {name for batch in batches for name in batch.tasks or self.tasks_of(batch)}
         for name, task in self.tasks.items():
@@ -201,6 +208,11 @@ class MultiTaskModel(AbstractModel):
     def _refuse_label(task: Task, known: Collection[str]) -> NoReturn:
         text = f"task {task.name!r}: no loader holds its label {task.label!r}{nearest(str(task.label), known)}"
         raise ConfigError(text, ("tasks", task.name, "label"))
+
+    def _check_losses(self, path: KeyPath = ()) -> None:
+        if all(task.loss is None for task in self.tasks.values()):
+            text = "no task has a loss, so there is nothing to learn; set 'loss' of a task"
+            raise ConfigError(text, (*path, "tasks"))
 
     # --------------------------------------------------------------------------------------------------- running
 
@@ -242,14 +254,17 @@ class MultiTaskModel(AbstractModel):
         if not train:
             with torch.no_grad():
                 return self._forward(run, batch)[1]
+        update = self.update
+        conditions = SameConditions(self.network) if update.repeats else None
         loss, outputs = self._forward(run, batch)
+        if not loss.requires_grad:
+            self._check_losses(("model",))
         unlabelled = [
             entry.task.name for entry in run.tasks if entry.task.loss is not None and entry.loss not in outputs
         ]
         if unlabelled:
             raise DataError(f"task {unlabelled[0]!r}: the batch cannot be trained on, it holds no label for the task")
-        update = self.update
-        update.backward(loss, lambda: self._forward(run, batch)[0])
+        update.backward(loss, lambda: self._forward(run, batch)[0], conditions)
         if batch.ends_step:
             update.end_step()
         return outputs
@@ -420,7 +435,7 @@ class MultiTaskModel(AbstractModel):
         for key in self._update_settings:
             if key not in known:
                 raise ConfigError(f"update: unknown argument {key!r}{nearest(key, known)}", ("update", key))
-        return Update(parameters, self._optimizer_settings, scaler=scaler, **self._update_settings)
+        return Update(parameters, self._optimizer_settings, self.network, scaler=scaler, **self._update_settings)
 
 
 def _listed(tasks: object) -> list[Task]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -12,7 +13,8 @@ from torch import nn
 from ..errors import ConfigError
 from ..types import State
 from .learning_rate import LearningRate
-from .optimizers import create_optimizer, load_optimizer_state, optimizer_state
+from .optimizers import create_optimizer, load_optimizer_state, named_parameters, needs_closure, optimizer_state
+from .sparse_gradients import clip_values, explain_gradients, gradient_values, pack, unpack
 
 REDUCTIONS = ("mean", "sum")
 
@@ -24,7 +26,8 @@ class Update:
     closes one early, and it is divided by its own length.
 
     :param parameters: the parameters to train, by the names they are checkpointed under
-    :param optimizer: ``class`` and arguments of the optimizer
+    :param optimizer: ``class`` and arguments of the optimizer, ``parameters`` for groups, see ``create_optimizer``
+    :param network: the network that the parameters belong to
     :param clip_norm: clip the norm of all gradients together to this
     :param accumulate: steps per update
     :param accumulate_reduction: ``mean`` or ``sum`` of the gradients of a window
@@ -36,6 +39,7 @@ class Update:
         self,
         parameters: Mapping[str, nn.Parameter],
         optimizer: Mapping[str, Any],
+        network: nn.Module | None = None,
         *,
         clip_norm: float | None = None,
         accumulate: int = 1,
@@ -52,24 +56,27 @@ class Update:
             text = f"update.accumulate_reduction must be one of {', '.join(REDUCTIONS)}, not {accumulate_reduction!r}"
             raise ConfigError(text, ("update", "accumulate_reduction"))
         try:
-            self.optimizer = create_optimizer(optimizer, parameters.items())
+            self.optimizer = create_optimizer(optimizer, parameters.items(), network)
         except ConfigError as error:
             raise error.below(("optimizer",)) from error.__cause__
-        self._needs_closure = isinstance(self.optimizer, torch.optim.LBFGS)
-        if self._needs_closure and (accumulate > 1 or scaler is not None):
-            what = "update.accumulate above 1" if accumulate > 1 else "precision fp16"
-            raise ConfigError(f"optimizer LBFGS evaluates a step several times and cannot work with {what}")
+        self.repeats = needs_closure(self.optimizer)
+        """Whether the optimizer evaluates a step several times."""
+        if self.repeats and (accumulate > 1 or scaler is not None):
+            kind = type(self.optimizer).__name__
+            what = "update.accumulate above 1" if accumulate > 1 else "precision fp16, but with bf16 and fp32"
+            path = ("update", "accumulate") if accumulate > 1 else ("precision",)
+            raise ConfigError(f"optimizer {kind} evaluates a step several times and cannot work with {what}", path)
         self.learning_rate = LearningRate(self.optimizer)
         self.step = 0
         """Steps that have ended so far."""
-        self._parameters = dict(parameters)
+        self._parameters = named_parameters(self.optimizer)
         self._clip_norm = clip_norm
         self._accumulate = accumulate
         self._mean = accumulate_reduction == "mean"
         self._scaler = scaler
         self._open = 0
         self._total_steps: int | None = None
-        self._losses_again: list[Callable[[], torch.Tensor]] = []
+        self._evaluations: list[_Evaluation] = []
 
     def set_length(self, total_steps: int | None, pass_steps: int | None, missing: str = "") -> None:
         """Learn the length of the run, for the last window and the learning rate."""
@@ -79,14 +86,20 @@ class Update:
         if updated:  # a resumed training: until the next update, hooks read the rate of the last one
             self.learning_rate.resume(updated - 1)
 
-    def backward(self, loss: torch.Tensor, again: Callable[[], torch.Tensor]) -> None:
+    def backward(
+        self,
+        loss: torch.Tensor,
+        again: Callable[[], torch.Tensor],
+        conditions: AbstractContextManager[Any] | None = None,
+    ) -> None:
         """Add the gradients of one batch.
 
         :param loss: 0-d
         :param again: computes the loss once more, for optimizers that evaluate a step several times
+        :param conditions: entered around each further evaluation, see ``SameConditions``
         """
-        if self._needs_closure:
-            self._losses_again.append(again)
+        if self.repeats:
+            self._evaluations.append(_Evaluation(loss, again, conditions or nullcontext()))
         else:
             self._backward(loss)
 
@@ -104,41 +117,68 @@ class Update:
 
     def _apply(self) -> None:
         self.learning_rate.apply(self.step - 1)
-        if self._needs_closure:
-            # torch's annotation says float, but LBFGS takes a tensor, as torch's own examples return it.
-            self.optimizer.step(cast("Callable[[], float]", self._closure))
-            self._losses_again.clear()
-        elif self._scaler is None:
-            self._finish_gradients()
-            self.optimizer.step()
-        else:
-            self._scaler.unscale_(self.optimizer)
-            self._finish_gradients()
-            self._scaler.step(self.optimizer)
-            self._scaler.update()
+        try:
+            if self.repeats:
+                self._step_with_closure()
+            elif self._scaler is None:
+                self._finish_gradients()
+                self.optimizer.step()
+            else:
+                self._scaler.unscale_(self.optimizer)
+                self._finish_gradients()
+                self._scaler.step(self.optimizer)
+                self._scaler.update()
+        except RuntimeError as error:
+            explain_gradients(self.optimizer, self._parameters, error)
+            raise
         self.optimizer.zero_grad(set_to_none=True)
         self._open = 0
 
     def _finish_gradients(self) -> None:
-        if self._mean and self._open > 1:
-            gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
-            if gradients:
-                torch._foreach_mul_(gradients, 1 / self._open)
-        if self._clip_norm is not None:
+        averaged = self._mean and self._open > 1
+        if self._clip_norm is None and not averaged:
+            return
+        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
+        is_sparse = any(gradient.is_sparse for gradient in gradients)
+        if is_sparse:
+            gradients = gradient_values(self._parameters.values())
+        if averaged and gradients:
+            torch._foreach_mul_(gradients, 1 / self._open)
+        if self._clip_norm is None:
+            return
+        if is_sparse:
+            clip_values(gradients, self._clip_norm)
+        else:
             nn.utils.clip_grad_norm_(self._parameters.values(), self._clip_norm)
 
-    def _closure(self) -> torch.Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.enable_grad():
-            losses = [again() for again in self._losses_again]
-            for loss in losses:
-                self._backward(loss)
-        self._finish_gradients()
-        return torch.stack([loss.detach() for loss in losses]).sum()
+    def _step_with_closure(self) -> None:
+        """Update by an optimizer that evaluates the step itself; its first evaluation has been made already."""
+        evaluations, self._evaluations = self._evaluations, []
+        is_first = True
+
+        def closure() -> torch.Tensor:
+            nonlocal is_first
+            self.optimizer.zero_grad(set_to_none=True)
+            losses = []
+            with torch.enable_grad():
+                for loss, again, conditions in evaluations:
+                    if is_first:
+                        self._backward(loss)
+                    else:
+                        with conditions:
+                            loss = again()
+                            self._backward(loss)
+                    losses.append(loss.detach())
+            is_first = False
+            self._finish_gradients()
+            return torch.stack(losses).sum()
+
+        # torch's annotation says float, but LBFGS takes a tensor, as torch's own examples return it.
+        self.optimizer.step(cast("Callable[[], float]", closure))
 
     def state_dict(self) -> dict[str, State]:
         """Return counters, optimizer state and, inside a window, the gradients."""
-        gradients = {name: p.grad for name, p in self._parameters.items() if p.grad is not None}
+        gradients = {name: pack(p.grad) for name, p in self._parameters.items() if p.grad is not None}
         return {
             "step": self.step,
             "open": self._open,
@@ -158,9 +198,17 @@ class Update:
         self.learning_rate.load_state_dict(state.get("learning_rate", {}))
         for name, gradient in state["gradients"].items():
             parameter = self._parameters[name]
-            parameter.grad = gradient.to(parameter.device, parameter.dtype)
+            parameter.grad = unpack(gradient).to(parameter.device, parameter.dtype)
         if self._scaler is not None and state["scaler"] is not None:
             self._scaler.load_state_dict(state["scaler"])
+
+
+class _Evaluation(NamedTuple):
+    """A batch of a step that is evaluated several times."""
+
+    loss: torch.Tensor
+    again: Callable[[], torch.Tensor]
+    conditions: AbstractContextManager[Any]
 
 
 def _is(kind: type[int] | type[float], value: Any) -> bool:
