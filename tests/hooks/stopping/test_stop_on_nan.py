@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
 from emloop_mtl.checkpoint import newest_checkpoint
+from emloop_mtl.cli import main
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.data.column_dataset import ColumnDataset
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
@@ -538,3 +541,17 @@ def test_a_bad_row_of_an_evaluated_stream_is_found_in_the_scores(make_model: Cal
 
 def test_an_evaluation_leaves_it_out() -> None:
     assert StopOnNaN.training_only
+
+
+def test_the_command_says_so_in_one_line_and_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Path("config.yaml").write_text("""
+        dataset: {class: emloop_mtl.testing.FakeDataset, train: [{x: [1]}]}
+        model: {class: emloop_mtl.testing.FakeModel, outputs: {loss: .nan}}
+        hooks: [StopOnNaN: {after_batch: true}]
+    """)
+    result = CliRunner().invoke(main, ["train", "config.yaml"])
+    assert result.exit_code == 1
+    last = result.stderr.splitlines()[-1]
+    assert last == "error: StopOnNaN: 'loss' is nan in epoch 0, stream 'train', batch 0"
