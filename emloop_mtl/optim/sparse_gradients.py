@@ -47,7 +47,9 @@ def explain_gradients(
             text = _problem(optimizer, group, parameter.grad.is_sparse)
             if text is not None:
                 kind = type(optimizer).__name__
-                raise ConfigError(f"optimizer {kind}: {names[parameter]!r} has {text}", ("model", "optimizer")) from error
+                raise ConfigError(
+                    f"optimizer {kind}: {names[parameter]!r} has {text}", ("model", "optimizer")
+                ) from error
 
 
 def gradient_values(parameters: Iterable[nn.Parameter]) -> list[torch.Tensor]:
@@ -93,15 +95,19 @@ def unpack(value: State) -> State:
 
 
 def _gradient_kinds(network: nn.Module) -> dict[nn.Parameter, bool]:
-    """Return whether the gradients of parameters are sparse; those of modules not of torch's own are left out."""
-    kinds: dict[nn.Parameter, bool] = {}
+    """Return whether the gradients of parameters are sparse, for those whose modules tell."""
+    dense: set[nn.Parameter] = set()
+    sparse: set[nn.Parameter] = set()
+    unknown: set[nn.Parameter] = set()
     for module in network.modules():
-        known = type(module).__module__.startswith("torch.nn.")
-        sparse = isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse
-        for parameter in module.parameters(recurse=False):
-            if known:  # a dense gradient makes the sum of several dense
-                kinds[parameter] = sparse and kinds.get(parameter, True)
-    return kinds
+        holds_for_others = isinstance(module, nn.ParameterList | nn.ParameterDict)
+        if not type(module).__module__.startswith("torch.nn.") or holds_for_others:
+            kind = unknown
+        else:
+            kind = sparse if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse else dense
+        kind.update(module.parameters(recurse=False))
+    # Of a parameter that several modules share, one dense gradient makes the sum dense.
+    return {**dict.fromkeys(sparse - unknown, True), **dict.fromkeys(dense, False)}
 
 
 def _problem(optimizer: torch.optim.Optimizer, group: Mapping[str, Any], sparse: bool) -> str | None:

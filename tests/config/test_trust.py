@@ -75,6 +75,9 @@ def test_what_a_run_folder_must_not_name_is_refused_and_does_not_run(
         "  parts: {a: {loss: os.system}}",
         "  parts: subprocess.getoutput",
         "  activation: os.system",
+        "  optimizer: os.system",
+        "  optimizer: {class: os.system}",
+        "  optimizer: {class: adam, parameters: os.system}",
     ],
 )
 def test_nested_names_are_judged_as_well(write: Write, run: Path, folder: Path, section: str) -> None:

@@ -158,19 +158,19 @@ class Own(nn.Module):
 
     def __init__(self, sparse: bool) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(6, 3))
+        self.weights = nn.ParameterList([nn.Parameter(torch.zeros(6, 3))])
         self.sparse = sparse
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return nn.functional.embedding(x, self.weight, sparse=self.sparse).mean(1)
+        return nn.functional.embedding(x, self.weights[0], sparse=self.sparse).mean(1)
 
 
 @pytest.mark.parametrize(
     ("name", "sparse", "message"),
     [
-        ("sparse_adam", False, "SparseAdam: 'words.weight' has dense gradients, and it takes sparse ones only"),
-        ("adam", True, "Adam: 'words.weight' has sparse gradients, and it takes none"),
-        ("bert_adam", True, "BertAdam: 'words.weight' has sparse gradients, and it takes none"),
+        ("sparse_adam", False, "SparseAdam: 'words.weights.0' has dense gradients, and it takes sparse ones only"),
+        ("adam", True, "Adam: 'words.weights.0' has sparse gradients, and it takes none"),
+        ("bert_adam", True, "BertAdam: 'words.weights.0' has sparse gradients, and it takes none"),
     ],
 )
 def test_gradients_of_modules_of_ones_own_are_explained_at_the_first_update(
@@ -183,7 +183,18 @@ def test_gradients_of_modules_of_ones_own_are_explained_at_the_first_update(
     with pytest.raises(ConfigError, match=message) as caught:
         model.run(make_batch(0), train=True)
     assert caught.value.path == ("model", "optimizer")
-    assert torch.equal(model.state_dict()["words.weight"], torch.zeros(6, 3))
+    assert torch.equal(model.state_dict()["words.weights.0"], torch.zeros(6, 3))
+
+
+def test_a_parameter_shared_with_a_dense_module_has_dense_gradients() -> None:
+    words, head = nn.EmbeddingBag(6, 3, sparse=True), nn.Linear(3, 6, bias=False)
+    head.weight = words.weight
+    flow = [Action("sums", "words", "x"), Action("out", "head", "sums")]
+    task = Task("y", modules={"words": words, "head": head}, flow=flow, label="y", loss="cross_entropy")
+    model = MultiTaskModel([task], optimizer={"class": "adam", "lr": 0.1}, update={"clip_norm": 1.0}, device="cpu")
+    before = words.weight.detach().clone()
+    model.run(make_batch(0), train=True)
+    assert not torch.equal(words.weight, before)
 
 
 def test_an_error_of_another_kind_stays_as_it_is() -> None:
