@@ -239,9 +239,10 @@ def test_a_task_that_the_batch_does_not_carry_is_left_out() -> None:
     class Tasks(FakeModel):
         tasks = ("a", "b")
 
-    batches = [Batch({"x": [1]}, tasks={"a": None}), Batch({"x": [2]}, tasks={"b": "x"})]
+    kinds: list[dict[str, str | None]] = [{"a": None}, {"b": "x"}, {"b": None}]  # the last has no labels, so no loss
+    batches = [Batch({"x": [1]}, tasks=tasks) for tasks in kinds]
     look, hook = Look(), AccumulateVariables(["a/pred", "b/loss"])
-    runs = iter([{"a/pred": [1]}, {"b/loss": 2.0}] * 2)
+    runs = iter([{"a/pred": [1]}, {"b/loss": 2.0}, {}] * 2)
     model = Tasks({"a/pred": 0, "b/loss": 0})
     model.run = lambda *args, **kwargs: next(runs)  # type: ignore[method-assign]
     run_hook(hook, look, model=model, dataset=FakeDataset(train=batches))

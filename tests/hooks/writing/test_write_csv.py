@@ -43,7 +43,7 @@ class Put(AbstractHook):
 def test_every_epoch_has_a_row(tmp_path: Path) -> None:
     put = Put(train={"loss": {"mean": torch.tensor(0.5)}}, valid={"digit/digits/accuracy": 0.75, "größe": 2})
     run_hook(put, WriteCSV(), epochs=2, output_dir=tmp_path)
-    assert (tmp_path / "training.csv").read_text(encoding="utf-8") == (
+    assert (tmp_path / "training.csv").read_bytes().decode() == (
         "epoch,step,samples,train/loss/mean,digit/digits/valid/accuracy,valid/größe\n"
         "0,0,0,0.5,0.75,2.0\n"
         "1,2,4,0.5,0.75,2.0\n"
@@ -249,13 +249,19 @@ def test_a_file_that_was_cut_or_removed_is_named(tmp_path: Path, remaining: int 
     assert (file.read_bytes() if file.exists() else None) == (None if remaining is None else content[:remaining])
 
 
-@pytest.mark.parametrize("arguments", [{"delimiter": ";"}, {}])
-def test_another_table_is_not_cut(tmp_path: Path, arguments: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "change"),
+    [
+        ({"delimiter": ";"}, (b"", b"")),
+        ({}, (b"0.333", b"0.33333")),  # a number
+        ({}, (b"train/a", b"train/z")),  # a column, of a name as long
+    ],
+)
+def test_another_table_is_not_cut(tmp_path: Path, arguments: dict[str, Any], change: tuple[bytes, bytes]) -> None:
     loop = resumable(tmp_path, **arguments)
     file = tmp_path / "training.csv"
-    if not arguments:
-        file.write_bytes(file.read_bytes().replace(b"0.333", b"0.33333"))
-    content = file.read_bytes()
+    content = file.read_bytes().replace(*change, 1)
+    file.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"training\.csv is not the table that it was when the checkpoint was wr"):
         loop.run_training()
     assert file.read_bytes() == content
