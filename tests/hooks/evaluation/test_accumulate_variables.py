@@ -181,6 +181,15 @@ def test_state_holds_values_of_every_kind(value: Any, tmp_path: Path) -> None:
     assert len(twin.rows()) == 2 * len(values.rows())
 
 
+def test_state_replaces_what_was_there() -> None:
+    hook, other = AccumulateVariables(["x"]), AccumulateVariables(["x"])
+    for each, stream in ((hook, "train"), (other, "valid")):
+        MainLoop(FakeModel(), FakeDataset(train=[]), [each])
+        each.after_batch(stream, Batch({"x": [1]}))
+    hook.load_state_dict(other.state_dict())
+    assert hook.accumulated == {"valid": {"x": [1]}}
+
+
 def test_a_training_cut_in_mid_epoch_ends_with_the_same_values(tmp_path: Path) -> None:
     class Cut(AbstractHook):
         def after_batch(self, stream_name: str, batch_data: Batch) -> None:

@@ -65,7 +65,7 @@ def test_numbers_come_back_bit_for_bit_with_csv_and_numpy(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", " ", ".", "/", "1"])
 def test_what_looks_like_a_delimiter_is_quoted(tmp_path: Path, delimiter: str) -> None:
-    names = ['a,"b";c', "tab\tand space", "line\nbreak", "a.b"]
+    names = ['a,"b";c', "tab\tand space", "line\nbreak", "carriage\r\nreturn", "a.b"]
     first, second = Put(train=dict.fromkeys(names, 11.5)), Put({1}, valid={"late": 1.5})
     hook = WriteCSV(delimiter=delimiter, default_value="n.a., 1;2\t\"'")
     run_hook(first, second, hook, output_dir=tmp_path)
