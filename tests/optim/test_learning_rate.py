@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -406,11 +406,12 @@ def test_an_optimizer_that_begins_with_a_state_gets_that_back() -> None:
 # --------------------------------------------------------------------------------------------------------- the plateau
 
 
-def on_plateau(warm_up: int = 0, **options: Any) -> LearningRate:
+def on_plateau(warm_up: int = 0, patience: int = 0, cooldown: int = 0, **options: Any) -> LearningRate:
     learning_rate, _ = make(1.0, 0.1)
     if warm_up:
         learning_rate.warm_up(steps=warm_up)
-    learning_rate.follow({"class": "plateau", "patience": 0, "factor": 0.5}, **options)
+    schedule = {"class": "plateau", "patience": patience, "cooldown": cooldown, "factor": 0.5}
+    learning_rate.follow(schedule, **options)
     learning_rate.set_length(None, None)
     return learning_rate
 
@@ -461,9 +462,18 @@ def test_plateau_watches_for_more_where_more_is_better() -> None:
     assert learning_rate.current[0] == 0.5
 
 
-@given(st.lists(st.floats(0, 2), max_size=30), st.integers(0, 30), st.integers(1, 3))
-def test_plateau_goes_on_from_its_state(values: list[float], cut: int, frequency: int) -> None:
-    whole, first, second = (on_plateau(frequency=frequency) for _ in range(3))
+@given(
+    values=st.lists(st.floats(0, 2), max_size=30),
+    cut=st.integers(0, 30),
+    frequency=st.integers(1, 3),
+    patience=st.integers(0, 3),
+    cooldown=st.integers(0, 3),
+)
+@example(values=[1, 2, 2, 2, 2, 2], cut=2, frequency=1, patience=0, cooldown=2)  # cut right after a reduction
+def test_plateau_goes_on_from_its_state(
+    values: list[float], cut: int, frequency: int, patience: int, cooldown: int
+) -> None:
+    whole, first, second = (on_plateau(0, patience, cooldown, frequency=frequency) for _ in range(3))
     for step, value in enumerate(values):
         whole.feed(value, step + 1)
         whole.apply(step + 1)

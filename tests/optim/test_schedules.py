@@ -229,6 +229,18 @@ def test_a_relative_threshold_means_the_size_of_a_negative_number(mode: str) -> 
         assert plateau.state_dict()["reductions"] == reductions
 
 
+@pytest.mark.parametrize(("eps", "expected"), [(0.25, [0.5, 0.5]), (0.24, [0.5, 0.25])])
+def test_a_reduction_of_no_more_than_eps_is_not_made(eps: float, expected: list[float]) -> None:
+    plateau = Plateau(factor=0.5, patience=0, eps=eps)
+    seen = []
+    plateau.feed(1)
+    for _ in range(2):
+        plateau.feed(2)
+        plateau.take_effect()
+        seen += plateau.rates([1.0], 0, 0)
+    assert seen == expected
+
+
 def test_plateau_looks_at_every_nth_value() -> None:
     plateau = Plateau(factor=0.5, patience=0)
     plateau.frequency = 3
