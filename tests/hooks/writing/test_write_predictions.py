@@ -179,7 +179,9 @@ def test_a_training_that_is_ended_in_an_evaluation_leaves_no_file(make_loop: Mak
     assert list(files(tmp_path / "run")) == ["predictions/valid_0.jsonl"]
 
 
-def test_resuming_anywhere_completes_all_files(make_loop: MakeLoop, tmp_path: Path) -> None:
+def test_resuming_anywhere_completes_all_files(
+    make_loop: MakeLoop, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     make_loop(WritePredictions(), SaveAlways()).run_training()
     run = tmp_path / "run"
     expected = files(run)
@@ -192,13 +194,34 @@ def test_resuming_anywhere_completes_all_files(make_loop: MakeLoop, tmp_path: Pa
         with pytest.raises(RuntimeError):
             make_loop(WritePredictions(), SaveAlways(fail_after=number + 1)).run_training()
         (path,) = list_checkpoints(run / "checkpoints", f"at-{number:02d}")
-        halves += any(name.endswith(".partial") for name in files(run))
+        for half in run.rglob(".*.partial"):
+            halves += 1
+            half.write_bytes(half.read_bytes() + b"written after the checkpoint" * 1000)
         for _ in range(2):  # gone on with twice, as after a kill; then the file of the checkpoint is complete already
             loop = make_loop(WritePredictions(), SaveAlways(saves=False))
             loop.restore(load_checkpoint(path))
             loop.run_training()
             assert files(run) == expected, number
     assert halves > 0, "no checkpoint was in the middle of a file"
+    assert "cannot be completed" not in caplog.text
+
+
+def test_what_a_checkpoint_speaks_of_is_in_the_file(make_loop: MakeLoop, tmp_path: Path) -> None:
+    writer = WritePredictions(["test"])
+    lines = []
+
+    class Look(SaveAlways):
+        def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+            if stream_name == "test":
+                state = writer.state_dict()
+                text = (tmp_path / "run" / "predictions" / ".test_0.jsonl.partial").read_bytes()
+                assert len(text) == state["end"]
+                lines.append(text.count(b"\n"))
+                if len(lines) == 3:
+                    raise TrainingTerminated("seen")
+
+    make_loop(writer, Look(saves=False)).run_training()
+    assert lines == [8, 16, 24]
 
 
 def test_a_file_that_was_overwritten_since_is_left_alone(
