@@ -124,6 +124,24 @@ def test_fewer_than_two_rows_give_nan(name: str, rows: int) -> None:
     assert all(map(math.isnan, found.values()))
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("label", [[1.0, 2.0], [2.0, 1.0], [1.0, 1.0]])
+def test_two_rows_say_what_scipy_says(name: str, label: list[float]) -> None:
+    columns = torch.tensor(label), torch.tensor([0.5, 3.0])
+    found = collect(create_metric({"class": name, "return_pvalue": True}), [1, 1], *columns)
+    assert tuple(found.values()) == pytest.approx(expected(name, *columns), rel=EXACT, nan_ok=True)
+
+
+def test_no_rounding_leads_beyond_the_strongest_correlation() -> None:
+    """Some of these are more than 1 as they are computed, and would have no p-value."""
+    for seed in range(50):
+        label = torch.rand(9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        for slope in (0.1, -3.0):
+            found = collect(create_metric({"class": NAMES[0], "return_pvalue": True}), [4, 5], label, slope * label + 1)
+            assert 1 - 1e-12 < abs(found[NAMES[0]]) <= 1
+            assert found["pearson_pvalue"] < 1e-20
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_values_that_are_not_finite_give_nan(value: float) -> None:
     label, prob = torch.tensor([1.0, 2.0, 4.0]), torch.tensor([1.0, value, 2.0])

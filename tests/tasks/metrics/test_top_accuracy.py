@@ -57,5 +57,7 @@ def test_it_needs_probabilities_of_classes() -> None:
         TopAccuracy(2).update(torch.tensor([0]), None, torch.tensor([0]))
     with pytest.raises(ConfigError, match=r"and there are of shape \(1,\)"):
         TopAccuracy(2).update(torch.tensor([0]), torch.tensor([0.5]), None)
+    with pytest.raises(ConfigError, match=r"and there are of shape \(1, 1\)"):
+        TopAccuracy(2).update(torch.tensor([0]), torch.tensor([[0.5]]), None)
     with pytest.raises(DataError, match="labels of shape"):
         TopAccuracy(2).update(torch.tensor([0, 1]), torch.rand(3, 3), None)
