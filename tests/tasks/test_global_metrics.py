@@ -38,7 +38,7 @@ def test_numbers_of_all_kinds(number: Any) -> None:
     assert found == 2
 
 
-@pytest.mark.parametrize("result", [None, "2", [2.0], 2j, np.ones(1), torch.ones(1), np.array("2"), {"a": 1}])
+@pytest.mark.parametrize("result", [None, "2", [2.0], 2j, np.ones(1), torch.ones(1), np.array("2"), torch.tensor(2j)])
 def test_what_is_no_number_is_refused(result: Any) -> None:
     with pytest.raises(ConfigError, match="global metric 'a' must return a number, not ") as caught:
         GlobalMetrics({"a": lambda scores: result}).compute({})
