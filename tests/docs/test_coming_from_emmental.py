@@ -144,8 +144,8 @@ def check_dotted(name: str) -> None:
         assert rest[0] in inspect.signature(MainLoop).parameters, name
     elif first == "dataset":
         assert rest[0] in inspect.signature(emloop_mtl.MultiTaskDataset).parameters, name
-    elif first == first.lower():
-        assert name in CONFIG_SECTIONS
+    elif first in CONFIG_SECTIONS:
+        assert not rest, name
     else:
         owner = getattr(emloop_mtl, first, None) or getattr(all_hooks, first)
         for part in rest:
