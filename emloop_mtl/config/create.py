@@ -148,6 +148,7 @@ def _build_dataset(plan: Blueprint, config: Config, seed: int, output_dir: str |
         if plan.kwargs.get("streams") and not dataset.stream_settings:
             text = f"{plan.name} does not hand 'streams' on: its constructor must call super().__init__(**kwargs)"
             raise ConfigError(text, ("dataset", "streams"))
+        dataset.set_default_seed(seed)  # its constructor need not hand one on
         try:
             _ = dataset.task_streams  # made now, so that a mistake in loaders() is known to be one of this section
         except ConfigError as error:

@@ -24,7 +24,7 @@ class MultiTaskDataset(AbstractDataset):
     The stream ``train`` goes through its scheduler, ``RoundRobin`` if none is configured; the others take every
     batch of loader after loader. Methods ``<name>_stream`` written by hand stand beside these streams.
 
-    :param seed: what orders derive from; a loader may have a seed of its own
+    :param seed: what orders derive from, 0 if nothing sets it; a loader may have a seed of its own
     :param streams: stream name -> ``scheduler`` (a task scheduler) and ``splits`` (the splits it takes, by default
         the one of its name), each optional; streams that are not named stay as they are
     :raise ConfigError: for an unknown argument or setting
@@ -38,11 +38,13 @@ class MultiTaskDataset(AbstractDataset):
           all: {splits: [valid, test]}
     """
 
-    _seed = 0
+    _seed: int | None = None
     _settings: Mapping[str, Mapping[str, Any]] = {}
     _streams: dict[str, TaskStream] | None = None
 
-    def __init__(self, seed: int = 0, streams: Mapping[str, Mapping[str, Any]] | None = None, **unknown: Any) -> None:
+    def __init__(
+        self, seed: int | None = None, streams: Mapping[str, Mapping[str, Any]] | None = None, **unknown: Any
+    ) -> None:
         super().__init__()
         if unknown:
             name = next(iter(unknown))
@@ -58,6 +60,11 @@ class MultiTaskDataset(AbstractDataset):
         self._settings = {} if streams is None else streams
         for stream, settings in self._settings.items():
             _check_settings(stream, settings)
+
+    def set_default_seed(self, seed: int) -> None:
+        """Derive orders from ``seed`` unless the dataset was made with one; before a stream is first asked for."""
+        if self._seed is None:
+            self._seed = seed
 
     @abstractmethod
     def loaders(self) -> Sequence[TaskLoader]:
@@ -116,7 +123,7 @@ class MultiTaskDataset(AbstractDataset):
                     f"{type(self).__name__}.loaders() returned a {type(loader).__name__}, not a TaskLoader"
                 )
             if loader.seed is None:
-                loader.seed = self._seed
+                loader.seed = self._seed or 0
             splits.setdefault(loader.split, []).append(loader)
         return {name: self._make_stream(name, splits) for name in dict.fromkeys((*splits, *self._settings))}
 
@@ -135,7 +142,7 @@ class MultiTaskDataset(AbstractDataset):
         scheduler = settings.get("scheduler")
         if scheduler is None:
             scheduler = RoundRobin() if name == TRAIN_STREAM else Sequential(every_batch=True)
-        return TaskStream(chosen, scheduler, self._seed)
+        return TaskStream(chosen, scheduler, self._seed or 0)
 
 
 def _check_settings(stream: str, settings: Any) -> None:

@@ -200,6 +200,33 @@ def test_streams_that_a_constructor_does_not_hand_on_are_refused(write: Write) -
     assert complaint(create_training, path).startswith("config.yaml:1:29: dataset.streams: deaf.Deaf does not hand")
 
 
+def test_the_seed_reaches_a_dataset_whose_constructor_takes_none(write: Write) -> None:
+    Path("rows.py").write_text(
+        dedent("""
+        import torch
+        from emloop_mtl import ColumnDataset, MultiTaskDataset, TaskLoader
+
+        class Rows(MultiTaskDataset):
+            def __init__(self, own=None):
+                super().__init__(seed=own)
+
+            def loaders(self):
+                columns = ColumnDataset("rows", {"x": torch.arange(50)})
+                return [TaskLoader(columns, split="train", batch_size=50)]
+        """)
+    )
+
+    def order(seed: int, own: str = "null") -> list[int]:
+        path = write(f"seed: {seed}\ndataset: {{class: rows.Rows, own: {own}}}\nmodel: {{class: parts.Line}}\n")
+        (batch,) = create_dataset(load_config(path)).train_stream()
+        rows: list[int] = batch["x"].tolist()
+        return rows
+
+    assert order(3) == order(3)
+    assert order(3) != order(4)
+    assert order(3, own="4") == order(4)
+
+
 def test_the_cause_is_kept_for_those_who_want_the_traceback(write: Write) -> None:
     path = write("dataset: {class: parts.Numbers, size: 0}\nmodel: {class: parts.Line}\n")
     with pytest.raises(LocatedError) as caught:
