@@ -154,3 +154,12 @@ def test_a_type_is_described_by_its_definition_and_the_text_below_it(docstrings:
     assert definition == "TimeProfile = dict[str, list[float]]"
     assert text == "Name of a measured activity -> its durations in seconds."
     assert docstrings.alias_doc(types, "Position") == ("", "")
+
+
+def test_the_manual_has_no_faults(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "SITE", tmp_path / "site")
+    site = build.Site()
+    site.build()
+    assert site.faults == []
+    assert (tmp_path / "site/index.html").is_file()
+    assert (tmp_path / "site/reference/hooks.html").is_file()
