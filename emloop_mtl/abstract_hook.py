@@ -76,7 +76,7 @@ class AbstractHook:
             if "__init__" not in base.__dict__:
                 continue
             parameters = list(inspect.signature(base.__dict__["__init__"]).parameters.values())[1:]
-            accepted += [p.name for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+            accepted += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):  # bases get what it hands on
                 break
         return f"unknown argument {name!r}{nearest(name, accepted)}"

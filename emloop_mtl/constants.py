@@ -13,6 +13,9 @@ MASK_SUFFIX = "_mask"
 """Appended to the name of a padded source: True where the value is padding."""
 
 CONFIG_FILE = "config.yaml"
+RUN_FILE = "run.yaml"
+"""Records where the config and the modules it names came from."""
+
 TRACE_FILE = "trace.yaml"
 LOG_FILE = "train.log"
 METRICS_FILE = "metrics.jsonl"

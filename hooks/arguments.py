@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from inspect import signature
 from typing import Any
 
 from emloop_mtl.abstract_hook import AbstractHook
@@ -49,9 +50,14 @@ def check_names(hook: str, name: str, value: Any) -> list[str]:
 def check_overridden(hook: AbstractHook, base: type[AbstractHook], method: str) -> None:
     """Check that the class of ``hook`` is one of a hook's own, made of ``base`` by overriding ``method``.
 
-    :raise ConfigError: if not, saying what to do
+    :raise ConfigError: if not, saying what to do, or if ``method`` does not take ``epoch_id`` and ``epoch_data``
     """
     if getattr(type(hook), method) is not getattr(base, method):
+        try:
+            signature(getattr(hook, method)).bind(epoch_id=None, epoch_data=None)
+        except TypeError as error:
+            text = f"{hook.name}.{method} must take the arguments (epoch_id, epoch_data): {error}"
+            raise ConfigError(text) from error
         return
     if type(hook) is base:
         raise ConfigError(

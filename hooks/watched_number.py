@@ -12,7 +12,7 @@ from emloop_mtl.epoch_book import find_number
 from emloop_mtl.errors import ConfigError, nearest
 from emloop_mtl.types import EpochData, EpochNumber
 
-from .evaluation.evaluate import Evaluate
+from .evaluation.evaluate import evaluated_streams
 
 if TYPE_CHECKING:
     from emloop_mtl.main_loop import MainLoop
@@ -56,10 +56,7 @@ class WatchedNumber:
             main_loop.check_stream(stream)
         except ConfigError as error:
             raise ConfigError(f"{self._hook}: {error}", ("stream",)) from error
-        evaluated = {main_loop.train_stream_name, *main_loop.extra_streams}
-        for hook in main_loop.hooks:
-            evaluated.update(hook.streams if isinstance(hook, Evaluate) else ())
-        if stream not in evaluated:
+        if stream != main_loop.train_stream_name and stream not in evaluated_streams(main_loop):
             # no error: a hook of the user's may append it, or a script run it by hand
             text = "%s watches stream %r, but neither Evaluate nor main_loop.extra_streams lists it"
             log.warning(text, self._hook, stream)

@@ -13,15 +13,11 @@ from errno import EAGAIN, EWOULDBLOCK
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, TRACE_FILE
+from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, RUN_FILE, TRACE_FILE
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..config.config import Config
-
-RUN_FILE = "run.yaml"
-"""Records where the config and the modules it names came from."""
-
 
 NOT_IN_NAMES = re.compile(r"[^\w.+-]+")
 

@@ -55,3 +55,9 @@ class Evaluate(AbstractHook):
         """Add the streams to those that are evaluated."""
         if epoch_id % self._every == 0 and (epoch_id > 0 or self._zeroth):
             eval_streams.extend(self.streams)
+
+
+def evaluated_streams(main_loop: MainLoop) -> set[str]:
+    """Return the names of all streams that ``extra_streams`` or an ``Evaluate`` lists."""
+    listed = [hook.streams for hook in main_loop.hooks if isinstance(hook, Evaluate)]
+    return {*main_loop.extra_streams, *(name for streams in listed for name in streams)}

@@ -20,12 +20,16 @@ from ..evaluation.batch_variable import holds
 from ..numbers import any_numbers_of, fetch_numbers, is_loss, warn_of_missed_numbers
 from .batch_place import BatchPlace
 from .non_finite import Check, checks_of, is_bad
+from .trained_values import checks_of_training
 
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
     from emloop_mtl.main_loop import MainLoop
 
 log = logging.getLogger(__name__)
+
+CHECK_EVERY = 100
+"""Batches between two fetchings."""
 
 
 class _Waiting(NamedTuple):
@@ -40,8 +44,9 @@ class StopOnNaN(AbstractHook):
     """End the training with an error when a loss, or another variable, is nan.
 
     The end is an error, exit code 1, since nothing good comes after it: the run counts as ``failed``, so that no hook
-    takes it for finished, and the checkpoints stay as they were. Nothing is saved that has not been looked at, and the
-    last checkpoint can be resumed, with a lower learning rate for example.
+    takes it for finished, and the checkpoints stay as they were. Nothing is saved that has not been looked at, trained
+    weights included, which must be finite; so the last checkpoint can be resumed, with a lower learning rate for
+    example.
 
     Batches are looked at without waiting for the device; the first bad one is named exactly even if it is found later.
     A batch lacks a variable of a task that it does not carry; that is in order.
@@ -54,9 +59,9 @@ class StopOnNaN(AbstractHook):
     :param stop_on_inf: whether infinity ends the training, too
     :param after_batch: look at the variables of every batch, trained on or evaluated
     :param after_epoch: look at the numbers of every epoch
-    :param check_every: fetch the findings after so many batches, beside the ends of epochs and whenever a checkpoint
-        is written. Each fetching waits for the device once, less than a hundredth of the time of 100 batches; more
-        batches would be trained on in vain
+    :param check_every: with ``after_batch``, fetch the findings after so many batches, by default 100, beside the ends
+        of epochs and whenever a checkpoint is written. Each fetching waits for the device once, less than a hundredth
+        of the time of 100 batches; more batches would be trained on in vain
     :raise ConfigError: if nothing is to be looked at, or an argument is wrong
 
     .. code-block:: yaml
@@ -79,7 +84,7 @@ class StopOnNaN(AbstractHook):
         stop_on_inf: bool = False,
         after_batch: bool = False,
         after_epoch: bool = True,
-        check_every: int = 100,
+        check_every: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -94,7 +99,10 @@ class StopOnNaN(AbstractHook):
         self._stop_on_inf = stop_on_inf
         self._after_batch = after_batch
         self._after_epoch = after_epoch
-        self._check_every = check_count(self.name, "check_every", check_every)
+        self._check_every = CHECK_EVERY if check_every is None else check_count(self.name, "check_every", check_every)
+        if check_every is not None and not after_batch:
+            text = "check_every says when batches are looked at: set after_batch to true, or leave it out"
+            raise ConfigError(f"{self.name}: {text}", ("check_every",))
         self._of_batches: list[str] = []
         self._epoch = 0
         self._batches: dict[str, int] = {}
@@ -219,9 +227,10 @@ class StopOnNaN(AbstractHook):
     def state_dict(self) -> dict[str, State]:
         """Return where in the epoch the training is, having looked at all batches so far.
 
-        :raise NotFiniteError: if one is bad, so that its checkpoint is not written
+        :raise NotFiniteError: if one is bad, or a trained weight, so that the checkpoint is not written
         """
         self._read()
+        self._check_training()
         labelled = {stream: sorted(found) for stream, found in self._labelled.items()}
         return {"epoch": self._epoch, "batches": dict(self._batches), "labelled": labelled}
 
@@ -285,15 +294,25 @@ class StopOnNaN(AbstractHook):
                         variables.setdefault(other.variable, its_what)
                 raise NotFiniteError(f"{self.name}: {self._shown(variables)} in {each.place}")
 
-    def _fetched(self, checks: Iterable[tuple[Any, ...]]) -> list[tuple[bool, str]]:
+    def _check_training(self) -> None:
+        if self._main_loop is None:
+            return
+        found = list(checks_of_training(self.main_loop.model))
+        for (name, _), (bad, what) in zip(found, self._fetched(found, with_infinity=True), strict=True):
+            if bad:
+                step = self.main_loop.position.step
+                raise NotFiniteError(f"{self.name}: {name} is {what} after step {step}, so that is not saved")
+
+    def _fetched(self, checks: Iterable[tuple[Any, ...]], with_infinity: bool | None = None) -> list[tuple[bool, str]]:
         """Fetch the last element of each at once; return whether it is bad, and what it is then."""
+        with_infinity = self._stop_on_inf if with_infinity is None else with_infinity
         values = [check[-1] for check in checks]
-        either = "nan or infinite" if self._stop_on_inf else "nan"
+        either = "nan or infinite" if with_infinity else "nan"
         results: list[tuple[bool, str]] = []
         for value, number in zip(values, fetch_numbers(values), strict=True):
             assert number is not None
             if isinstance(value, Tensor) and value.is_floating_point():
-                results.append((is_bad(number, self._stop_on_inf), str(number)))
+                results.append((is_bad(number, with_infinity), str(number)))
             else:
                 results.append((number == 1, either))
         return results

@@ -14,6 +14,7 @@ from emloop_mtl.utils.files import make_folder
 from emloop_mtl.utils.flat_names import flatten
 
 from ..numbers import warn_of_missed_numbers
+from .output_path import check_output_path
 
 if TYPE_CHECKING:
     from emloop_mtl.main_loop import MainLoop
@@ -30,12 +31,10 @@ class AbstractWriter(AbstractHook, ABC):
 
     training_only = True
 
-    def __init__(self, argument: str, path: str, **kwargs: Any) -> None:
+    def __init__(self, argument: str, path: str, /, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not isinstance(path, str) or not path.strip():
-            raise ConfigError(f"{self.name}: {argument} must be a path, not {path!r}", (argument,))
         self._argument = argument
-        self.path = Path(path)
+        self.path = Path(check_output_path(self.name, argument, path))
         """Where the numbers are written."""
 
     def register_mainloop(self, main_loop: MainLoop) -> None:

@@ -19,6 +19,9 @@ from emloop_mtl.utils.files import make_folder, sync_folder
 from emloop_mtl.utils.row_format import RowFormat
 
 from ..arguments import check_names
+from ..evaluation.evaluate import evaluated_streams
+from .abstract_writer import AbstractWriter
+from .output_path import check_output_path
 
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
@@ -73,6 +76,7 @@ class WritePredictions(AbstractHook):
         self._is_kept = False
         """Whether a checkpoint speaks of the file under way."""
         self._is_unsure = False
+        self._has_warned = False
         self._forget_epoch()
 
     def _forget_epoch(self) -> None:
@@ -105,10 +109,10 @@ class WritePredictions(AbstractHook):
         if main_loop.output_dir is None and not Path(self._path).is_absolute():
             text = f"{self.name}: path {self._path!r} is relative to the output folder, but there is none"
             raise ConfigError(f"{text}; set --output-dir or the main loop's output_dir, or an absolute path", ("path",))
-        for other in main_loop.hooks:
-            if other is self:
-                break
-            if isinstance(other, WritePredictions) and other._path == self._path and self._overlaps(other):
+        hooks = list(main_loop.hooks)
+        earlier = hooks[: hooks.index(self)]
+        for other in (*earlier, *(hook for hook in hooks if isinstance(hook, AbstractWriter))):
+            if self._writes_where(other):
                 text = f"{self.name} and {other.name} both write {self._path}: give one another path"
                 raise ConfigError(text, ("path",))
 
@@ -137,6 +141,13 @@ class WritePredictions(AbstractHook):
         """Note the number of the epoch."""
         self._forget_epoch()
         self._epoch = epoch_id
+        if train_streams and not self._has_warned:
+            self._has_warned = True
+            evaluated = evaluated_streams(self.main_loop).union(eval_streams)
+            for stream in self._streams or ():
+                if stream not in evaluated:
+                    text = "%s: neither Evaluate nor main_loop.extra_streams lists %r, so training writes nothing of it"
+                    log.warning(text, self.name, stream)
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Write the rows of an evaluated batch.
@@ -266,7 +277,13 @@ class WritePredictions(AbstractHook):
     def _is_wanted(self, stream: str) -> bool:
         return stream != self.main_loop.train_stream_name if self._streams is None else stream in self._streams
 
-    def _overlaps(self, other: WritePredictions) -> bool:
+    def _writes_where(self, other: AbstractHook) -> bool:
+        """Return whether another hook has a file of the same name."""
+        if isinstance(other, AbstractWriter):
+            folder = self.main_loop.output_dir or ""
+            return Path(folder, other.path) == Path(folder, self._path)  # the other's may be relative yet
+        if not isinstance(other, WritePredictions) or Path(other._path) != Path(self._path):
+            return False
         if self._streams is None or other._streams is None:
             return True
         return not set(self._streams).isdisjoint(other._streams) or "{stream" not in self._path
@@ -279,18 +296,18 @@ class WritePredictions(AbstractHook):
         return path.with_name(f".{path.name}.partial")
 
     def _checked_path(self, path: str) -> str:
-        if not isinstance(path, str) or not path.strip():
-            raise ConfigError(f"{self.name}: path must be a path, not {path!r}", ("path",))
+        check_output_path(self.name, "path", path)
         try:
             fields = [name for _, name, _, _ in Formatter().parse(path) if name is not None]
-            for name in fields:
-                if name not in FIELDS:
-                    text = f"{self.name}: path {path!r}: unknown field {name!r}{nearest(name, FIELDS)}"
-                    raise ConfigError(text, ("path",))
-            path.format(stream="valid", epoch=1)
+            unknown = [name for name in fields if name not in FIELDS]
+            if not unknown:
+                path.format(stream="valid", epoch=1)
         except ValueError as error:
             text = f"{self.name}: path {path!r}: {error}; it may hold {{stream}} and {{epoch}}"
             raise ConfigError(text, ("path",)) from error
+        for name in unknown:
+            text = f"{self.name}: path {path!r}: unknown field {name!r}{nearest(name, FIELDS)}"
+            raise ConfigError(text, ("path",))
         return path
 
 

@@ -69,6 +69,13 @@ MISTAKES = [
     Mistake("digits/accuracy", "digits/acuracy", "variable: digit", "did you mean 'digit/digits/accuracy'?"),
     Mistake("mode: max", "mode: maximum", "mode: max", "'min' or 'max', not 'maximum'"),
     Mistake("{epochs: 20}", "{epochs: 0}", "epochs: 0", "must be a positive whole number, not 0"),
+    Mistake(
+        "  - WriteTensorBoard\n",
+        "  - WriteCSV: {path: a.csv, variables: [los]}\n",
+        "variables: [los]",
+        "hooks[8] WriteCSV.variables: requires the number 'los', which no hook before it provides",
+    ),
+    Mistake("  - WriteJSON ", "  - WriteJSON: {path: config.yaml} ", "path: c", "'config.yaml' is what the run itself"),
     Mistake("  - StopAfter: {epochs: 20}\n", "", "Warmup", "needs the length of the run: add hook StopAfter"),
     Mistake(
         "  - ShowProgress\n",

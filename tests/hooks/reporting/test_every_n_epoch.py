@@ -9,7 +9,7 @@ from emloop_mtl.config.config import Config
 from emloop_mtl.config.create import create_hooks
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import ConfigError
-from emloop_mtl.hooks import ComputeStats, EveryNEpoch
+from emloop_mtl.hooks import ComputeStats, EveryNEpoch, OnPlateau
 from emloop_mtl.testing import run_hook
 from emloop_mtl.types import EpochData
 
@@ -60,6 +60,14 @@ def test_it_cannot_be_listed_itself() -> None:
     assert "\n" not in str(info.value)
     with pytest.raises(ConfigError, match="Idle: override '_after_n_epoch', which EveryNEpoch calls"):
         type("Idle", (EveryNEpoch,), {})()
+
+
+@pytest.mark.parametrize(("base", "method"), [(EveryNEpoch, "_after_n_epoch"), (OnPlateau, "_on_plateau_action")])
+def test_a_method_that_takes_other_arguments_is_refused_at_once(base: type[AbstractHook], method: str) -> None:
+    def act(self: Any, epoch: int) -> None: ...
+
+    with pytest.raises(ConfigError, match=rf"Odd\.{method} must take the arguments \(epoch_id, epoch_data\): .*epoch'"):
+        type("Odd", (base,), {method: act})()
 
 
 @pytest.mark.parametrize("every", [0, -1, 1.5, True, "2"])

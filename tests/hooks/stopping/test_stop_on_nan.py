@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,10 @@ from emloop_mtl.data.task_loader import TaskLoader
 from emloop_mtl.errors import ConfigError, DataError, NotFiniteError
 from emloop_mtl.hooks import ComputeStats, Evaluate, SaveLatest, ScoreTasks, StopAfter, StopOnNaN
 from emloop_mtl.hooks.stopping import stop_on_nan
+from emloop_mtl.hooks.stopping.trained_values import checks_of_training
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.tasks.task import Task
 from emloop_mtl.testing import FakeDataset, FakeModel, RecordEvents, run_hook
 from emloop_mtl.types import EpochData, EpochNumber
 
@@ -229,7 +232,7 @@ def test_listed_variables_are_looked_at_instead_of_losses_and_are_sources_too() 
         run_hook(StopOnNaN(["x"], after_batch=True, after_epoch=False), outputs=outputs, dataset=dataset)
 
 
-@pytest.mark.parametrize("value", UNKNOWN, ids=str)
+@pytest.mark.parametrize("value", UNKNOWN, ids=lambda value: type(value).__name__)
 def test_what_cannot_be_looked_at(value: Any, caplog: pytest.LogCaptureFixture) -> None:
     run(StopOnNaN(after_batch=True, after_epoch=False, stop_on_inf=True), value)
     assert caplog.text == ""
@@ -448,6 +451,7 @@ def test_a_model_without_losses_needs_names() -> None:
         ({"after_epoch": False}, "nothing is looked at: set after_batch or after_epoch to true", "after_epoch"),
         ({"on_unknown_type": "warning"}, "'warning' is unknown; did you mean 'warn'", "on_unknown_type"),
         ({"check_every": 0}, "check_every must be a positive whole number", "check_every"),
+        ({"check_every": 5}, "check_every says when batches are looked at: set after_batch to true", "check_every"),
         ({"variables": "loss"}, r"variables must be a list of names, such as \[loss\]", "variables"),
     ],
 )
@@ -514,6 +518,17 @@ class WithABadRow(MultiTaskDataset):
         ]
 
 
+class DatasetOf(MultiTaskDataset):
+    """The streams of some loaders."""
+
+    def __init__(self, *loaders: TaskLoader) -> None:
+        super().__init__()
+        self._loaders = list(loaders)
+
+    def loaders(self) -> list[TaskLoader]:
+        return self._loaders
+
+
 @pytest.mark.parametrize("check_every", [1, 100])
 def test_a_bad_row_of_one_task_is_found(
     make_model: Callable[..., MultiTaskModel], tmp_path: Path, check_every: int
@@ -528,6 +543,70 @@ def test_a_bad_row_of_one_task_is_found(
         loop.run_training()
     weights = newest_checkpoint(tmp_path / "checkpoints").weights
     assert all(weight.isfinite().all() for weight in weights.values())
+
+
+def root_of_zero(at_step: int) -> Any:
+    """Return a loss that is finite always, and whose gradient is nan in one step."""
+    steps = iter(range(1, 10**6))
+    return lambda outputs, label: outputs["out"].mul(0 if next(steps) == at_step else 1).square().sum().sqrt()
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        ({}, "the weight 'size_head.weight' is nan or infinite after step 2, so that is not saved"),
+        ({"accumulate": 3}, "the gradient of 'size_head.weight' is nan or infinite after step 2, so that is not saved"),
+    ],
+)
+@pytest.mark.parametrize("after_batch", [True, False])
+def test_weights_that_an_update_has_spoilt_are_not_saved(
+    tmp_path: Path, update: dict[str, Any], message: str, after_batch: bool
+) -> None:
+    head = torch.nn.Linear(3, 1)
+    flow = [{"name": "out", "module": "size_head", "inputs": "image"}]
+    task = Task("size", flow=flow, label="size", loss=root_of_zero(at_step=2))
+    model = MultiTaskModel([task], {"size_head": head}, optimizer={"class": "sgd", "lr": 0.1}, update=update)
+    image = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    rows = ColumnDataset("shapes", {"image": image}, {"size": image.sum(1, keepdim=True)})
+    dataset = DatasetOf(TaskLoader(rows, {"size": "size"}, "train", batch_size=4))
+    hooks = [ScoreTasks(), StopOnNaN(after_batch=after_batch), SaveLatest(steps=1), StopAfter(epochs=1)]
+    loop = MainLoop(model, dataset, hooks, skip_zeroth_epoch=True, output_dir=tmp_path)
+    with pytest.raises(NotFiniteError, match=re.escape(message)):
+        loop.run_training()
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint.position.step == 1
+    assert all(weight.isfinite().all() for weight in checkpoint.weights.values())
+
+
+def test_weights_that_are_infinite_are_not_saved_and_frozen_ones_may_be(
+    make_model: Callable[..., MultiTaskModel], make_dataset: Callable[..., MultiTaskDataset], tmp_path: Path
+) -> None:
+    model = make_model()
+    hook = StopOnNaN()
+    MainLoop(model, make_dataset(), [hook], output_dir=tmp_path)
+    weight = model.network.get_parameter("size_head.weight")
+    weight.data[0, 1] = -INF
+    with pytest.raises(NotFiniteError, match="the weight 'size_head.weight' is nan or infinite after step 0"):
+        hook.state_dict()
+    weight.requires_grad_(False)
+    assert hook.state_dict()["epoch"] == 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_an_open_gradient_may_be_infinite_in_fp16_only(precision: str) -> None:
+    network = torch.nn.Linear(2, 1)
+    network.weight.grad = torch.tensor([[INF, 1.0]])
+    model = SimpleNamespace(network=network, precision=precision)
+    bad = [what for what, check in checks_of_training(model) if check]
+    assert bad == (["the gradient of 'weight'"] if precision == "fp32" else [])
+
+
+def test_a_sparse_gradient_is_looked_at() -> None:
+    table = torch.nn.Embedding(4, 1, sparse=True)
+    (table(torch.tensor([1])).sum() * NAN).backward()
+    assert [what for what, check in checks_of_training(SimpleNamespace(network=table)) if check] == [
+        "the gradient of 'weight'"
+    ]
 
 
 def test_a_bad_row_of_an_evaluated_stream_is_found_in_the_scores(make_model: Callable[..., MultiTaskModel]) -> None:

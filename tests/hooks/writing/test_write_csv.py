@@ -316,6 +316,7 @@ def test_a_full_disk_ends_the_training_with_the_name_of_the_file() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message", "path"),
     [
+        ({"argument": "a"}, "unknown argument 'argument'; known are: default_value, delimiter", "argument"),
         ({"output_file": "a.csv"}, "the argument 'output_file' is called 'path' here", "output_file"),
         ({"delimiter": ""}, "delimiter must be one character, not ''", "delimiter"),
         ({"delimiter": ", "}, "delimiter must be one character", "delimiter"),

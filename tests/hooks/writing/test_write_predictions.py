@@ -19,6 +19,7 @@ from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.errors import ConfigError
 from emloop_mtl.hooks.evaluation.evaluate import Evaluate
 from emloop_mtl.hooks.stopping.stop_after import StopAfter
+from emloop_mtl.hooks.writing.write_csv import WriteCSV
 from emloop_mtl.hooks.writing.write_predictions import WritePredictions
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
@@ -273,13 +274,14 @@ def test_a_hook_that_is_added_in_the_middle_begins_with_the_next_epoch(
         ({"path": ""}, "path must be a path, not ''", ("path",)),
         ({"path": "a.txt"}, r"the suffix '\.txt' stands for no format; use one of \.csv", ("format",)),
         ({"format": "xml"}, "unknown format 'xml'", ("format",)),
-        ({"path": "{steam}.csv"}, "unknown field 'steam'; did you mean 'stream'", ("path",)),
+        ({"path": "{steam}.csv"}, r"path '{steam}.csv': unknown field 'steam'; did you mean 'stream'\?$", ("path",)),
+        ({"path": "{}.csv"}, "unknown field ''; known are: epoch, stream$", ("path",)),
         ({"path": "{stream.csv"}, r"it may hold \{stream\} and \{epoch\}", ("path",)),
         ({"path": "{epoch:q}.csv"}, r"it may hold \{stream\} and \{epoch\}", ("path",)),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], message: str, path: tuple[str, ...]) -> None:
-    with pytest.raises(ConfigError, match=f"^WritePredictions: .*{message}") as caught:
+    with pytest.raises(ConfigError, match=f"^WritePredictions: (?!.*WritePredictions).*{message}") as caught:
         WritePredictions(**arguments)
     assert caught.value.path == path
 
@@ -346,3 +348,34 @@ def test_a_file_that_cannot_be_written_is_a_mistake(make_loop: MakeLoop, tmp_pat
     with pytest.raises(ConfigError, match=r"WritePredictions: cannot write .*predictions/valid_0\.jsonl") as caught:
         make_loop(WritePredictions()).run_training()
     assert caught.value.path == ("path",)
+
+
+def test_neither_writers_nor_the_run_lose_their_files(make_loop: MakeLoop) -> None:
+    for listed in (
+        [WriteCSV(), WritePredictions(path="./training.csv")],
+        [WritePredictions(path="a.csv"), WriteCSV("a.csv")],
+    ):
+        with pytest.raises(
+            ConfigError, match=r"WritePredictions and WriteCSV both write .*: give one another path"
+        ) as info:
+            make_loop(*listed)
+        assert info.value.path == ("path",)
+    for path in ("config.yaml", "./run.yaml", "checkpoints/", "train.log", "trace.yaml", "a\0b.csv"):
+        for make in (WriteCSV, WritePredictions):
+            with pytest.raises(ConfigError, match=r"path '.*' is what the run itself writes|path must be a path"):
+                make(path=path)
+
+
+def test_a_stream_that_no_epoch_evaluates_is_told_of_once(
+    make_loop: MakeLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    loop = make_loop(WritePredictions(["valid", "test"]), streams=["valid"], skip_zeroth_epoch=True)
+    loop.run_training()
+    text = (
+        "WritePredictions: neither Evaluate nor main_loop.extra_streams lists 'test', so training writes nothing of it"
+    )
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [text]
+    caplog.clear()
+    loop.run_evaluation("test")
+    make_loop(WritePredictions(["valid", "test"]), streams=["valid"], extra_streams=["test"]).run_training()
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
