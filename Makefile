@@ -23,7 +23,7 @@ train: $(STAMP)  ## train example 1, or another one: make train CONFIG=examples/
 	$(BIN)/emloop-mtl train $(CONFIG)
 
 test: $(STAMP)  ## run the tests that take seconds
-	$(PYTEST) -m "not soak"
+	$(PYTEST) -m "not soak" --numprocesses auto --maxprocesses 4 --dist loadfile
 
 soak: $(STAMP)  ## run the tests that take minutes
 	$(PYTEST) -m soak --timeout 3600
