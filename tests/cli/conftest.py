@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,10 +48,18 @@ def program(folder: Path) -> Program:
     return run
 
 
-@pytest.fixture
-def command(folder: Path) -> Iterator[Command]:
-    """Runs the command in this process, which has imported torch already."""
-    path = list(sys.path)
+@contextmanager
+def command_here() -> Iterator[Command]:
+    """Give what runs the command in this process, which has imported torch already, and forget what it imports."""
+    path, modules = list(sys.path), set(sys.modules)
     yield lambda *words: CliRunner().invoke(main, [*map(str, words)], prog_name="emloop-mtl")
     sys.path[:] = path
-    sys.modules.pop("digits", None)
+    for name in {"digits", "other"} - modules:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def command(folder: Path) -> Iterator[Command]:
+    """Runs the command in this process, in the folder."""
+    with command_here() as run:
+        yield run

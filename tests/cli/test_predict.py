@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
-import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,25 @@ from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.config.create import create_training
 from emloop_mtl.models.task_prediction import TaskPrediction
 
-from .conftest import ENVIRONMENT, EXAMPLE, PROGRAM, SHORT, Command, Program
+from .conftest import ENVIRONMENT, EXAMPLE, PROGRAM, SHORT, Command, command_here
 
 TASKS = ("digit", "parity", "ink")
-PATIENCE = 60
-"""Seconds that a process may take to get somewhere; most of them go into imports on a busy machine."""
-
 OTHER_DATA = """
+import os
+import signal
 import time
+from pathlib import Path
 import torch
 from digits import Digits
+from emloop_mtl import ColumnDataset, TaskLoader
+
+class New(Digits):
+    '''Test data whose labels nobody knows.'''
+
+    def loaders(self):
+        image = torch.rand(5, 1, 8, 8)
+        new = TaskLoader(ColumnDataset("new", {"image": image}), split="test", batch_size=2)
+        return [loader for loader in super().loaders() if loader.split != "test"] + [new]
 
 class Unlabelled(Digits):
     '''Streams written by hand: without labels, or without uids, or slow.'''
@@ -47,6 +56,17 @@ class Unlabelled(Digits):
             yield {"image": torch.zeros(2, 1, 8, 8)}
             time.sleep(0.05)
 
+    def SIGINT_stream(self, name="SIGINT"):
+        for number in range(1000):
+            if number == 3:
+                (partial,) = [*Path().glob(".out.csv.*.partial"), Path("none")][:1]
+                Path("found.partial").write_bytes(partial.read_bytes() if partial.exists() else b"")
+                os.kill(os.getpid(), getattr(signal, name))
+            yield {"image": torch.zeros(2, 1, 8, 8)}
+
+    def SIGTERM_stream(self):
+        return self.SIGINT_stream("SIGTERM")
+
     def broken_stream(self):
         yield {"image": torch.zeros(2, 1, 8, 8)}
         raise RuntimeError("the disk is gone")
@@ -61,8 +81,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(EXAMPLE / name, folder)
     (folder / "other.py").write_text(OTHER_DATA)
     best = ("hooks.SaveBest.variable=ink/digits/loss", "hooks.SaveBest.mode=max")
-    line = [str(PROGRAM), "train", "config.yaml", *SHORT, "hooks.StopAfter.epochs=3", *best, "--output-dir", "run"]
-    subprocess.run(line, cwd=folder, env=ENVIRONMENT, capture_output=True, timeout=120, check=True)
+    with pytest.MonkeyPatch.context() as patch, command_here() as command:
+        patch.chdir(folder)
+        done = command("train", "config.yaml", *SHORT, "hooks.StopAfter.epochs=3", *best, "--output-dir", "run")
+    assert done.exit_code == 0, done.stderr
     return folder
 
 
@@ -136,14 +158,14 @@ def test_csv_holds_the_same(command: Command) -> None:
     assert len(missing) == 20  # every fifth of the 96 images
 
 
-def test_the_accuracy_of_the_file_is_that_of_eval(folder: Path, program: Program) -> None:
-    done = program("predict", "test", "run", "--task", "digit", "--output", "test.csv")
-    assert done.returncode == 0, done.stderr
+def test_the_accuracy_of_the_file_is_that_of_eval(folder: Path, command: Command) -> None:
+    done = command("predict", "test", "run", "--task", "digit", "--output", "test.csv")
+    assert done.exit_code == 0, done.stderr
     assert done.stdout == ""
     rows = csv_rows((folder / "test.csv").read_text())
     right = [row["label"] == row["pred"] for row in rows]
     assert len(right) == 96
-    scores = program("eval", "test", "run").stdout
+    scores = command("eval", "test", "run").stdout
     (line,) = (line.split() for line in scores.splitlines() if line.split()[:2] == ["digit", "accuracy"])
     assert f"{sum(right) / len(right):.4f}" == line[2]
 
@@ -214,6 +236,17 @@ def test_streams_written_by_hand_need_neither_labels_nor_uids(command: Command) 
     assert [(row["uid"], row["label"]) for row in json_rows(named.stdout)] == [("a", 1), ("Zürich", 2), (3, 3)]
 
 
+def test_data_without_labels_need_a_loader_that_names_no_tasks(command: Command) -> None:
+    done = command("predict", "test", "run", "dataset.class=other.New")
+    assert done.exit_code == 0, done.stderr
+    rows = json_rows(done.stdout)
+    assert [(row["uid"], row["data"], row["task"]) for row in rows] == [
+        (uid, "new", task) for uid in range(5) for task in TASKS
+    ]
+    assert {row["label"] for row in rows} == {None}
+    assert all((row["prob"] is None) == (row["task"] == "ink") for row in rows)
+
+
 def test_a_task_that_no_batch_carries_is_told_of(command: Command) -> None:
     done = command("predict", "named", "run", "dataset.class=other.Unlabelled", "--task", "ink", "--task", "digit")
     assert done.exit_code == 0
@@ -253,14 +286,14 @@ def start(*words: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(line, env=ENVIRONMENT, text=True, **pipes)
 
 
-def test_a_pipe_that_nobody_reads_ends_the_command_quietly(folder: Path) -> None:
-    with start("slow", "run", "dataset.class=other.Unlabelled") as running:
+def test_rows_come_while_the_stream_is_read_and_a_pipe_that_nobody_reads_ends_the_command_quietly(folder: Path) -> None:
+    with start("slow", "run", "dataset.class=other.Unlabelled", "--task", "digit") as running:
         assert running.stdout is not None
         assert running.stderr is not None
-        first = running.stdout.readline()
+        rows = [json.loads(running.stdout.readline()) for _ in range(6)]  # of three batches among a thousand
         running.stdout.close()
         said = running.stderr.read()
-    assert json.loads(first)["uid"] == 0
+    assert [row["uid"] for row in rows] == [0, 1, 2, 3, 4, 5]
     assert running.returncode == 128 + signal.SIGPIPE
     assert said == ""
 
@@ -274,42 +307,31 @@ def test_a_full_disk_is_an_error_of_one_line(folder: Path) -> None:
     assert said == "error: stdout: cannot be written: No space left on device\n"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_leaves_no_file(folder: Path, number: signal.Signals, code: int) -> None:
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize("to_file", [True, False])
+def test_a_signal_leaves_no_file_or_whole_rows(
+    folder: Path, command: Command, name: str, code: int, to_file: bool
+) -> None:
     (folder / "out.csv").write_text("old")
-    with start("slow", "run", "dataset.class=other.Unlabelled", "--output", "out.csv") as running:
-        deadline = time.monotonic() + PATIENCE
-        while not any(path.stat().st_size > 100 for path in folder.glob(".out.csv*")):
-            assert running.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        running.send_signal(number)
-        _, said = running.communicate(timeout=PATIENCE)
-    assert running.returncode == code
-    assert "Traceback" not in said
-    assert (folder / "out.csv").read_text() == "old"
+    words = ("--output", "out.csv") if to_file else ("--task", "digit")
+    done = command("predict", name, "run", "dataset.class=other.Unlabelled", *words)
+    assert done.exit_code == code
+    assert "Traceback" not in done.stderr
+    assert f"{name}: ending at the next border" in done.stderr
+    assert (folder / "found.partial").read_text().startswith("uid,") == to_file, "there was none to remove"
     assert list(folder.glob(".out.csv*")) == []
+    assert (folder / "out.csv").read_text() == "old"
+    if not to_file:
+        assert [row["uid"] for row in json_rows(done.stdout)] == [0, 1, 2, 3, 4, 5]
 
 
-def test_rows_come_while_the_stream_is_read(folder: Path) -> None:
-    with start("slow", "run", "dataset.class=other.Unlabelled", "--task", "digit") as running:
-        assert running.stdout is not None
-        rows = [json.loads(running.stdout.readline()) for _ in range(6)]  # of three batches among a thousand
-        running.send_signal(signal.SIGINT)
-        rest, said = running.communicate(timeout=PATIENCE)
-    assert [row["uid"] for row in rows] == [0, 1, 2, 3, 4, 5]
-    assert running.returncode == 130
-    assert rest == "" or rest.endswith("\n")
-    assert "Traceback" not in said
-
-
-def test_a_pipe_can_be_the_output(folder: Path) -> None:
+def test_a_pipe_can_be_the_output(folder: Path, command: Command) -> None:
     os.mkfifo(folder / "pipe")
-    with start("test", "run", "--output", "pipe", "--format", "csv") as running:
-        rows = csv_rows((folder / "pipe").read_text())
-        running.communicate(timeout=PATIENCE)
-    assert running.returncode == 0
-    assert len(rows) == 288
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit((folder / "pipe").read_text)
+        done = command("predict", "test", "run", "--output", "pipe", "--format", "csv")
+    assert done.exit_code == 0, done.stderr
+    assert len(csv_rows(read.result())) == 288
 
 
 # ----------------------------------------------------------------------------------------- the hook in section eval
