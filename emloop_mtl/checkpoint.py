@@ -146,7 +146,9 @@ def save_checkpoint(
 
 
 def complete_checkpoint(checkpoint: Checkpoint) -> None:
-    """Write a checkpoint under those of its tags that a kill in the middle of saving has kept from it.
+    """Do what a kill in the middle of saving a checkpoint has left undone.
+
+    It is written under those of its tags that it lacks, and what is older under its tags is removed.
 
     :raise CheckpointError: if it cannot be written, naming the folder and the cause
     """
@@ -164,6 +166,10 @@ def complete_checkpoint(checkpoint: Checkpoint) -> None:
             write_manifest(new / MANIFEST_FILE, {**manifest, "tag": tag})
             new.rename(folder / new.name.removeprefix(TEMPORARY))
         sync_folder(folder)
+    for tag in checkpoint.tags:
+        for path in list_checkpoints(folder, tag):
+            if _sequence(path) < checkpoint.sequence:
+                remove_checkpoint(path)
 
 
 def list_checkpoints(folder: str | Path, tag: str | None = None) -> list[Path]:

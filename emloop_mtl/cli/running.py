@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import Checkpoint, list_checkpoints, newest_checkpoint
+from ..checkpoint import Checkpoint, complete_checkpoint, list_checkpoints, newest_checkpoint
 from ..config.check import check_config
 from ..config.config import Config
 from ..config.create import Training, create_training
@@ -63,6 +63,7 @@ def train_on(run_dir: Path, overrides: Sequence[str], trust: bool) -> None:
             _check(training)
         if checkpoint is not None:
             if checkpoint.finished and _has_nothing_left(training, checkpoint, overrides):
+                complete_checkpoint(checkpoint)
                 epochs, steps = checkpoint.position.epoch, checkpoint.position.step
                 log.info("%s has finished, after %i epochs and %i steps; nothing is left to do", run_dir, epochs, steps)
                 _suggest(training, folder)

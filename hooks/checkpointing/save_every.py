@@ -97,6 +97,12 @@ class SaveEvery(AbstractHook):
         if self._every is not None and epoch_id % self._every == 0:
             self._save("epoch", epoch_id)
 
+    def after_training(self, success: bool) -> None:
+        """Remove what a kill between writing a checkpoint and removing others has left, if no other followed."""
+        is_begun = self.main_loop.position.step >= max(self._runway, 1)
+        if self._keep is not None and is_begun and self.main_loop.end == "finished":
+            self.main_loop.when_saved(self._remove_others)
+
     def _save(self, unit: str, number: int) -> None:
         if self.main_loop.position.step < self._runway:
             return

@@ -37,6 +37,14 @@ def test_a_finished_run_is_left_as_it_is(run: Path, command: Command) -> None:
     assert after == before
 
 
+def test_what_a_kill_has_kept_from_being_removed_goes(run: Path, command: Command) -> None:
+    before = content(run)
+    (latest,) = (run / "checkpoints").glob("latest-*")
+    shutil.copytree(latest, latest.with_name("latest-00000001"))
+    assert command("resume", "run").exit_code == 0
+    assert content(run).keys() == before.keys()
+
+
 def test_a_finished_run_can_be_made_longer(run: Path, program: Program, command: Command) -> None:
     before = (run / "metrics.jsonl").read_bytes()
     done = program("resume", "run", "hooks.StopAfter.epochs=3")

@@ -10,12 +10,19 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from emloop_mtl.abstract_hook import AbstractHook
-from emloop_mtl.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, newest_checkpoint
+from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
+from emloop_mtl.checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    newest_checkpoint,
+    remove_checkpoint,
+)
 from emloop_mtl.cli import main
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import CheckpointError, ConfigError
 from emloop_mtl.hooks import ComputeStats, SaveBest, SaveEvery, SaveLatest, StopAfter
+from emloop_mtl.hooks.checkpointing import save_every
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.testing import FakeDataset, FakeModel, run_hook
 
@@ -170,6 +177,35 @@ def test_a_killed_training_that_is_resumed_keeps_the_same(after: int, make_loop:
         assert resumed[tag].position == checkpoint.position
         for name, weight in checkpoint.weights.items():
             assert torch.equal(resumed[tag].weights[name], weight)
+
+
+def test_a_kill_before_the_last_removal_leaves_nothing_in_the_end(
+    make_loop: MakeLoop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(path: Path) -> None:
+        if path.name.startswith("epoch-3-"):
+            raise KeyboardInterrupt
+        remove_checkpoint(path)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(save_every, "remove_checkpoint", kill)
+        make_loop(tmp_path).run_training()
+    assert sorted(kept(tmp_path)) == ["epoch-3", "epoch-4", "step-10", "step-12"]
+    loop = make_loop(tmp_path)
+    loop.restore(newest_checkpoint(tmp_path / "checkpoints"))
+    loop.run_training()
+    assert sorted(kept(tmp_path)) == ["epoch-4", "step-10", "step-12"]
+
+
+def test_a_training_that_has_not_begun_removes_nothing(make_loop: MakeLoop, tmp_path: Path) -> None:
+    class StopAtOnce(AbstractHook):
+        def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
+            raise TrainingTerminated("at once")
+
+    make_loop(tmp_path).run_training()
+    before = kept(tmp_path)
+    make_loop(tmp_path, StopAtOnce()).run_training()
+    assert kept(tmp_path) == before
 
 
 def test_what_lies_ahead_of_a_resumed_training_goes_with_its_first_checkpoint(
