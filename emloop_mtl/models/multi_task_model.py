@@ -92,7 +92,6 @@ class MultiTaskModel(AbstractModel):
             raise error.below(("optimizer",)) from error.__cause__
         self._update_settings = dict(update or {})
         self._update: Update | None = None
-        self._lengths: tuple[int | None, int | None, str] = (None, None, "")
         self._frozen_modules: list[nn.Module] = []
         self._runs: dict[tuple[tuple[str, ...], frozenset[str] | None], _Run] = {}
         self._version = self.network.version

@@ -155,13 +155,13 @@ class LearningRate:
         """Take a new value of the number that ``plateau`` watches; it matters from the next update on.
 
         As other schedules begin after the warm-up, so does this one: a value that came before the first step after it
-        is left out. That of the zeroth epoch always is.
+        is not judged, but it counts for ``frequency``. That of the zeroth epoch does neither.
 
         :param value: the value, not nan
         :param step: number of steps that were trained before it was found
         """
-        if self._plateau is not None and step > self._warm_up_steps:
-            self._plateau.feed(value)
+        if self._plateau is not None and step:
+            self._plateau.feed(value, step > self._warm_up_steps)
 
     def set_length(self, total_steps: int | None, pass_steps: int | None, missing: str = "") -> None:
         """Learn the length of the run and of a pass.
@@ -193,6 +193,9 @@ class LearningRate:
             else:
                 in_pass = steps_per_pass("a warm-up in passes", self._warm_up_path)
                 self._warm_up_steps = int(round(length * in_pass, EXACT_DIGITS))
+        if self._warm_up_steps > self._last_step:
+            text = "the warm-up of %d steps does not end within the run of %d, so the full rate is never reached"
+            log.warning(text, self._warm_up_steps, self._last_step)
         if self._schedule is None:
             return
         in_unit = 1 if self._unit == "step" else steps_per_pass("unit: pass", self._schedule_path)
@@ -202,7 +205,14 @@ class LearningRate:
         self._horizon = 0
         if total_steps is not None:
             self._horizon = max(1, -(-total_steps // self._period) - self._warm_up_steps // self._period)
-        for rate in self._schedule.rates(self._bases, 0, self._horizon):
+        if self._horizon == 1 and self._last_step > self._warm_up_steps + 1 and not self.watches:
+            text = "the learning rate stays as the schedule begins: it would change after %d steps, and the run has %d"
+            log.warning(text, self._period, self._last_step)
+        try:
+            first = self._schedule.rates(self._bases, 0, self._horizon)
+        except ConfigError as error:
+            raise error.below((*self._schedule_path, "schedule")) from error.__cause__
+        for rate in first:
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate) or rate < 0:
                 text = f"the schedule must return a finite number, 0 or more, but its first rate is {rate!r}"
                 raise ConfigError(text, (*self._schedule_path, "schedule"))
@@ -220,7 +230,7 @@ class LearningRate:
             self._optimizer.state.update({p: copy.deepcopy(entry) for p, entry in self._initial_state.items()})
 
     def resume(self, step: int) -> None:
-        """Set the rates again that the update at the end of step ``step``, the last one, was made with."""
+        """Set the rates of the last update, at the end of step ``step``, as they are for the length of the run now."""
         if self._schedule is not None or self._warm_up_steps:
             self._set(step)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from inspect import Parameter
@@ -181,6 +182,13 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, A
         raise KeyError(f"the optimizer has no parameter {missing[0]!r}")
     restored = {index_of[name]: {key: unpack(v) for key, v in entry.items()} for name, entry in state.items()}
     optimizer.load_state_dict({"state": restored, "param_groups": plain["param_groups"]})
+    # torch casts what it loads to the dtype of the parameter; NAdam, for one, keeps a product in another.
+    parameters = named_parameters(optimizer)
+    for name, index in index_of.items():
+        for key, value in restored.get(index, {}).items():
+            if isinstance(value, torch.Tensor):
+                entry = optimizer.state[parameters[name]]
+                entry[key] = entry[key] if entry[key].dtype == value.dtype else value.to(entry[key].device)
 
 
 def _names(plain: Mapping[str, Any]) -> dict[int, str]:
@@ -219,7 +227,8 @@ def _mismatch(default: Any, value: Any) -> str | None:
     if isinstance(default, bool):
         return None if isinstance(value, bool) else "true or false"
     if isinstance(default, int | float):
-        return None if _is_number(value) else "a number"
+        wrong = "a finite number" if isinstance(value, float) else "a number"
+        return None if _is_number(value) else wrong
     if isinstance(default, tuple) and default and all(_is_number(item) for item in default):
         fits = isinstance(value, list | tuple) and len(value) == len(default) and all(map(_is_number, value))
         return None if fits else f"a list of {len(default)} numbers"
@@ -227,7 +236,9 @@ def _mismatch(default: Any, value: Any) -> str | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float | torch.Tensor) and not isinstance(value, bool)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int | torch.Tensor) and not isinstance(value, bool)
 
 
 def _check_group(optimizer: torch.optim.Optimizer, index: int, group: Mapping[str, Any]) -> None:

@@ -241,6 +241,38 @@ def test_who_needs_the_length_of_the_run(name: str) -> None:
     assert len(set(endless)) > 1 or name in ("none", "plateau")
 
 
+def test_a_scheduler_of_torchs_that_ends_before_the_run_is_refused_before_the_first_step() -> None:
+    learning_rate, _ = make(1.0)
+    schedule = {"class": torch.optim.lr_scheduler.OneCycleLR, "max_lr": 1.0, "total_steps": 5, "cycle_momentum": False}
+    learning_rate.follow(schedule, path=("hooks", 0, "LRSchedule"))
+    learning_rate.set_length(5, None)
+    with pytest.raises(ConfigError, match="total_steps is 5, but the run has 6 due steps.*; one_cycle takes") as caught:
+        learning_rate.set_length(6, None)
+    assert caught.value.path == ("hooks", 0, "LRSchedule", "schedule", "total_steps")
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "frequency", "message"),
+    [
+        (6, 1, None),
+        (7, 1, "the warm-up of 7 steps does not end within the run of 6"),
+        (0, 5, None),
+        (0, 6, "it would change after 6 steps, and the run has 6"),
+        (4, 6, "it would change after 6 steps, and the run has 6"),
+        (5, 6, None),
+    ],
+)
+def test_a_rate_that_the_run_is_too_short_for_is_said(
+    warm_up: int, frequency: int, message: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    learning_rate, _ = make(1.0)
+    learning_rate.warm_up(steps=warm_up)
+    learning_rate.follow("linear", frequency=frequency)
+    learning_rate.set_length(6, None)
+    assert [message in record.getMessage() for record in caplog.records if message] == [True] * bool(message)
+    assert len(caplog.records) == bool(message)
+
+
 def test_a_warm_up_in_percent_needs_the_length_of_the_run_whatever_the_schedule() -> None:
     learning_rate, _ = make(1.0)
     learning_rate.warm_up(percentage=0.1)
@@ -437,6 +469,14 @@ def test_numbers_count_from_the_first_step_after_the_warm_up_on() -> None:
         learning_rate.feed(value, step)
     learning_rate.apply(7)
     assert learning_rate.current[0] == 0.5  # 4, better 3.5, then worse
+
+
+def test_frequency_counts_the_numbers_of_the_run_and_not_of_the_zeroth_epoch() -> None:
+    learning_rate = on_plateau(warm_up=4, frequency=2)
+    for step, value in [(0, 0), (4, 1), (8, 2), (12, 1), (16, 3)]:  # looked at: after 8 and 16 steps
+        learning_rate.feed(value, step)
+        learning_rate.apply(step)
+        assert learning_rate.current[0] == pytest.approx({0: 0, 16: 0.5}.get(step, 1))
 
 
 def test_reductions_survive_a_warm_up_that_is_made_longer() -> None:

@@ -1,3 +1,5 @@
+import copy
+import math
 from functools import partial
 from typing import Any
 
@@ -160,6 +162,8 @@ def test_what_an_optimizer_takes_by_any_name_is_handed_on() -> None:
         ({"class": "sgd", "lr": -1.0}, "Invalid learning rate: -1.0"),
         ({"class": "sgd", "nesterov": 1}, "SGD: nesterov must be true or false, not 1"),
         ({"class": "sgd", "momentum": True}, "SGD: momentum must be a number, not True"),
+        ({"class": "sgd", "lr": math.nan}, "SGD: lr must be a finite number, not nan"),
+        ({"class": "adam", "betas": [0.9, math.inf]}, "Adam: betas must be a list of 2 numbers"),
         ({"class": "sgd", "nesterov": True}, "SGD: Nesterov momentum requires a momentum"),
         ({"class": "adam", "betas": 0.9}, "Adam: betas must be a list of 2 numbers, not 0.9"),
         ({"class": "adam", "betas": [0.9, "x"]}, "Adam: betas must be a list of 2 numbers"),
@@ -197,3 +201,28 @@ def test_state_of_an_unknown_parameter_is_refused() -> None:
     optimizer = create_optimizer({"class": "adam"}, [("a", nn.Parameter(torch.zeros(1)))])
     with pytest.raises(KeyError, match="no parameter 'b'"):
         load_optimizer_state(optimizer, {"b": {}})
+
+
+@pytest.mark.parametrize("name", ["nadam", "asgd", "radam"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_restored_state_goes_on_to_the_bit_whatever_its_dtype(name: str, dtype: torch.dtype) -> None:
+    def begin() -> tuple[nn.Parameter, torch.optim.Optimizer]:
+        weight = nn.Parameter(torch.tensor([0.3, -1.0], dtype=dtype))
+        return weight, create_optimizer({"class": name, "lr": 0.1}, [("weight", weight)])
+
+    def train(weight: nn.Parameter, optimizer: torch.optim.Optimizer) -> None:
+        for _ in range(4):
+            weight.grad = torch.sin(weight.detach())
+            optimizer.step()
+
+    weight, optimizer = begin()
+    train(weight, optimizer)
+    other, restored = begin()
+    with torch.no_grad():
+        other.copy_(weight)
+    load_optimizer_state(restored, copy.deepcopy(optimizer_state(optimizer)))
+    for key, value in optimizer.state[weight].items():
+        assert restored.state[other][key].dtype == value.dtype, key
+    train(weight, optimizer)
+    train(other, restored)
+    assert torch.equal(weight, other)

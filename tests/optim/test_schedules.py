@@ -388,6 +388,7 @@ REFUSED: list[tuple[Any, tuple[str, ...], str]] = [
     ({"class": "plateau", "patience": -1}, ("patience",), "0 or more"),
     ({"class": "plateau", "threshold_mode": "relative"}, ("threshold_mode",), "known are: abs, rel"),
     ({"class": lr_scheduler.StepLR}, (), "schedule StepLR: .*'step_size'"),
+    ({"class": lr_scheduler.StepLR, "step_size": 0}, (), "schedule StepLR: .*modulo by zero"),
     ({"class": lr_scheduler.StepLR, "stepsize": 3}, ("stepsize",), "did you mean 'step_size'?"),
     ({"class": lr_scheduler.StepLR, "step_size": 3, "last_epoch": 2}, ("last_epoch",), "follows from the step"),
     ({"class": ramp, "pover": 3}, ("pover",), "schedule ramp: unknown argument 'pover'; did you mean 'power'?"),

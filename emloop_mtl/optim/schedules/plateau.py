@@ -69,10 +69,13 @@ class Plateau(AbstractSchedule):
             self._in_effect = self._reductions
             self._known.clear()
 
-    def feed(self, value: float) -> None:
-        """Take a new value of the number that is watched."""
+    def feed(self, value: float, counts: bool = True) -> None:
+        """Take a new value of the number that is watched.
+
+        :param counts: whether it is judged if it is one of those that are looked at
+        """
         self._seen += 1
-        if self._seen % self.frequency:
+        if self._seen % self.frequency or not counts:
             return
         if self._best is None or self._is_improvement(value, self._best):
             self._best, self._bad = value, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ class TorchSchedule(AbstractSchedule):
 
     :param kind: the class of the scheduler
     :param options: its arguments but for ``optimizer`` and ``last_epoch``
-    :raise ConfigError: for an unknown argument
+    :raise ConfigError: for an unknown argument, and later for wrong values, or if the scheduler ends before the run
     """
 
     needs_length: ClassVar[bool] = False
@@ -37,6 +38,8 @@ class TorchSchedule(AbstractSchedule):
         self._optimizer: _Stage | None = None
         self._scheduler: LRScheduler | None = None
         self._x = 0
+        self._limit = math.inf
+        """Due steps that the scheduler is made for."""
         parameters = inspect.signature(kind).parameters
         known = [name for name in parameters if name not in HANDED_OVER]
         takes_others = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
@@ -52,6 +55,8 @@ class TorchSchedule(AbstractSchedule):
         self._groups = [_plain_group(group) for group in groups]
         try:
             self._start()
+            self._advance()  # a step size of 0, for one, fails here first
+            self._start()
         except (TypeError, ValueError, ArithmeticError, LookupError) as error:
             raise ConfigError(f"schedule {self._kind.__name__}: {error}") from error
 
@@ -59,6 +64,9 @@ class TorchSchedule(AbstractSchedule):
         return self.rates([base], x, horizon)[0]
 
     def rates(self, bases: Sequence[float], x: int, horizon: int) -> list[float]:
+        if horizon > self._limit:
+            text = f"total_steps is {self._limit}, but the run has {horizon} due steps after the warm-up"
+            raise ConfigError(f"{text}; one_cycle takes their number by itself", ("total_steps",))
         return [float(group["lr"]) for group in self._stage(x).param_groups]
 
     def momentums(self, x: int, horizon: int) -> list[float] | None:
@@ -70,19 +78,23 @@ class TorchSchedule(AbstractSchedule):
         self._optimizer = _Stage(self._groups)
         make: Callable[..., LRScheduler] = self._kind
         self._scheduler, self._x = make(self._optimizer, **self._options), 0
+        self._limit = getattr(self._scheduler, "total_steps", math.inf)
         self._optimizer.step()  # or the scheduler would warn that it is stepped first
+
+    def _advance(self) -> None:
+        assert self._scheduler is not None, "prepare comes first"
+        self._scheduler.step()
+        self._x += 1
 
     def _stage(self, x: int) -> _Stage:
         if x < self._x:
             self._start()
-        assert self._scheduler is not None, "prepare comes first"
-        assert self._optimizer is not None
         while self._x < x:
             try:
-                self._scheduler.step()
-            except ValueError as error:  # OneCycleLR beyond its own total_steps
+                self._advance()
+            except ValueError as error:  # OneCycleLR beyond its own total_steps, in a run of unknown length
                 raise ConfigError(f"schedule {self._kind.__name__}: {error}") from error
-            self._x += 1
+        assert self._optimizer is not None
         return self._optimizer
 
 

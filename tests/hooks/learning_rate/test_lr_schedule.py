@@ -328,6 +328,7 @@ def test_schedules_in_yaml(
         ("{class: own_rates.Halving, scale: 1.5}", "4:55", "expected int, got 1.5"),
         ("{class: torch.optim.lr_scheduler.StepLR, stepsize: 3}", "4:69", "did you mean 'step_size'"),
         ("{class: torch.optim.lr_scheduler.StepLR}", "4:18", "missing argument 'step_size'"),
+        ("{class: torch.optim.lr_scheduler.StepLR, step_size: much}", "4:69", "expected int, got 'much'"),
         ("torch.optim.lr_scheduler.ReduceLROnPlateau", "4:18", "it watches a number, for which 'plateau' is there"),
         ("{class: cyclic, scale_fn: own_rates.forth}", "4:44", "has no 'forth'"),
     ],
