@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from numbers import Real
 from typing import Any
 
@@ -10,14 +10,10 @@ import numpy as np
 import torch
 
 from ..errors import ConfigError, TrainingTerminated, nearest
-from ..utils.flat_names import MODEL_AVERAGES
+from ..utils.flat_names import MODEL_AVERAGES, POSITION, stream_of_score
 
 GlobalMetric = Callable[[dict[str, float]], Any]
 """Makes a number of all scores by their flat names."""
-
-
-POSITION = ("epoch", "step", "samples")
-"""What stands beside the numbers in logs."""
 
 
 class GlobalMetrics:
@@ -38,13 +34,19 @@ class GlobalMetrics:
     def __bool__(self) -> bool:
         return bool(self._functions)
 
-    def compute(self, scores: Mapping[str, float]) -> dict[str, float]:
+    def compute(
+        self, scores: Mapping[str, float], absent: Collection[str] = (), only_losses: Collection[str] = ()
+    ) -> dict[str, float]:
         """Return the number of every function by its name.
 
         :param scores: all scores by their flat names
+        :param absent: streams that are scored in other epochs; a function that asks for one of their scores gives no
+            number
+        :param only_losses: streams of which only losses are scored, for messages
         :raise ConfigError: if a function fails or returns no number, or a score has its name already
         """
         numbers: dict[str, float] = {}
+        left_out: set[str] = set()
         for name, function in self._functions.items():
             path = ("global_metrics", name)
             if name in scores:
@@ -54,7 +56,13 @@ class GlobalMetrics:
             except TrainingTerminated:
                 raise
             except Exception as error:
-                raise ConfigError(f"global metric {name!r}: {_described(error, scores)}", path) from error
+                wanted = _wanted(error)
+                stream = None if wanted is None else stream_of_score(wanted)
+                if wanted in left_out or stream in absent:
+                    left_out.add(name)
+                    continue
+                reason = _described(error, {**scores, **numbers}, stream in only_losses)
+                raise ConfigError(f"global metric {name!r}: {reason}", path) from error
             numbers[name] = _number(name, result)
         return numbers
 
@@ -72,10 +80,19 @@ def _check(functions: Any) -> None:
             raise ConfigError(text, ("global_metrics", name))
 
 
-def _described(error: Exception, scores: Mapping[str, float]) -> str:
-    if isinstance(error, KeyError) and len(error.args) == 1 and isinstance(error.args[0], str):
-        return f"there is no score {error.args[0]!r}{nearest(error.args[0], scores)}"
-    return f"it fails with {' '.join(f'{type(error).__name__}: {error}'.split())}"
+def _wanted(error: Exception) -> str | None:
+    """Return the score that a function has asked for in vain."""
+    is_key = isinstance(error, KeyError) and len(error.args) == 1 and isinstance(error.args[0], str)
+    return error.args[0] if is_key else None
+
+
+def _described(error: Exception, scores: Mapping[str, float], has_only_losses: bool) -> str:
+    wanted = _wanted(error)
+    if wanted is None:
+        return f"it fails with {' '.join(f'{type(error).__name__}: {error}'.split())}"
+    if has_only_losses:
+        return f"there is no score {wanted!r}; of a stream that is trained on only losses are scored, set train: true"
+    return f"there is no score {wanted!r}{nearest(wanted, scores)}"
 
 
 def _number(name: str, result: Any) -> float:

@@ -45,6 +45,11 @@ class Output:
         """Whether it is certain that predictions are numbers and no classes."""
         return self._target is Target.VALUE and self._output in ("identity", "exp")
 
+    @property
+    def predicts_classes(self) -> bool:
+        """Whether it is certain that there is a column for each of several classes."""
+        return self._target is Target.CLASS and isinstance(self._output, str)
+
     @torch.no_grad()
     def probabilities(self, outputs: Mapping[str, Any], last: str) -> Tensor:
         """Return what the task says about each row: probabilities of classes, or values.

@@ -80,7 +80,10 @@ class ScoreTable:
             for (task, data), entry in self._entries.items():
                 scores[f"{task}/{data}/loss"] = entry.loss.result()
                 if entry.scorer is not None:
-                    found = entry.scorer.compute()
+                    try:
+                        found = entry.scorer.compute()
+                    except (ConfigError, DataError) as error:
+                        raise type(error)(f"task {task!r}: {error}") from error
                     scores.update({f"{task}/{data}/{name}": value for name, value in found.items()})
                     scores[f"{task}/{data}/average"] = _mean(found.values())
             self._result = scores | average_scores([scores])

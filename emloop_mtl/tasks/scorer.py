@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, DataError, nearest
+from ..errors import ConfigError, DataError, KeyPath, nearest
 from ..types import State
 from .metrics import F1, CustomMetric, FBeta, Metric, create_metric, find_metric
 
@@ -37,20 +37,27 @@ class Scorer:
         custom: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         if isinstance(metrics, str) or not isinstance(metrics, Sequence):
-            raise ConfigError(f"metrics must be a list, not {metrics!r}", ("metrics",))
+            found = f"a single {type(metrics).__name__}" if isinstance(metrics, Metric) else repr(metrics)
+            raise ConfigError(f"metrics must be a list, not {found}", ("metrics",))
         self._metrics: dict[str, Metric] = {}
-        for metric in map(create_metric, metrics):
+        self._paths: dict[str, KeyPath] = {}
+        for index, given in enumerate(metrics):
+            path = ("metrics", index)
+            try:
+                metric = create_metric(given)
+            except ConfigError as error:
+                raise error.below(path) from error.__cause__
             if metric.name in self._metrics:
-                raise _twice(metric.name, self._metrics[metric.name], metric)
-            self._metrics[metric.name] = metric
+                raise ConfigError(_twice(metric.name, self._metrics[metric.name], metric), path)
+            self._metrics[metric.name], self._paths[metric.name] = metric, path
         for name, function in (custom or {}).items():
-            self._metrics[name] = CustomMetric(name, function)
+            self._metrics[name], self._paths[name] = CustomMetric(name, function), ("custom", name)
         reported: dict[str, Metric] = {}
         for metric in self.metrics:
             for name in metric.names:
-                _check_name(name)
+                _check_name(name, self.path_of(metric))
                 if name in reported:
-                    raise _twice(name, reported[name], metric)
+                    raise ConfigError(_twice(name, reported[name], metric), self.path_of(metric))
                 reported[name] = metric
 
     @property
@@ -62,6 +69,10 @@ class Scorer:
     def names(self) -> tuple[str, ...]:
         """The names of all scores; a function that returns a mapping reports its keys instead of its own name."""
         return tuple(name for metric in self.metrics for name in metric.names)
+
+    def path_of(self, metric: Metric) -> KeyPath:
+        """Return where a metric stands in the arguments that the scorer was made of."""
+        return self._paths[metric.name]
 
     @property
     def needs(self) -> frozenset[str]:
@@ -108,7 +119,7 @@ class Scorer:
             for name in found:
                 _check_name(name)
                 if name in scores:
-                    raise ConfigError(f"metric {metric.name!r} reports {name!r}, as another metric does", ("metrics",))
+                    raise ConfigError(f"metric {metric.name!r} reports {name!r}, as another metric does")
             scores.update(found)
         return scores
 
@@ -152,22 +163,24 @@ class Scorer:
             metric.load_state_dict(state[name])
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, path: KeyPath = ()) -> None:
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"a metric must have a name, not {name!r}", path)
     if name in RESERVED:
-        raise ConfigError(f"a metric cannot be called {name!r}, the engine writes that itself", ("metrics",))
+        raise ConfigError(f"a metric cannot be called {name!r}, the engine writes that itself", path)
 
 
-def _twice(name: str, first: Metric, second: Metric) -> ConfigError:
+def _twice(name: str, first: Metric, second: Metric) -> str:
     kinds = {type(first), type(second)}
     if isinstance(first, FBeta) and isinstance(second, FBeta) and kinds == {F1, FBeta}:
         if (first.beta, first.positive) == (second.beta, second.positive):
-            return ConfigError(f"metric {name!r} is given twice: f1 and fbeta with beta 1 are one metric", ("metrics",))
+            return f"metric {name!r} is given twice: f1 and fbeta with beta 1 are one metric"
     hint = "; set 'name' to call one of them otherwise"
     if len(kinds) == 1 and first.__dict__ == second.__dict__:
         hint = ""
     elif CustomMetric in kinds:
         hint = "; call a function otherwise by giving it under 'custom'"
-    return ConfigError(f"metric {name!r} is given twice{hint}", ("metrics",))
+    return f"metric {name!r} is given twice{hint}"
 
 
 def _tensor(name: str, values: Any) -> Tensor | None:

@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, DataError, nearest
+from ..errors import ConfigError, DataError, KeyPath, nearest
 from .action import Action
 from .action_input import ActionInput, InputForm, follow
 from .label_check import LabelCheck
 from .loss import Loss
 from .mapped_outputs import MappedOutputs
-from .metrics import Metric, find_metric
+from .metrics import Metric, PositiveCounts, find_metric
 from .nested import map_tensors
 from .output import Output
 from .scorer import Scorer
@@ -97,6 +97,7 @@ class Task:
         default = "identity" if self.loss is None else self.loss.default_output
         self.output = self._named(Output, default if output is None else output, target)
         self.scorer = self._read_scorer(scorer, metrics)
+        self._scorer_path: KeyPath = () if scorer is None else ("scorer",)
         self.require_prob_for_eval = bool(require_prob_for_eval)
         self.require_pred_for_eval = bool(require_pred_for_eval)
         self.eval_outputs = self._find_eval_outputs()
@@ -123,10 +124,12 @@ class Task:
         """Read the number of classes off the flow's last module, unless it is known or the loss has no classes.
 
         :param modules: where to look for the module by its name
+        :raise ConfigError: if a metric looks for a class that there is not
         """
         if self.num_classes is None and self.loss is not None and self.loss.target is Target.CLASS and self.flow:
             name = self.flow[-1].module
             self._label_check.num_classes = _out_features(modules[name]) if name in modules else None
+        self._check_positives()
 
     def check_labels(self, label: Any, source: str | None = None) -> Tensor | None:
         """Return the int64 indices of the labelled rows, or None if all rows are labelled.
@@ -261,20 +264,34 @@ class Task:
             raise self._error("give 'metrics' or a 'scorer', not both", "metrics")
         return self._named(Scorer, metrics)
 
+    def _check_positives(self) -> None:
+        for metric in self.scorer.metrics if self.scorer is not None and self.num_classes is not None else ():
+            if isinstance(metric, PositiveCounts) and metric.positive >= (self.num_classes or 0):
+                text = f"metric {metric.name!r} looks for class {metric.positive}, but there are {self.num_classes}"
+                raise self._error(f"{text} classes, counted from 0", *self._metric_path(metric), "positive")
+
+    def _metric_path(self, metric: Metric) -> KeyPath:
+        assert self.scorer is not None
+        return (*self._scorer_path, *self.scorer.path_of(metric))
+
     def _find_eval_outputs(self) -> frozenset[str]:
         """Return the outputs that the metrics read, e.g. ``digit/pred``; probabilities stand in for predictions."""
         allowed = {"prob": self.require_prob_for_eval, "pred": self.require_pred_for_eval}
         found: set[str] = set()
         for metric in self.scorer.metrics if self.scorer is not None else ():
+            path = self._metric_path(metric)
             if metric.compares_classes and self.require_pred_for_eval and self.output.predicts_values:
                 text = f"metric {metric.name!r} compares classes, but the task predicts values; choose another one"
-                raise self._error(f"{text}, or set 'output'", "metrics")
+                raise self._error(f"{text}, or set 'output'", *path)
+            if metric.compares_numbers and self.output.predicts_classes:
+                text = f"metric {metric.name!r} compares one number per row, but the task predicts classes"
+                raise self._error(f"{text}; choose another one, or set 'output'", *path)
             kinds = {kind for kind in metric.needs if allowed[kind]}
             if not kinds and "pred" in metric.needs and allowed["prob"]:
                 kinds = {"prob"}
             if metric.needs and not kinds:
                 settings = " and ".join(f"require_{kind}_for_eval" for kind in sorted(metric.needs))
-                raise self._error(f"metric {metric.name!r} needs {settings}", "metrics")
+                raise self._error(f"metric {metric.name!r} needs {settings}", *path)
             found |= kinds
         return frozenset(f"{self.name}/{kind}" for kind in found)
 

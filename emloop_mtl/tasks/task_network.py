@@ -57,10 +57,13 @@ class TaskNetwork(nn.ModuleDict):
             if task.name in self._tasks or any(task.name == other.name for other in tasks[:index]):
                 raise ConfigError(f"there are two tasks called {task.name!r}", (task.name, "name"))
         self._accept([*self._tasks.values(), *tasks], {*self.keys(), *(key for task in tasks for key in task.modules)})
+        known = dict(self.items())
+        for task in tasks:
+            known = {**task.modules, **known}
+            _infer_num_classes(task, known)
         for task in tasks:
             self._define(task.modules, f"task {task.name!r}")
             self._tasks[task.name] = task
-            task.infer_num_classes(dict(self.items()))
 
     def update_task(self, task: Task) -> None:
         """Put a task in the place of the one of its name; the modules that it defines replace those of their names.
@@ -70,10 +73,10 @@ class TaskNetwork(nn.ModuleDict):
         self._find(task.name)
         others = [task if name == task.name else other for name, other in self._tasks.items()]
         self._accept(others, {*self.keys(), *task.modules})
+        _infer_num_classes(task, {**dict(self.items()), **task.modules})
         for name, module in task.modules.items():
             self._add(name, module, f"task {task.name!r}")
         self._tasks[task.name] = task
-        task.infer_num_classes(dict(self.items()))
         self._drop_unused()
 
     def remove_task(self, name: str) -> None:
@@ -160,6 +163,13 @@ class TaskNetwork(nn.ModuleDict):
         named = self._module_devices()
         places = {name: named.get(name, self._device) for name in self}
         return {name: place for name, place in places.items() if place is not None}
+
+
+def _infer_num_classes(task: Task, modules: Mapping[str, nn.Module]) -> None:
+    try:
+        task.infer_num_classes(modules)
+    except ConfigError as error:
+        raise error.below((task.name,)) from error.__cause__
 
 
 def _merge_devices(tasks: Iterable[Task]) -> dict[str, torch.device]:

@@ -17,6 +17,8 @@ from ..types import EpochData
 SCORE_PARTS = 3
 """A score's variable is ``task/data/metric``; its stream goes before the metric, as in Emmental."""
 
+POSITION = ("epoch", "step", "samples")
+"""What stands beside the numbers in files."""
 
 MODEL_AVERAGES = "model/all/"
 """What the variables of averages over tasks and datasets begin with."""
@@ -39,6 +41,12 @@ def flat_name(stream: str, variable: str, aggregation: str | None = None) -> str
     return name if aggregation is None else f"{name}/{aggregation}"
 
 
+def stream_of_score(name: str) -> str | None:
+    """Return the stream of a score or average by its flat name, None for any other name."""
+    parts = name.split("/", SCORE_PARTS)
+    return parts[SCORE_PARTS - 1] if len(parts) > SCORE_PARTS else None
+
+
 def flatten(epoch_data: EpochData) -> dict[str, float]:
     """Return all numbers of an epoch by their flat names, in order, leaving out what is no real number.
 
@@ -46,11 +54,13 @@ def flatten(epoch_data: EpochData) -> dict[str, float]:
 
     :param epoch_data: stream -> variable -> a number or ``{aggregation: number}``; numbers are Python's or
         numpy's, or tensors and arrays without dimensions
-    :raise ConfigError: if two numbers have one flat name
+    :raise ConfigError: if two numbers have one flat name, or one is called like a part of the position
     """
     numbers: dict[str, float] = {}
     tensors: defaultdict[tuple[torch.device, torch.dtype], dict[str, torch.Tensor]] = defaultdict(dict)
     for name, value in _named_values(epoch_data):
+        if name in POSITION:
+            raise ConfigError(f"{name!r} is the position in logs; rename that variable of stream {ALL_STREAMS!r}")
         if name in numbers:
             raise ConfigError(f"two numbers of the epoch are both called {name!r} in logs; rename one of the variables")
         if isinstance(value, torch.Tensor):

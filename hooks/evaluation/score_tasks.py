@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from emloop_mtl.data.task_loader import TaskLoader
     from emloop_mtl.main_loop import MainLoop
 
+log = logging.getLogger(__name__)
+
 
 class ScoreTasks(AbstractHook):
     """Compute the losses and metrics of every task, and their averages.
@@ -34,7 +37,8 @@ class ScoreTasks(AbstractHook):
 
     A global metric is a number of all scores together. After an epoch that evaluates a stream, its function gets all
     that this hook writes, by flat names such as ``digit/digits/valid/accuracy`` and ``model/all/all/loss``. The number
-    is written under the stream name ``all`` and its own name, and is called just that in files and services.
+    is written under the stream name ``all`` and its own name, and is called just that in files and services. In an
+    epoch without a stream that the function reads there is no such number.
 
     :param streams: names of the streams to score; by default all
     :param train: score batches that are trained on as well, which computes probabilities in training
@@ -64,6 +68,8 @@ class ScoreTasks(AbstractHook):
         self._trained_tasks: Mapping[str, Task] = {}
         self._train_streams: list[str] = []
         self._tables: dict[str, ScoreTable] = {}
+        self._told: set[str] = set()
+        """Global metrics of which a warning was given."""
 
     def register_mainloop(self, main_loop: MainLoop) -> None:
         """Find the tasks and check the streams."""
@@ -91,12 +97,9 @@ class ScoreTasks(AbstractHook):
         """Return the numbers of all streams if their loaders, tasks and metrics are known beforehand."""
         if any(isinstance(metric, CustomMetric) for task in self._tasks.values() for metric in _metrics(task)):
             return None  # it may report other names than its own
-        streams = self._streams
+        streams = self._all_streams()
         if streams is None:
-            names = getattr(self.main_loop.dataset, "stream_names", None)
-            if names is None:
-                return None
-            streams = names()
+            return None
         numbers: list[EpochNumber] = []
         for stream in streams:
             variables = self._variables(stream)
@@ -130,7 +133,7 @@ class ScoreTasks(AbstractHook):
             epoch_data.setdefault(stream, {}).update(scores)
         self._tables = {}
         if evaluated and self._global_metrics:
-            epoch_data[ALL_STREAMS].update(self._global_metrics.compute(flatten(pages)))
+            epoch_data[ALL_STREAMS].update(self._compute_global_metrics(pages))
 
     def state_dict(self) -> dict[str, State]:
         """Return what has been taken in of the epoch under way."""
@@ -151,6 +154,23 @@ class ScoreTasks(AbstractHook):
 
     def _scored_tasks(self, stream: str) -> Mapping[str, Task]:
         return self._trained_tasks if stream in self._train_streams else self._tasks
+
+    def _all_streams(self) -> Sequence[str] | None:
+        """Return the streams that are scored in some epoch, or can be; None if they are not known."""
+        if self._streams is not None:
+            return self._streams
+        names: Callable[[], Sequence[str]] | None = getattr(self.main_loop.dataset, "stream_names", None)
+        return None if names is None else names()
+
+    def _compute_global_metrics(self, pages: EpochData) -> dict[str, float]:
+        absent = set(self._all_streams() or ()) - pages.keys()
+        numbers = self._global_metrics.compute(flatten(pages), absent, () if self._train else self._train_streams)
+        for name in self._global_metrics:
+            if name not in numbers and name not in self._told:
+                text = "%s: global metric %r has no number while a stream that it reads is not evaluated (%s)"
+                log.warning(text, self.name, name, ", ".join(sorted(absent)))
+                self._told.add(name)
+        return numbers
 
     def _losses(self) -> set[str]:
         return {f"{name}/loss" for name, task in self._tasks.items() if task.loss is not None}

@@ -60,7 +60,7 @@ MISTAKES = [
         "no loader holds its label 'paritty'; did you mean 'parity'?",
     ),
     Mistake("loss: mse_loss", "loss: mse_los", "loss: mse_los", "'mse_los'; did you mean 'mse_loss'?"),
-    Mistake("[accuracy, f1", "[acuracy, f1", "metrics: [acu", "'acuracy'; did you mean 'accuracy'?"),
+    Mistake("[accuracy, f1", "[acuracy, f1", "acuracy, f1", "'acuracy'; did you mean 'accuracy'?"),
     Mistake("weight: 0.5", "weight: -1", "weight: -1", "must be a finite number >= 0, not -1"),
     Mistake("- ScoreTasks ", "- ScoreTask ", "ScoreTask ", "unknown hook 'ScoreTask'; did you mean 'ScoreTasks'?"),
     Mistake("streams: [valid]", "streams: [vaild]", "vaild", "no stream 'vaild'"),

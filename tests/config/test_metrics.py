@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from emloop_mtl.checkpoint import newest_checkpoint
+from emloop_mtl.cli import main
 from emloop_mtl.config.check import check_config
 from emloop_mtl.config.create import create_training
 from emloop_mtl.config.load import load_config
@@ -107,7 +109,9 @@ def test_metrics_take_options_in_yaml(write: Write) -> None:
     task = create_training(write(config(metrics)), "run").model.tasks["kind"]
     assert task.scorer.names == ("accuracy", "accuracy@3", "f2", "f1", "top_two", "found", "missed")
     assert [getattr(metric, "share", None) for metric in task.scorer.metrics][5] == 0.5
-    with pytest.raises(LocatedError, match=r"config.yaml:12:7: .*metric 'found' is given twice; set 'name'"):
+    with pytest.raises(
+        LocatedError, match=r"config.yaml:19:11: .*metrics\[6\]: task 'kind': metric 'found' is given twice; set 'name'"
+    ):
         create_training(write(config(METRICS)), "run")
 
 
@@ -144,7 +148,12 @@ def test_a_wrong_option_is_one_line_with_its_position(write: Write, metrics: str
     [
         ("[{class: fbeta, beta: -1}]", "beta:", "[0].beta: fbeta: beta must be a finite number > 0, not -1"),
         ("[{class: f1, positive: -1}]", "positive", "[0].positive: metric 'f1': positive must be a class, 0, 1, …, not -1"),
-        ("[f1, fbeta]", "metrics", ": task 'kind': metric 'f1' is given twice: f1 and fbeta with beta 1 are one metric"),
+        ("[f1, fbeta]", "fbeta", "[1]: task 'kind': metric 'f1' is given twice: f1 and fbeta with beta 1 are one metric"),
+        ("[accuracy, acuracy]", "acuracy", "[1]: task 'kind': unknown metric 'acuracy'; did you mean 'accuracy'?"),
+        ("[{class: f1, name: ''}]", "{class", "[0]: task 'kind': a metric must have a name, not ''"),
+        ("{class: accuracy}", "metrics", ": task 'kind': metrics must be a list, not a single Accuracy"),
+        ("[accuracy, {class: f1, positive: 4}]", "positive", "[1].positive: task 'kind': metric 'f1' looks for class 4, but there are 4 classes, counted from 0"),
+        ("[pearson_correlation]", "pearson", "[0]: task 'kind': metric 'pearson_correlation' compares one number per row, but the task predicts classes; choose another one, or set 'output'"),
     ],
 )  # fmt: skip
 def test_a_value_out_of_range_is_one_line_with_its_position(
@@ -206,3 +215,26 @@ def test_a_global_metric_that_fails_is_one_line(write: Write) -> None:
         training = create_training(write(text), "run")
         with training.config.located():
             training.main_loop.run_training()
+
+
+def test_a_function_of_two_streams_has_no_number_where_one_of_them_is_scored(write: Write) -> None:
+    """The section `eval` at the end of a training, and the command, evaluate a single stream."""
+    Path("points.py").write_text(
+        MODULE
+        + """
+
+def gap(scores):
+    return scores["kind/points/valid/loss"] - scores["kind/points/train/loss"]
+"""
+    )
+    text = config(functions="{gap: points.gap, size: builtins.len}", watched="gap").replace("mode: min", "mode: max")
+    path = write(text + "eval:\n  valid: {}\n")
+    for command in (["train", str(path), "--output-dir", "run"], ["eval", "valid", "run", "--trust"]):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code == 0, result.output
+        assert (
+            "global metric 'gap' has no number while a stream that it reads is not evaluated (train)" in result.output
+        )
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert line["gap"] == line["kind/points/valid/loss"] - line["kind/points/train/loss"]

@@ -55,6 +55,37 @@ def test_a_function_that_fails_is_named_with_its_reason() -> None:
         GlobalMetrics({"a": lambda scores: scores["digit/digits/valid/acuracy"]}).compute(SCORES)
 
 
+def test_a_function_that_asks_for_a_stream_of_other_epochs_has_no_number() -> None:
+    functions: dict[str, Any] = {
+        "gap": lambda scores: scores["digit/digits/test/accuracy"] - scores["digit/digits/valid/accuracy"],
+        "twice": lambda scores: 2 * scores["gap"],
+        "count": len,
+    }
+    metrics = GlobalMetrics(functions)
+    assert metrics.compute(SCORES, absent=["test"]) == {"count": 2.0}
+    other = {**SCORES, "digit/digits/test/accuracy": 1.0}
+    assert metrics.compute(other) == {"gap": 0.25, "twice": 0.5, "count": 5.0}
+    for absent in ([], ["train"], ["valid", "digits"]):
+        with pytest.raises(ConfigError, match="there is no score 'digit/digits/test/accuracy'"):
+            metrics.compute(SCORES, absent)
+    with pytest.raises(ConfigError, match="there is no score 'test'"):
+        GlobalMetrics({"a": lambda scores: scores["test"]}).compute(SCORES, absent=["test"])
+
+
+def test_a_metric_of_batches_that_are_trained_on_needs_a_setting() -> None:
+    metrics = GlobalMetrics({"a": lambda scores: scores["digit/digits/train/accuracy"]})
+    text = (
+        "no score 'digit/digits/train/accuracy'; of a stream that is trained on only losses are scored, set train: true"
+    )
+    with pytest.raises(ConfigError, match=text):
+        metrics.compute(SCORES, only_losses=["train"])
+
+
+def test_the_nearest_name_may_be_that_of_a_function_before() -> None:
+    with pytest.raises(ConfigError, match="there is no score 'gapp'; did you mean 'gap'"):
+        GlobalMetrics({"gap": len, "b": lambda scores: scores["gapp"]}).compute(SCORES)
+
+
 def test_a_function_may_end_the_training() -> None:
     def end(scores: dict[str, float]) -> float:
         raise TrainingTerminated("good enough")

@@ -14,6 +14,7 @@ from emloop_mtl.errors import ConfigError, DataError
 from emloop_mtl.tasks.action import Action
 from emloop_mtl.tasks.scorer import Scorer
 from emloop_mtl.tasks.task import Task
+from emloop_mtl.tasks.task_network import TaskNetwork
 
 NAN = float("nan")
 
@@ -446,10 +447,38 @@ def test_metrics_of_classes_are_refused_where_values_are_predicted(metric: str) 
     with pytest.raises(
         ConfigError, match=f"metric '{metric}' compares classes, but the task predicts values"
     ) as caught:
-        make("mse_loss", metrics=[metric])
-    assert caught.value.path == ("metrics",)
+        make("mse_loss", metrics=["mean_squared_error", metric])
+    assert caught.value.path == ("metrics", 1)
+    with pytest.raises(ConfigError) as caught:
+        make("mse_loss", scorer=Scorer([metric]))
+    assert caught.value.path == ("scorer", "metrics", 0)
     make("mse_loss", metrics=[metric], output=lambda outputs: outputs["logits"] > 0)
     make("mse_loss", metrics=[metric], require_pred_for_eval=False)
+
+
+@pytest.mark.parametrize("metric", ["pearson_correlation", "spearman_correlation", "pearson_spearman"])
+def test_metrics_of_numbers_are_refused_where_classes_are_predicted(metric: str) -> None:
+    text = f"task 'digit': metric '{metric}' compares one number per row, but the task predicts classes"
+    for loss in ("cross_entropy", "nll_loss", "multi_margin_loss"):
+        with pytest.raises(ConfigError, match=text) as caught:
+            make(loss, metrics=["accuracy", metric])
+        assert caught.value.path == ("metrics", 1)
+    make("cross_entropy", metrics=[metric], output=lambda outputs: outputs["logits"][:, 0])
+    make("mse_loss", metrics=[metric])
+    make("cross_entropy", metrics=["mean_squared_error"])  # of labels that are probabilities
+
+
+def test_a_metric_of_a_class_that_there_is_not_is_refused() -> None:
+    text = "task 'digit': metric 'f1' looks for class 3, but there are 3 classes, counted from 0"
+    metrics = ["accuracy", {"class": "f1", "positive": 3}]
+    with pytest.raises(ConfigError, match=text) as caught:
+        make("cross_entropy", metrics=metrics, num_classes=3)
+    assert caught.value.path == ("metrics", 1, "positive")
+    make("cross_entropy", metrics=metrics, num_classes=4)
+    task = make("cross_entropy", metrics=metrics)
+    with pytest.raises(ConfigError, match=text) as caught:
+        TaskNetwork([task], {task.flow[-1].module: nn.Linear(2, 3)})
+    assert caught.value.path == ("digit", "metrics", 1, "positive")
 
 
 class Correlation(nn.Module):

@@ -8,7 +8,7 @@ import torch
 
 from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochData
-from emloop_mtl.utils.flat_names import flat_name, flatten
+from emloop_mtl.utils.flat_names import flat_name, flatten, stream_of_score
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,27 @@ def test_flatten_leaves_out_what_is_no_real_number() -> None:
     }
     assert flatten({"train": {**values, "loss": 1}}) == {"train/loss": 1.0}
     assert flatten({}) == {}
+
+
+@pytest.mark.parametrize("name", ["epoch", "step", "samples"])
+def test_flatten_refuses_the_names_of_the_position(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{name}' is the position in logs; rename that variable of stream 'all'"):
+        flatten({"all": {name: 1}})
+    assert flatten({"train": {name: 1}}) == {f"train/{name}": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "stream"),
+    [
+        ("digit/digits/valid/accuracy", "valid"),
+        ("digit/digits/valid/recall/class_3", "valid"),
+        ("model/all/all/loss", "all"),
+        ("train/digit/loss", None),
+        ("mine", None),
+    ],
+)
+def test_stream_of_score(name: str, stream: str | None) -> None:
+    assert stream_of_score(name) == stream
 
 
 @pytest.mark.parametrize("number", [1.0, torch.tensor(1.0)])

@@ -13,6 +13,7 @@ from .mean_squared_error import MeanSquaredError
 from .metric import Metric
 from .pearson_correlation import PearsonCorrelation
 from .pearson_spearman import PearsonSpearman
+from .positive_counts import PositiveCounts
 from .precision import Precision
 from .recall import Recall
 from .roc_auc import RocAuc
@@ -34,6 +35,7 @@ __all__ = [
     "Metric",
     "PearsonCorrelation",
     "PearsonSpearman",
+    "PositiveCounts",
     "Precision",
     "Recall",
     "RocAuc",

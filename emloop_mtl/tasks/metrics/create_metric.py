@@ -90,19 +90,16 @@ def create_metric(metric: str | Callable[..., Any] | Metric | Mapping[str, Any])
     """
     if isinstance(metric, Metric):
         return metric.fresh()
-    try:
-        if isinstance(metric, str):
-            return find_metric(metric)()
-        if isinstance(metric, Mapping):
-            return create_metric(_from_mapping(metric))
-    except ConfigError as error:
-        raise (error if error.path[:1] == ("metrics",) else error.below(("metrics",))) from error.__cause__
+    if isinstance(metric, str):
+        return find_metric(metric)()
+    if isinstance(metric, Mapping):
+        return create_metric(_from_mapping(metric))
     if isinstance(metric, type) and issubclass(metric, Metric):
         make: Callable[[], Metric] = metric
         return make()
     if callable(metric):
         return CustomMetric(getattr(metric, "__name__", type(metric).__name__), metric)
-    raise ConfigError(f"a metric is a name, a function or a Metric, not {metric!r}", ("metrics",))
+    raise ConfigError(f"a metric is a name, a function or a Metric, not {metric!r}")
 
 
 def _from_mapping(metric: Mapping[str, Any]) -> Any:

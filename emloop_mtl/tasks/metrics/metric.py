@@ -26,6 +26,9 @@ class Metric(ABC):
     compares_classes: ClassVar[bool] = False
     """Whether predictions must be classes."""
 
+    compares_numbers: ClassVar[bool] = False
+    """Whether there must be one label and one predicted value per row."""
+
     takes_uids: bool = False
     """Whether it reads the identifiers of the rows."""
 

@@ -27,6 +27,7 @@ class PearsonCorrelation(Metric):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"prob"})
+    compares_numbers: ClassVar[bool] = True
 
     _moments: Tensor | None
     _rows: int

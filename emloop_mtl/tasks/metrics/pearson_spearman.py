@@ -20,6 +20,7 @@ class PearsonSpearman(KeepingMetric):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"prob"})
+    compares_numbers: ClassVar[bool] = True
 
     def __init__(self, name: str = "pearson_spearman") -> None:
         super().__init__(name)

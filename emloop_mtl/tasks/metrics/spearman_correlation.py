@@ -23,6 +23,7 @@ class SpearmanCorrelation(KeepingMetric):
     """
 
     needs: ClassVar[frozenset[str]] = frozenset({"prob"})
+    compares_numbers: ClassVar[bool] = True
 
     def __init__(self, name: str = "spearman_correlation", return_pvalue: bool = False) -> None:
         self.return_pvalue = return_pvalue

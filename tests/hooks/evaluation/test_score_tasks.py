@@ -175,6 +175,21 @@ def test_an_epoch_without_evaluation_has_no_global_metric(make_model: MakeModel,
     assert ["count" in record.epochs[epoch].get("all", {}) for epoch in range(3)] == [True, False, True]
 
 
+def test_a_global_metric_waits_for_the_streams_that_it_reads(
+    make_model: MakeModel, make_dataset: MakeDataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook = ScoreTasks(global_metrics={"worst": lambda scores: scores["digit/shapes/test/loss"], "count": count})
+    hooks = [Evaluate(["valid"]), Evaluate(["test"], every=2), hook]
+    record = run_hook(*hooks, model=make_model(), dataset=make_dataset(), epochs=3)
+    assert ["worst" in record.epochs[epoch]["all"] for epoch in range(4)] == [True, False, True, False]
+    assert all("count" in record.epochs[epoch]["all"] for epoch in range(4))
+    text = "global metric 'worst' has no number while a stream that it reads is not evaluated (test)"
+    assert [message for message in caplog.messages if "worst" in message] == [f"ScoreTasks: {text}"]
+    hook = ScoreTasks(["valid"], global_metrics={"worst": lambda scores: scores["digit/shapes/test/loss"]})
+    with pytest.raises(ConfigError, match="there is no score 'digit/shapes/test/loss'"):
+        run_hook(Evaluate(["valid", "test"]), hook, model=make_model(), dataset=make_dataset())
+
+
 def test_global_metrics_are_announced(make_model: MakeModel, make_dataset: MakeDataset) -> None:
     hook = ScoreTasks(global_metrics={"count": count})
     hooks = [Evaluate(["valid"]), hook, StopOnPlateau(stream="all", variable="count", mode="min")]

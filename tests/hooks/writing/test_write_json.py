@@ -48,7 +48,7 @@ class Put(AbstractHook):
 def test_every_epoch_has_a_line(tmp_path: Path) -> None:
     put = Put(train={"loss": {"mean": torch.tensor(0.5)}}, valid={"digit/digits/accuracy": 0.75}, all={"größe": 2})
     run_hook(put, WriteJSON(), epochs=2, output_dir=tmp_path)
-    numbers = {"train/loss/mean": 0.5, "digit/digits/valid/accuracy": 0.75, "all/größe": 2.0}
+    numbers = {"train/loss/mean": 0.5, "digit/digits/valid/accuracy": 0.75, "größe": 2.0}
     assert read(tmp_path) == [
         {"epoch": 0, "step": 0, "samples": 0} | numbers,
         {"epoch": 1, "step": 2, "samples": 4} | numbers,
