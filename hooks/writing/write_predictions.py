@@ -86,6 +86,7 @@ class WritePredictions(AbstractHook):
         self._drop_file()
 
     def _drop_file(self) -> None:
+        self._close()
         self._stream: str | None = None
         self._rows = PredictionRows(self._tasks)
         self._end = self._sum = 0
@@ -171,9 +172,7 @@ class WritePredictions(AbstractHook):
         """Leave no half file, unless a checkpoint speaks of it."""
         if self._file is None:
             return
-        with suppress(OSError):  # of a full disk, which has been told of
-            self._file.close()
-        self._file = None
+        self._close()
         if not self._is_kept:
             assert self._stream is not None
             self._partial(self._stream).unlink(missing_ok=True)
@@ -239,6 +238,12 @@ class WritePredictions(AbstractHook):
                 self._is_kept = True
                 return
         log.warning("%s: %s cannot be completed, since what was written of it is gone", self.name, path)
+
+    def _close(self) -> None:
+        if self._file is not None:
+            with suppress(OSError):  # of a full disk, which has been told of
+                self._file.close()
+            self._file = None
 
     def _finish(self) -> None:
         if self._file is not None:

@@ -6,14 +6,17 @@ import csv
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
-from emloop_mtl.checkpoint import list_checkpoints, load_checkpoint
+from emloop_mtl.checkpoint import list_checkpoints, load_checkpoint, newest_checkpoint
+from emloop_mtl.data.abstract_dataset import AbstractDataset
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.errors import ConfigError
@@ -205,6 +208,68 @@ def test_resuming_anywhere_completes_all_files(
             assert files(run) == expected, number
     assert halves > 0, "no checkpoint was in the middle of a file"
     assert "cannot be completed" not in caplog.text
+
+
+def test_a_file_that_is_gone_on_with_outlives_another_failure(make_loop: MakeLoop, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    make_loop(WritePredictions(), SaveAlways()).run_training()
+    expected = files(run)
+    shutil.rmtree(run)
+    with pytest.raises(RuntimeError):
+        make_loop(WritePredictions(), SaveAlways(fail_after=6)).run_training()
+    (path,) = list_checkpoints(run / "checkpoints", "at-05")  # in the middle of the stream valid
+    for fail_after in (1, 10**6):
+        loop = make_loop(WritePredictions(), SaveAlways(saves=False, fail_after=fail_after))
+        loop.restore(load_checkpoint(path))
+        with pytest.raises(RuntimeError) if fail_after == 1 else nullcontext():
+            loop.run_training()
+    assert files(run) == expected
+
+
+def test_a_file_that_no_checkpoint_speaks_of_goes_though_one_speaks_of_another(
+    make_loop: MakeLoop, tmp_path: Path
+) -> None:
+    class SaveInValid(SaveAlways):
+        def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+            if stream_name == "valid":
+                self.main_loop.request_save("valid")
+            super().after_batch(stream_name, batch_data)
+
+    with pytest.raises(RuntimeError):
+        make_loop(WritePredictions(), SaveInValid(saves=False, fail_after=8)).run_training()
+    assert list(files(tmp_path / "run")) == ["predictions/valid_0.jsonl"]
+
+
+def test_an_epoch_by_hand_begins_its_file_anew(make_loop: MakeLoop, tmp_path: Path) -> None:
+    loop = make_loop(WritePredictions(), SaveAlways(saves=False, fail_after=2), streams=["valid"])
+    with loop:
+        with pytest.raises(RuntimeError):
+            loop.epoch([], ["valid"])
+        loop.epoch([], ["valid"])
+    path = tmp_path / "run" / "predictions" / "valid_0.jsonl"
+    assert_predicted(path, loop.model, loop.dataset.valid_stream())  # type: ignore[arg-type]
+
+
+def test_rows_without_uids_are_numbered_on_when_resumed(
+    make_model: Callable[..., MultiTaskModel], tmp_path: Path
+) -> None:
+    class Bare(AbstractDataset):
+        def train_stream(self) -> Iterator[dict[str, Any]]:
+            for _ in range(3):
+                yield {"image": torch.ones(4, 3), "digit": torch.zeros(4, dtype=torch.long)}
+
+        valid_stream = train_stream
+
+    def make(end: AbstractHook) -> MainLoop:
+        hooks = [Evaluate(["valid"]), WritePredictions(), end, StopAfter(epochs=1)]
+        return MainLoop(make_model(), Bare(), hooks, output_dir=tmp_path, skip_zeroth_epoch=True)
+
+    with pytest.raises(RuntimeError):
+        make(SaveAlways(fail_after=6)).run_training()
+    loop = make(SaveAlways(saves=False))
+    loop.restore(newest_checkpoint(tmp_path / "checkpoints"))
+    loop.run_training()
+    assert [row["uid"] for row in read(tmp_path / "predictions" / "valid_1.jsonl")] == list(range(12))
 
 
 def test_what_a_checkpoint_speaks_of_is_in_the_file(make_loop: MakeLoop, tmp_path: Path) -> None:
