@@ -46,6 +46,8 @@ class BertAdam(Optimizer):
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         for name in ("lr", "eps", "weight_decay"):
+            if isinstance(group[name], torch.Tensor):
+                raise ValueError(f"{name} must be a number, not a tensor")
             if not group[name] >= 0:
                 raise ValueError(f"{name} must be 0 or more, not {group[name]}")
         if len(group["betas"]) != 2 or not all(0 <= beta < 1 for beta in group["betas"]):

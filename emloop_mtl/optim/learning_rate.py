@@ -229,8 +229,8 @@ class LearningRate:
             self._optimizer.state.clear()
             self._optimizer.state.update({p: copy.deepcopy(entry) for p, entry in self._initial_state.items()})
 
-    def resume(self, step: int) -> None:
-        """Set the rates of the last update, at the end of step ``step``, as they are for the length of the run now."""
+    def begin(self, step: int) -> None:
+        """Set the rates of step ``step`` without an update, and without what a change of them would empty."""
         if self._schedule is not None or self._warm_up_steps:
             self._set(step)
 

@@ -82,9 +82,8 @@ class Update:
         """Learn the length of the run, for the last window and the learning rate."""
         self._total_steps = total_steps
         self.learning_rate.set_length(total_steps, pass_steps, missing)
-        updated = self.step - self._open
-        if updated:  # a resumed training: until the next update, hooks read the rate of the last one
-            self.learning_rate.resume(updated - 1)
+        # Until the next update, hooks read the rate of the last one; before the first, that of the first step.
+        self.learning_rate.begin(max(self.step - self._open - 1, 0))
 
     def backward(
         self,

@@ -10,7 +10,7 @@ from torch import nn
 
 from emloop_mtl.errors import ConfigError
 from emloop_mtl.optim.learning_rate import LearningRate
-from emloop_mtl.optim.schedules.by_name import SCHEDULES
+from emloop_mtl.optim.schedules.by_name import SCHEDULES, create_schedule
 
 NEED_A_LENGTH = {"linear", "cosine_annealing", "one_cycle"}
 
@@ -163,6 +163,20 @@ def test_a_needed_length_that_is_missing_names_what_gives_it() -> None:
     with pytest.raises(ConfigError, match="needs the length of the run: add StopAfter") as caught:
         learning_rate.set_length(None, None, "StopAfter")
     assert caught.value.path == ("hooks", 1, "LRSchedule")
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_one_schedule_may_serve_several_trainings(name: str) -> None:
+    schedule = create_schedule({"class": name, **({"patience": 0} if name == "plateau" else {})})
+    seen = []
+    for min_lr in (0.5, 0.0, 0.0):
+        learning_rate, _ = make(1.0, momentum=0.9)
+        learning_rate.follow(schedule, min_lr)
+        learning_rate.set_length(4, None)
+        for step in range(4):
+            learning_rate.feed(step, step)
+        seen.append(rates(learning_rate, 4))
+    assert seen[1] == seen[2]
 
 
 def test_two_schedules_are_one_too_many() -> None:
@@ -413,7 +427,7 @@ def test_without_reset_state_the_state_is_kept() -> None:
 def test_to_resume_empties_nothing() -> None:
     learning_rate, optimizer = resetting({"class": "step", "step_size": 3})
     optimizer.state[optimizer.param_groups[0]["params"][0]]["momentum_buffer"] = torch.ones(1)
-    learning_rate.resume(7)
+    learning_rate.begin(7)
     learning_rate.apply(8)
     assert optimizer.state
     learning_rate.apply(9)
@@ -453,7 +467,7 @@ def test_a_reduction_takes_effect_at_the_next_update() -> None:
     learning_rate.apply(0)
     for value in (1, 2):
         learning_rate.feed(value, 1)
-    learning_rate.resume(0)
+    learning_rate.begin(0)
     assert learning_rate.current == [1, 0.1]
     learning_rate.apply(1)
     assert learning_rate.current == [0.5, 0.05]
@@ -540,7 +554,7 @@ def test_a_reduction_that_is_not_in_effect_yet_empties_the_state_after_resuming(
     second, optimizer = start()
     second.load_state_dict(first.state_dict())
     optimizer.state[optimizer.param_groups[0]["params"][0]]["momentum_buffer"] = torch.ones(1)
-    second.resume(0)
+    second.begin(0)
     assert second.current[0] == 1
     assert optimizer.state
     second.apply(1)

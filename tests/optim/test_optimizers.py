@@ -167,6 +167,7 @@ def test_what_an_optimizer_takes_by_any_name_is_handed_on() -> None:
         ({"class": "sgd", "nesterov": True}, "SGD: Nesterov momentum requires a momentum"),
         ({"class": "adam", "betas": 0.9}, "Adam: betas must be a list of 2 numbers, not 0.9"),
         ({"class": "adam", "betas": [0.9, "x"]}, "Adam: betas must be a list of 2 numbers"),
+        ({"class": "bert_adam", "lr": torch.tensor(0.1)}, "BertAdam: lr must be a number, not a tensor"),
         ({"class": "bert_adam", "betas": [0.9, 1.0]}, "BertAdam: betas must be two numbers from 0 to under 1"),
         (
             {"class": "lbfgs", "line_search_fn": "wolfe"},

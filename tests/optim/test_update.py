@@ -117,3 +117,15 @@ def test_fp16_scales_the_loss_and_unscales_the_gradients() -> None:
 def test_wrong_settings_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make(nn.Parameter(torch.zeros(1)), **options)
+
+
+def test_before_the_first_update_the_rate_is_that_of_the_first_step() -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    update = make(weight, accumulate=2)
+    update.learning_rate.warm_up(steps=4)
+    update.set_length(4, None)
+    seen = []
+    for target in range(4):
+        train(update, weight, [target])
+        seen.append(update.learning_rate.current)
+    assert seen == [[0.0], [0.125], [0.125], [0.375]]

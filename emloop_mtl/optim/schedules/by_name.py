@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -81,11 +82,11 @@ def create_schedule(schedule: Any) -> AbstractSchedule:
     """Create a schedule.
 
     :param schedule: what ``find_schedule`` knows, or a mapping with that as ``class`` and its options beside; an
-        ``AbstractSchedule`` is returned as it is
+        ``AbstractSchedule`` is copied, so that one may serve several trainings
     :raise ConfigError: for an unknown schedule or option or a wrong value; its path is that within the mapping
     """
     if isinstance(schedule, AbstractSchedule):
-        return schedule
+        return copy.deepcopy(schedule)
     if not isinstance(schedule, Mapping):
         make = find_schedule(schedule)
         return _made(make, str(getattr(schedule, "__name__", schedule)), {})
