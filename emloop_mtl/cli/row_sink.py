@@ -67,8 +67,6 @@ class RowSink:
             self._file.write(data)
             self._file.flush()
         except OSError as error:
-            if self.path is None:
-                self._let_go_of_stdout()
             if isinstance(error, BrokenPipeError):
                 raise SystemExit(SIGNAL_BASE + signal.SIGPIPE) from error
             raise EmloopError(f"{self.path or 'stdout'}: cannot be written: {error.strerror}") from error
@@ -98,11 +96,3 @@ class RowSink:
             self._partial.unlink(missing_ok=True)
             raise EmloopError(f"{self.path}: cannot be written: {failure.strerror}") from failure
         sync_folder(self._target.parent)
-
-    @staticmethod
-    def _let_go_of_stdout() -> None:
-        """Point stdout to nowhere: Python flushes it once more at its end, which would fail again."""
-        with suppress(OSError, ValueError):  # where it is no file, nothing fails
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.__stdout__.fileno() if sys.__stdout__ else 1)
-            os.close(nowhere)

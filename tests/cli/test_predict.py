@@ -339,9 +339,11 @@ def test_a_pipe_can_be_the_output(folder: Path, command: Command) -> None:
 
 def test_the_end_of_a_training_and_eval_write_predictions_too(folder: Path, command: Command) -> None:
     section = "eval={test: {hooks: [{WritePredictions: {tasks: [digit]}}, ScoreTasks]}}"
-    done = command("train", "config.yaml", *SHORT, section, "--output-dir", "other")
+    best = ("hooks.SaveBest.variable=ink/digits/loss", "hooks.SaveBest.mode=min")
+    done = command("train", "config.yaml", *SHORT, *best, section, "--output-dir", "other")
     assert done.exit_code == 0, done.stderr
     epoch = newest_checkpoint(folder / "other" / "checkpoints", "best").position.epoch
+    assert epoch > 0
     (written,) = (folder / "other" / "predictions").iterdir()
     assert written.name == f"test_{epoch}.jsonl"
     done = command("predict", "test", "other", "--task", "digit")
