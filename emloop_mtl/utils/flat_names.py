@@ -18,7 +18,7 @@ SCORE_PARTS = 3
 """A score's variable is ``task/data/metric``; its stream goes before the metric, as in Emmental."""
 
 POSITION = ("epoch", "step", "samples")
-"""What stands beside the numbers in files."""
+"""What stands in front of the numbers in files, and so cannot be the name of one."""
 
 MODEL_AVERAGES = "model/all/"
 """What the variables of averages over tasks and datasets begin with."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from emloop_mtl.errors import CheckpointError, ConfigError, nearest
 from emloop_mtl.types import EpochData, EpochNumber, Position, State
 from emloop_mtl.utils.files import write_atomically
-from emloop_mtl.utils.flat_names import flat_name, flatten
+from emloop_mtl.utils.flat_names import POSITION, flat_name, flatten
 
 from ..arguments import check_names
 from ..numbers import any_numbers_of
@@ -19,9 +19,6 @@ from .abstract_writer import AbstractWriter
 from .record_file import RecordFile, size_of
 
 log = logging.getLogger(__name__)
-
-FIRST_COLUMNS = ("epoch", "step", "samples")
-"""The columns that every row fills."""
 
 
 class WriteCSV(AbstractWriter):
@@ -122,7 +119,7 @@ class WriteCSV(AbstractWriter):
             self._widen(new)
         elif not self._end:
             self._columns = new
-            self._file.append(self._lines([[*FIRST_COLUMNS, *new]]))
+            self._file.append(self._lines([[*POSITION, *new]]))
         values = [repr(numbers[name]) if name in numbers else self._default for name in self._columns]
         self._file.append(self._lines([[position.epoch, position.step, position.samples, *values]]))
         self._end = self._file.end
@@ -167,13 +164,13 @@ class WriteCSV(AbstractWriter):
 
         :raise CheckpointError: if the table is not the one that the checkpoint speaks of
         """
-        header = self._lines([[*FIRST_COLUMNS, *self._columns]])
+        header = self._lines([[*POSITION, *self._columns]])
         if size_of(self.path) < (self._end or 0):
             return  # RecordFile tells of it
         with self.path.open("rb") as file:
             if file.read(len(header)) == header:
                 return
-        width = len(FIRST_COLUMNS) + len(self._columns)
+        width = len(POSITION) + len(self._columns)
         content = self._lines(row[:width] for row in self._read()[: 1 + self._rows])
         if not content.startswith(header) or len(content) != self._end:
             raise CheckpointError(
