@@ -56,6 +56,7 @@ class LearningRate:
         self._warm_up_steps = 0
         self._horizon = 0
         self._period = 1
+        self._warnings: set[str] = set()
 
     @property
     def _groups(self) -> list[dict[str, Any]]:
@@ -194,8 +195,8 @@ class LearningRate:
                 in_pass = steps_per_pass("a warm-up in passes", self._warm_up_path)
                 self._warm_up_steps = int(round(length * in_pass, EXACT_DIGITS))
         if self._warm_up_steps > self._last_step:
-            text = "the warm-up of %d steps does not end within the run of %d, so the full rate is never reached"
-            log.warning(text, self._warm_up_steps, self._last_step)
+            text = f"the warm-up of {self._warm_up_steps} steps does not end within the run of {total_steps}"
+            self._warn(f"{text}, so the full rate is never reached")
         if self._schedule is None:
             return
         in_unit = 1 if self._unit == "step" else steps_per_pass("unit: pass", self._schedule_path)
@@ -206,8 +207,8 @@ class LearningRate:
         if total_steps is not None:
             self._horizon = max(1, -(-total_steps // self._period) - self._warm_up_steps // self._period)
         if self._horizon == 1 and self._last_step > self._warm_up_steps + 1 and not self.watches:
-            text = "the learning rate stays as the schedule begins: it would change after %d steps, and the run has %d"
-            log.warning(text, self._period, self._last_step)
+            text = f"it would change after {self._period} steps, and the run has {total_steps}"
+            self._warn(f"the learning rate stays as the schedule begins: {text}")
         try:
             first = self._schedule.rates(self._bases, 0, self._horizon)
         except ConfigError as error:
@@ -216,6 +217,12 @@ class LearningRate:
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate) or rate < 0:
                 text = f"the schedule must return a finite number, 0 or more, but its first rate is {rate!r}"
                 raise ConfigError(text, (*self._schedule_path, "schedule"))
+
+    def _warn(self, text: str) -> None:
+        """Say it once; the length is learnt when a run is checked, and again when it starts."""
+        if text not in self._warnings:
+            self._warnings.add(text)
+            log.warning(text)
 
     def apply(self, step: int) -> None:
         """Set the rate of every group for the update at the end of step ``step``, counted from 0."""
