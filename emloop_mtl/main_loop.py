@@ -217,7 +217,10 @@ class MainLoop:
         self._saver.ask(tag)
 
     def when_saved(self, act: Callable[[], None]) -> None:
-        """Have ``act`` called once every hook has finished the current event and what was asked for is saved."""
+        """Have ``act`` called once every hook has finished the current event and what was asked for is saved.
+
+        In ``run_evaluation``, which saves nothing, it is not called.
+        """
         self._saver.when_written(act)
 
     def check_can_save(self) -> None:
