@@ -16,7 +16,9 @@ from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from emloop_mtl.errors import ConfigError, DataError
+from emloop_mtl.tasks.action import Action
 from emloop_mtl.tasks.scorer import Scorer
+from emloop_mtl.tasks.task import Task
 
 DIFFERENCES = {
     r"(accuracy_f1|precision|f1): golds as a column \[n,1\]": (
@@ -204,3 +206,40 @@ def test_every_difference_and_every_metric_occurs() -> None:
         *("pearson_correlation", "spearman_correlation", "pearson_spearman", "roc_auc"),
     }
     assert len(SAME) + len(OTHER) == len(FILE["cases"]) + len(FILE["failures"])
+
+
+# ---------------------------------------------------------------------------- what Emmental's code says without numbers
+
+
+def test_of_equally_probable_classes_the_first_counts() -> None:
+    """As for the prediction itself; Emmental's ``accuracy@K`` begins with the last, its ``accuracy`` with the first."""
+    golds, probs = np.array([0, 1, 2]), np.full((3, 3), 1 / 3)
+    theirs = np.mean(
+        [gold in order[-2:] for gold, order in zip(golds, probs.argsort(axis=1, kind="stable"), strict=True)]
+    )
+    assert Scorer(["accuracy@2"]).score(golds[:1], probs[:1]) == {"accuracy@2": 1.0}
+    assert Scorer(["accuracy@2"]).score(golds[2:], probs[2:]) == {"accuracy@2": 0.0}
+    assert theirs == pytest.approx(2 / 3)
+    assert 0 not in probs.argsort(axis=1, kind="stable")[0][-2:]
+
+
+def task_of_entries(metrics: list[str]) -> Task:
+    return Task("tags", flow=[Action("logits", "head", "x")], label="y", loss="bce_with_logits", metrics=metrics)
+
+
+def test_entries_of_0_or_1_are_predicted_by_the_side_of_one_half() -> None:
+    """Emmental predicts the greatest entry of a row alone, which for a single one is always class 0."""
+    golds = torch.tensor([[1, 1, 0], [0, 1, 1], [0, 0, 1], [1, 0, 1]])
+    probs = torch.tensor([[0.9, 0.8, 0.1], [0.6, 0.3, 0.7], [0.2, 0.1, 0.3], [0.8, 0.6, 0.7]])
+    task = task_of_entries(["accuracy", "roc_auc"])
+    for columns in (3, 1):
+        label, prob = golds[:, :columns], probs[:, :columns]
+        pred = task.predictions(prob)
+        assert torch.equal(pred, (prob > 0.5).long())
+        scores = Scorer(["accuracy", "roc_auc"]).score(label, prob, pred)
+        assert scores["accuracy"] == (label == pred).double().mean().item()
+        assert scores["roc_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(label, prob), rel=EXACT)
+        assert scores["accuracy"] != (label.argmax(1) == prob.argmax(1)).double().mean().item()
+    assert set(probs[:, :1].argmax(1).tolist()) == {0}
+    one_hot = sklearn_metrics.roc_auc_score(np.eye(3)[golds.argmax(1)], probs)
+    assert one_hot != pytest.approx(sklearn_metrics.roc_auc_score(golds, probs))

@@ -262,3 +262,11 @@ def test_what_a_batch_lacks_is_named() -> None:
     del batch["a/pred"]
     with pytest.raises(ConfigError, match="task 'a': its metrics need 'a/pred', which the batch does not hold"):
         ScoreTable().add(batch, tasks)
+
+
+def test_what_is_found_when_scores_are_fetched_names_the_task() -> None:
+    tasks = {"a": make("a", metrics=["f1_macro"], num_classes=2, require_prob_for_eval=False)}
+    table = ScoreTable()
+    table.add(batch_of("d", {"a": (1.0, [0, 5], [0, 1])}), tasks)
+    with pytest.raises(DataError, match=r"^task 'a': metric 'f1_macro': 1 labels or predictions are outside 0\.\.1"):
+        table.result()
