@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from ..data.task_loader import TaskLoader
     from ..tasks.global_metrics import GlobalMetric
     from .task_prediction import TaskPrediction
-
-log = logging.getLogger(__name__)
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
