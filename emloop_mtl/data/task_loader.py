@@ -202,9 +202,8 @@ class TaskLoader:
         known = self.dataset.sources if isinstance(self.dataset, ColumnDataset) else None
         for task, label in tasks.items():
             if known is not None and label is not None and label not in known:
-                raise ConfigError(
-                    f"loader {self.name!r}: the data has no label {label!r} for task {task!r}{nearest(label, known)}"
-                )
+                text = f"the data has no label {label!r} for task {task!r}{nearest(label, known)}"
+                raise ConfigError(f"loader {self.name!r}: {text}; name None instead if its rows have no labels")
         return dict(tasks)
 
     def _check_ragged(self, ragged: tuple[str, ...], collate: object) -> None:
