@@ -94,14 +94,23 @@ def _score(config: Config, streams: Sequence[str], checkpoint: Checkpoint, optio
                 training = create_training(evaluated, for_training=lists_hooks, **options)
             data = evaluated.data
             load_weights(training.model, checkpoint)
-        main_loop = training.main_loop
-        main_loop.check_stream(stream)
-        with evaluated.located():
-            main_loop.run_evaluation(stream, checkpoint.position)
-        if main_loop.interrupted_by is not None and main_loop.end == "interrupted":
-            raise SystemExit(SIGNAL_BASE + main_loop.interrupted_by)
-        scores[stream] = dict(main_loop.epoch_data.get(stream, {}))
+        run_stream(training, stream, checkpoint)
+        scores[stream] = dict(training.main_loop.epoch_data.get(stream, {}))
     return scores
+
+
+def run_stream(training: Training, stream: str, checkpoint: Checkpoint) -> None:
+    """Evaluate a stream with weights that are loaded already.
+
+    :param checkpoint: where the weights come from
+    :raise SystemExit: if a signal interrupts it
+    """
+    main_loop = training.main_loop
+    main_loop.check_stream(stream)
+    with training.config.located():
+        main_loop.run_evaluation(stream, checkpoint.position)
+    if main_loop.interrupted_by is not None and main_loop.end == "interrupted":
+        raise SystemExit(SIGNAL_BASE + main_loop.interrupted_by)
 
 
 def load_weights(model: Any, checkpoint: Checkpoint) -> None:

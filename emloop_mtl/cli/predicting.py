@@ -20,8 +20,7 @@ from ..models.prediction_rows import COLUMNS, PredictionRows
 from ..types import EpochData, EpochNumber
 from ..utils.row_format import RowFormat
 from .building import building
-from .evaluating import choose_checkpoint, describe_weights, load_weights
-from .reporting import SIGNAL_BASE
+from .evaluating import choose_checkpoint, describe_weights, load_weights, run_stream
 from .row_sink import RowSink
 from .run_folder import RunFolder
 
@@ -57,12 +56,7 @@ def predict_run(
             training = create_training(evaluated, trusted_only=not trust, source_folder=source, more_hooks=[writer])
         _check_tasks(training.model, tasks)
         load_weights(training.model, checkpoint)
-        main_loop = training.main_loop
-        main_loop.check_stream(stream)
-        with evaluated.located():
-            main_loop.run_evaluation(stream, checkpoint.position)
-        if main_loop.interrupted_by is not None and main_loop.end == "interrupted":
-            raise SystemExit(SIGNAL_BASE + main_loop.interrupted_by)
+        run_stream(training, stream, checkpoint)
     text = f"{writer.written} rows for {writer.samples} samples of stream {stream!r}"
     log.info("%s, predicted by %s", text, describe_weights(checkpoint))
     if left := (evaluated.data.get("main_loop") or {}).get("fixed_batch_size"):
