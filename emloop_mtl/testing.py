@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .data.batch import Batch
     from .data.stream_wrapper import StreamWrapper
 
-__all__ = ["FakeDataset", "FakeModel", "RecordEvents", "run_hook"]
+__all__ = ["FakeDataset", "FakeModel", "RecordEvents", "SaveAndFail", "run_hook"]
 
 
 class FakeModel(AbstractModel):
@@ -134,6 +134,41 @@ class RecordEvents(AbstractHook):
 
     def after_training(self, success: bool) -> None:
         self.events.append(("after_training", {"success": success}))
+
+
+class SaveAndFail(AbstractHook):
+    """Ask for checkpoints and fail at a given moment, to see whether hooks go on from there as if nothing had happened.
+
+    Moments are counted from 1: each batch, trained on or evaluated, and each end of an epoch is one.
+
+    :param every: ask for a checkpoint, kept as ``latest``, at every n-th moment
+    :param fail_at: the moment that fails with a ``RuntimeError``; None for none
+    """
+
+    def __init__(self, every: int = 1, fail_at: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._every, self._fail_at = every, fail_at
+        self.moments = 0
+        """How many there were."""
+
+    def requires(self) -> Collection[str]:
+        return ()
+
+    def provides(self) -> Collection[str]:
+        return ()
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        self._count()
+
+    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+        self._count()
+
+    def _count(self) -> None:
+        self.moments += 1
+        if self.moments == self._fail_at:
+            raise RuntimeError(f"failed at moment {self.moments}")
+        if self.moments % self._every == 0:
+            self.main_loop.request_save("latest")
 
 
 def run_hook(

@@ -49,7 +49,10 @@ EXCEPTIONS: dict[str, tuple[set[str], str]] = {
         "the errors are a few lines each and are read together",
     ),
     "emloop_mtl/types.py": ({"Stateful", "Position", "EpochNumber"}, "the words of the protocols, a few lines each"),
-    "emloop_mtl/testing.py": ({"FakeModel", "FakeDataset", "RecordEvents"}, "small fakes that are used together"),
+    "emloop_mtl/testing.py": (
+        {"FakeModel", "FakeDataset", "RecordEvents", "SaveAndFail"},
+        "small fakes that are used together",
+    ),
     "emloop_mtl/schedulers/abstract_task_scheduler.py": (
         {"Loader", "AbstractTaskScheduler"},
         "what a scheduler needs to know of a loader",

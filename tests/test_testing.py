@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from emloop_mtl.abstract_hook import EVENTS, AbstractHook
+from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import ConfigError, DataError, TrainingTerminated
-from emloop_mtl.testing import FakeDataset, FakeModel, RecordEvents, run_hook
+from emloop_mtl.testing import FakeDataset, FakeModel, RecordEvents, SaveAndFail, run_hook
 
 BATCHES = ["after_batch"] * 4
 
@@ -20,6 +22,16 @@ def test_run_hook_runs_the_zeroth_epoch_and_as_many_as_asked_for() -> None:
     assert record.main_loop.position == (2, 4, 2, 8)
     assert record.main_loop.end == "finished"
     assert record.main_loop.total_steps == 4
+
+
+def test_save_and_fail_counts_batches_and_ends_of_epochs(tmp_path: Path) -> None:
+    hook = SaveAndFail(every=4)
+    run_hook(hook, outputs={"loss": 1.0}, output_dir=tmp_path)
+    assert hook.moments == 2 * (4 + 1)
+    # The eighth moment is the third batch of epoch 1, the first of the stream that is evaluated.
+    assert newest_checkpoint(tmp_path / "checkpoints", "latest").position.step == 2
+    with pytest.raises(RuntimeError, match="failed at moment 7"):
+        run_hook(SaveAndFail(every=100, fail_at=7))
 
 
 def test_every_event_is_recorded() -> None:

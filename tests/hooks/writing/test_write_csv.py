@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
+from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.checkpoint import newest_checkpoint
-from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import CheckpointError, ConfigError
 from emloop_mtl.hooks import ComputeStats, Evaluate
+from emloop_mtl.hooks.stopping.stop_after import StopAfter
 from emloop_mtl.hooks.writing.write_csv import WriteCSV
 from emloop_mtl.main_loop import MainLoop
-from emloop_mtl.testing import FakeDataset, FakeModel, run_hook
+from emloop_mtl.testing import FakeDataset, FakeModel, SaveAndFail, run_hook
 from emloop_mtl.types import EpochData, EpochNumber
 
 
@@ -162,30 +162,7 @@ def test_a_value_that_is_no_number(tmp_path: Path, caplog: pytest.LogCaptureFixt
 # ------------------------------------------------------------------------------------------------------------ resuming
 
 
-class SaveAndFail(AbstractHook):
-    """Save at every n-th event, and fail at a given one; the events are batches and ends of epochs."""
-
-    def __init__(self, every: int, fail_at: int | None) -> None:
-        super().__init__()
-        self._every, self._fail_at, self.events = every, fail_at, 0
-
-    def _count(self) -> None:
-        self.events += 1
-        if self.events == self._fail_at:
-            raise RuntimeError("killed")
-        if self.events % self._every == 0:
-            self.main_loop.request_save("latest")
-
-    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
-        self._count()
-
-    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
-        self._count()
-        if epoch_id == 4:
-            raise TrainingTerminated("enough")
-
-
-EVENTS = 15
+MOMENTS = 15
 """Two batches and an end in each of 5 epochs."""
 
 
@@ -196,7 +173,7 @@ def make_loop(
     end = SaveAndFail(every, fail_at)
     numbers = [Put(train={"a": 1 / 3}), Put({2, 3}, train={"b, c": 2}), Put({4}, train={"d": 3})]
     dataset = FakeDataset(train=[{"x": [1]}, {"x": [2]}])
-    hooks = [*numbers, WriteCSV(**{"default_value": "?", **arguments}), end]
+    hooks = [*numbers, WriteCSV(**{"default_value": "?", **arguments}), end, StopAfter(epochs=4)]
     return MainLoop(FakeModel(), dataset, hooks, output_dir=folder), end
 
 
@@ -206,17 +183,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("undisturbed")
     loop, end = make_loop(folder)
     loop.run_training()
-    assert end.events == EVENTS
+    assert end.moments == MOMENTS
     return (folder / "training.csv").read_bytes()
 
 
 @pytest.mark.parametrize("every", [1, 2, 5, 7])
-@pytest.mark.parametrize("fail_at", range(8, EVENTS + 1))
+@pytest.mark.parametrize("fail_at", range(8, MOMENTS + 1))
 def test_a_training_that_is_killed_and_resumed_writes_the_same(
     tmp_path: Path, undisturbed: bytes, fail_at: int, every: int
 ) -> None:
     loop, _ = make_loop(tmp_path, every, fail_at)
-    with pytest.raises(RuntimeError, match="killed"):
+    with pytest.raises(RuntimeError, match="failed at moment"):
         loop.run_training()
     with (tmp_path / "training.csv").open("ab") as file:
         file.write(b'99,1,2,"0.')  # a row that was being written when the power failed
@@ -229,7 +206,7 @@ def test_a_training_that_is_killed_and_resumed_writes_the_same(
 def resumable(folder: Path, **arguments: Any) -> MainLoop:
     """Return a loop that can be resumed after epoch 1, while the table has the column of epoch 2 already."""
     loop, _ = make_loop(folder, every=6, fail_at=11)
-    with pytest.raises(RuntimeError, match="killed"):
+    with pytest.raises(RuntimeError, match="failed at moment"):
         loop.run_training()
     assert "b, c" in (folder / "training.csv").read_text()
     loop, _ = make_loop(folder, **arguments)

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 import torch
 
-from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
+from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import CheckpointError, ConfigError
+from emloop_mtl.hooks.stopping.stop_after import StopAfter
 from emloop_mtl.hooks.writing import write_json
 from emloop_mtl.hooks.writing.write_json import WriteJSON
 from emloop_mtl.main_loop import MainLoop
-from emloop_mtl.testing import FakeDataset, FakeModel, run_hook
+from emloop_mtl.testing import FakeDataset, FakeModel, SaveAndFail, run_hook
 from emloop_mtl.types import EpochData, EpochNumber
 
 
@@ -183,38 +184,15 @@ def test_only_losses_that_are_written_are_required() -> None:
 # ------------------------------------------------------------------------------------------------------------- resuming
 
 
-class SaveAndFail(AbstractHook):
-    """Save at every n-th event, and fail at a given one; the events are batches and ends of epochs."""
-
-    def __init__(self, every: int, fail_at: int | None) -> None:
-        super().__init__()
-        self._every, self._fail_at, self.events = every, fail_at, 0
-
-    def _count(self) -> None:
-        self.events += 1
-        if self.events == self._fail_at:
-            raise RuntimeError("killed")
-        if self.events % self._every == 0:
-            self.main_loop.request_save("latest")
-
-    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
-        self._count()
-
-    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
-        self._count()
-        if epoch_id == 3:
-            raise TrainingTerminated("enough")
-
-
 def make_loop(folder: Path, every: int = 1, fail_at: int | None = None) -> tuple[MainLoop, SaveAndFail]:
     dataset = FakeDataset(train=two_tasks(0.1, 0.2, 0.3, 0.4, 0.7), valid=[{"x": [6]}, {"x": [7]}])
     end = SaveAndFail(every, fail_at)
     put = Put(train={"loss": 0.5})
-    hooks = [put, WriteJSON(steps=2), end]
+    hooks = [put, WriteJSON(steps=2), end, StopAfter(epochs=3)]
     return MainLoop(FakeModel(LOSSES), dataset, hooks, extra_streams=["valid"], output_dir=folder), end
 
 
-EVENTS = 32
+MOMENTS = 32
 """5 + 2 batches and an end in each of 4 epochs."""
 
 
@@ -224,16 +202,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("undisturbed")
     loop, end = make_loop(folder)
     loop.run_training()
-    assert end.events == EVENTS
+    assert end.moments == MOMENTS
     return (folder / "metrics.jsonl").read_bytes()
 
 
-@pytest.mark.parametrize("fail_at", range(4, EVENTS + 1, 2))
+@pytest.mark.parametrize("fail_at", range(4, MOMENTS + 1, 2))
 def test_a_training_that_is_killed_and_resumed_writes_the_same(
     tmp_path: Path, undisturbed: bytes, fail_at: int
 ) -> None:
     loop, _ = make_loop(tmp_path, 1 + fail_at % 3, fail_at)
-    with pytest.raises(RuntimeError, match="killed"):
+    with pytest.raises(RuntimeError, match="failed at moment"):
         loop.run_training()
     with (tmp_path / "metrics.jsonl").open("ab") as file:
         file.write(b'{"epoch": 99, "st')  # a line that was being written when the power failed
@@ -245,7 +223,7 @@ def test_a_training_that_is_killed_and_resumed_writes_the_same(
 
 def resumable(folder: Path) -> MainLoop:
     loop, _ = make_loop(folder, fail_at=12)
-    with pytest.raises(RuntimeError, match="killed"):
+    with pytest.raises(RuntimeError, match="failed at moment"):
         loop.run_training()
     loop, _ = make_loop(folder)
     loop.restore(newest_checkpoint(folder / "checkpoints"))

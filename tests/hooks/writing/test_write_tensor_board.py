@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
+from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.checkpoint import newest_checkpoint
-from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import CheckpointError, ConfigError
+from emloop_mtl.hooks.stopping.stop_after import StopAfter
 from emloop_mtl.hooks.writing.write_tensor_board import WriteTensorBoard
 from emloop_mtl.main_loop import MainLoop
-from emloop_mtl.testing import FakeDataset, FakeModel, run_hook
+from emloop_mtl.testing import FakeDataset, FakeModel, SaveAndFail, run_hook
 from emloop_mtl.types import EpochData
 
 Scalars = dict[str, list[tuple[int, float]]]
@@ -100,33 +100,10 @@ def test_an_epoch_can_be_read_when_its_event_is_over(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- resuming
 
 
-class SaveAndFail(AbstractHook):
-    """Save at every n-th event, and fail at a given one; the events are batches and ends of epochs."""
-
-    def __init__(self, every: int, fail_at: int | None) -> None:
-        super().__init__()
-        self._every, self._fail_at, self.events = every, fail_at, 0
-
-    def _count(self) -> None:
-        self.events += 1
-        if self.events == self._fail_at:
-            raise RuntimeError("killed")
-        if self.events % self._every == 0:
-            self.main_loop.request_save("latest")
-
-    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
-        self._count()
-
-    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
-        self._count()
-        if epoch_id == 3:
-            raise TrainingTerminated("enough")
-
-
 def make_loop(folder: Path, every: int = 1, fail_at: int | None = None) -> MainLoop:
     dataset = FakeDataset(train=[{"x": [1]}, {"x": [2]}], valid=[{"x": [6]}])
     put = Put(train={"loss": lambda epoch: epoch / 8}, valid={"loss": lambda epoch: epoch / 2})
-    hooks = [put, WriteTensorBoard(), SaveAndFail(every, fail_at)]
+    hooks = [put, WriteTensorBoard(), SaveAndFail(every, fail_at), StopAfter(epochs=3)]
     return MainLoop(FakeModel(), dataset, hooks, extra_streams=["valid"], output_dir=folder)
 
 
@@ -140,7 +117,7 @@ def run_and_kill(folder: Path, every: int, fail_at: int, resumed: bool = False) 
     loop = make_loop(folder, every, fail_at)
     if resumed:
         loop.restore(newest_checkpoint(folder / "checkpoints"))
-    with pytest.raises(RuntimeError, match="killed"):
+    with pytest.raises(RuntimeError, match="failed at moment"):
         loop.run_training()
 
 
