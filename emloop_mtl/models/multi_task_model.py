@@ -269,6 +269,7 @@ class MultiTaskModel(AbstractModel):
         with self._autocast():
             flow = run.plan.run(self.network, batch)
         total: Tensor | None = None
+        loss: Tensor | None = None
         outputs: dict[str, Any] = {}
         for entry in run.tasks:
             task = entry.task
@@ -276,13 +277,13 @@ class MultiTaskModel(AbstractModel):
             # Data without labels can be predicted; what has no label by its nature has a loss without one.
             if task.loss is not None and (label is not None or task.label is None):
                 loss = task.task_loss(flow, None if label is None else batch[label], batch.rows.get(task.name))
-                outputs[entry.loss] = loss.detach()
+                outputs[entry.loss] = value = loss.detach()
                 weighted = loss if task.weight == 1 else loss * task.weight
                 total = weighted if total is None else total + weighted
             self._add_readings(entry, flow, outputs)
         if total is None:
             total = torch.zeros((), device=self.device)
-        outputs["loss"] = total.detach()
+        outputs["loss"] = value if total is loss else total.detach()
         return total, outputs
 
     @staticmethod

@@ -129,3 +129,21 @@ def test_before_the_first_update_the_rate_is_that_of_the_first_step() -> None:
         train(update, weight, [target])
         seen.append(update.learning_rate.current)
     assert seen == [[0.0], [0.125], [0.125], [0.375]]
+
+
+def test_an_optimizer_that_forgets_gradients_in_its_own_way_does_so() -> None:
+    class Keeps(torch.optim.SGD):
+        forgotten = 0
+
+        def zero_grad(self, set_to_none: bool = True) -> None:
+            self.forgotten += 1
+            super().zero_grad(set_to_none=set_to_none)
+
+    weight = nn.Parameter(torch.ones(2))
+    update = Update({"weight": weight}, {"class": Keeps, "lr": 0.1})
+    for _ in range(3):
+        update.backward(weight.sum(), lambda: weight.sum())
+        update.end_step()
+        assert weight.grad is None
+    assert isinstance(update.optimizer, Keeps)
+    assert update.optimizer.forgotten == 3
