@@ -25,7 +25,8 @@ class Planner:
 
     A class may say how its arguments are to be read:
 
-    * ``config_raw: ClassVar[frozenset[str]]``: arguments that are handed over as plain data, unbuilt
+    * ``config_sections: ClassVar[Mapping[str, str]]``: arguments that are the settings of an ``optimizer``, which only
+      the model can build since it has the parameters, or a ``schedule`` of the learning rate; its name -> which
     * ``config_items: ClassVar[Mapping[str, type]]``: arguments that are mappings of a name to the arguments of an
       object of this class, which receives the name as ``name``; a list of such objects; or the dotted path of a
       function that returns them and receives ``dataset`` if it names it
@@ -91,8 +92,9 @@ class Planner:
                 continue
             if key in handed_over and key in NOT_OVERRIDABLE:
                 raise ConfigError(f"argument {key!r} is handed over by the engine and cannot be set", here)
-            if key in getattr(target, "config_raw", ()):
-                kwargs[key] = self._raw(key, value, here)
+            if key in getattr(target, "config_sections", {}):
+                is_optimizer = target.config_sections[key] == "optimizer"  # type: ignore[attr-defined]
+                kwargs[key] = self._optimizer(value, here) if is_optimizer else self._schedule(value, here)
             elif key in getattr(target, "config_items", {}):
                 kwargs[key] = self._items(target.config_items[key], value, here, handed_over)  # type: ignore[attr-defined]
             elif key in getattr(target, "config_names", {}):
@@ -107,20 +109,12 @@ class Planner:
             raise ConfigError(_with_class(name, path, error), (*path, *error.path)) from error
         return Blueprint(target, name, planned_args, kwargs, path, takes)
 
-    def _raw(self, key: str, value: Any, path: KeyPath) -> Any:
-        """Check what stays plain data; the optimizer's parameters are known to the model only."""
-        if key == "optimizer" and value is not None:
-            return self._optimizer(value, path)
-        if key == "schedule":
-            return self._schedule(value, path)
-        if self._trust is not None:
-            self.value(value, path)
-        return value
-
-    def _optimizer(self, value: Any, path: KeyPath) -> dict[str, Any]:
+    def _optimizer(self, value: Any, path: KeyPath) -> dict[str, Any] | None:
         """Return the settings of an optimizer, checked, with what dotted paths in them name."""
         from ..optim.optimizers import check_optimizer, find_optimizer
 
+        if value is None:
+            return None
         is_name = isinstance(value, str)
         if not is_name and not isinstance(value, Mapping):
             text = f"expected a name, or a mapping such as {{class: adamw, lr: 0.001}}, got {show(value)}"

@@ -54,8 +54,8 @@ class MultiTaskModel(AbstractModel):
     :raise ConfigError: for tasks that cannot be run together, and for unknown or wrong settings
     """
 
-    config_raw: ClassVar[frozenset[str]] = frozenset({"optimizer"})
-    """Arguments that the config hands over as they are, although they hold a ``class``."""
+    config_sections: ClassVar[Mapping[str, str]] = {"optimizer": "optimizer"}
+    """Arguments that the config checks as settings, and hands over unbuilt."""
 
     config_items: ClassVar[Mapping[str, type]] = {"tasks": Task}
     """Arguments that the config gives as mappings of names to the arguments of an object of this class."""

@@ -46,7 +46,7 @@ class LRSchedule(AbstractHook):
     """
 
     training_only = True
-    config_raw: ClassVar[frozenset[str]] = frozenset({"schedule"})
+    config_sections: ClassVar[Mapping[str, str]] = {"schedule": "schedule"}
 
     def __init__(
         self,

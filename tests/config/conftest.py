@@ -69,7 +69,7 @@ def make_parts(dataset: Any, loss: str = "mse") -> list[Part]:
 
 
 class Line(AbstractModel):
-    config_raw: ClassVar[frozenset[str]] = frozenset({"optimizer"})
+    config_sections: ClassVar[Mapping[str, str]] = {"optimizer": "optimizer"}
     config_items: ClassVar[Mapping[str, type]] = {"parts": Part}
 
     def __init__(
