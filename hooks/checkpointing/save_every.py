@@ -14,6 +14,7 @@ from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochData, EpochNumber
 
 from ..arguments import check_count
+from ..frequency import ends_nth_step
 from .save_latest import SaveLatest
 
 if TYPE_CHECKING:
@@ -87,9 +88,7 @@ class SaveEvery(AbstractHook):
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Save after every n-th step."""
-        if self._steps is None or not batch_data.ends_step or not self.main_loop.is_training:
-            return
-        if self.main_loop.position.step % self._steps == 0:
+        if ends_nth_step(self.main_loop, batch_data, self._steps):
             self._save("step", self.main_loop.position.step)
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:

@@ -9,6 +9,7 @@ from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.types import EpochData, EpochNumber
 
 from ..arguments import check_count
+from ..frequency import ends_nth_step
 
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
@@ -59,9 +60,7 @@ class SaveLatest(AbstractHook):
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Save after every n-th step."""
-        if self._steps is None or not batch_data.ends_step or not self.main_loop.is_training:
-            return
-        if self.main_loop.position.step % self._steps == 0:
+        if ends_nth_step(self.main_loop, batch_data, self._steps):
             self.main_loop.request_save(self.TAG)
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:

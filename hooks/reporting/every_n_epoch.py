@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -47,9 +48,9 @@ class EveryNEpoch(AbstractHook):
         if epoch_id % self._every == 0:
             self._after_n_epoch(epoch_id=epoch_id, epoch_data=epoch_data)
 
+    @abstractmethod
     def _after_n_epoch(self, **kwargs: Any) -> None:
         """Act: to be overridden.
 
         :param kwargs: ``epoch_id`` and ``epoch_data``
         """
-        raise NotImplementedError

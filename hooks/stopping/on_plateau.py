@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -93,12 +94,12 @@ class OnPlateau(AbstractHook):
         if self._watched.is_better(self._mean(self._long_term), than=self._mean(self._short_term)):
             self._on_plateau_action(epoch_id=epoch_id, epoch_data=epoch_data)
 
+    @abstractmethod
     def _on_plateau_action(self, **kwargs: Any) -> None:
         """Act: to be overridden.
 
         :param kwargs: ``epoch_id`` and ``epoch_data``
         """
-        raise NotImplementedError
 
     def state_dict(self) -> dict[str, State]:
         """Return the last ``long_term`` values."""

@@ -12,6 +12,7 @@ from emloop_mtl.types import EpochNumber, Position, State
 from emloop_mtl.utils.flat_names import flat_name
 
 from ..arguments import check_count
+from ..frequency import ends_nth_step
 from ..numbers import fetch_numbers, is_loss
 from .abstract_writer import AbstractWriter
 from .record_file import RecordFile, size_of
@@ -86,7 +87,7 @@ class WriteJSON(AbstractWriter):
         for task in batch_data.tasks:
             rows = batch_data.rows.get(task)
             self._note(f"{task}/loss", batch_data, size if rows is None else len(rows))
-        if batch_data.ends_step and position.step % self._steps == 0:
+        if ends_nth_step(self.main_loop, batch_data, self._steps):
             self._due.append((position, stream_name, self._window))
             self._window = _Window()
         if self._waiting >= MOST_WAITING:

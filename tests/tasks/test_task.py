@@ -167,6 +167,8 @@ def test_a_loss_does_not_wait_for_the_device(loss: Any, rows: list[int] | None, 
     with no_waiting():
         loss_of(task, output, label, index).backward()
         task.predictions(task.probabilities({"logits": output}))
+    assert output.grad is not None
+    assert bool(output.grad.any()) == (rows != [])
 
 
 def test_a_loss_with_parameters_is_trained_with_the_modules() -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...types import State
 from .align_values import align_numbers
-from .metric import Metric
+from .correlation import Correlation
 
 
-class PearsonCorrelation(Metric):
+class PearsonCorrelation(Correlation):
     """Pearson's correlation of labels and predicted values, one of each per row, computed in float64.
 
     It is nan for fewer than two rows, and where labels or predictions are all the same. What is kept are seven numbers:
@@ -26,19 +26,11 @@ class PearsonCorrelation(Metric):
         there is none (two-sided, for normally distributed rows)
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"prob"})
-    compares_numbers: ClassVar[bool] = True
-
     _moments: Tensor | None
     _rows: int
 
     def __init__(self, name: str = "pearson_correlation", return_pvalue: bool = False) -> None:
-        self.return_pvalue = return_pvalue
-        super().__init__(name)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name, pvalue_name(self.name)) if self.return_pvalue else (self.name,)
+        super().__init__(name, return_pvalue)
 
     def update(self, label: Tensor, prob: Tensor | None, pred: Tensor | None, uids: Any = None) -> None:
         rows = torch.stack([value.double() for value in align_numbers(self.name, label, prob)])
@@ -77,11 +69,6 @@ class PearsonCorrelation(Metric):
     def load_state_dict(self, state: dict[str, State]) -> None:
         self._moments = state["moments"]
         self._rows = state["rows"]
-
-
-def pvalue_name(name: str) -> str:
-    """Return what the p-value is called of a correlation that is called ``name``."""
-    return f"{name.removesuffix('_correlation')}_pvalue"
 
 
 def _correlation(label_square: float, value_square: float, product: float) -> float:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
 from .align_values import align_numbers
+from .correlation import Correlation
 from .keeping_metric import KeepingMetric
-from .pearson_correlation import pvalue_name
 
 
-class SpearmanCorrelation(KeepingMetric):
+class SpearmanCorrelation(Correlation, KeepingMetric):
     """Spearman's correlation of labels and predicted values, one of each per row; equals share their mean rank.
 
     It is nan for fewer than two rows, where labels or predictions are all the same, and where one is nan.
@@ -22,16 +22,8 @@ class SpearmanCorrelation(KeepingMetric):
         there is none (two-sided, by Student's t distribution)
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"prob"})
-    compares_numbers: ClassVar[bool] = True
-
     def __init__(self, name: str = "spearman_correlation", return_pvalue: bool = False) -> None:
-        self.return_pvalue = return_pvalue
-        super().__init__(name)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name, pvalue_name(self.name)) if self.return_pvalue else (self.name,)
+        super().__init__(name, return_pvalue)
 
     def update(self, label: Tensor, prob: Tensor | None, pred: Tensor | None, uids: Any = None) -> None:
         label, prob = align_numbers(self.name, label, prob)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import MultiStepLR
 
 from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
@@ -19,6 +20,7 @@ from emloop_mtl.errors import ConfigError
 from emloop_mtl.hooks import ComputeStats, LRSchedule, StopAfter, Warmup
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.optim.learning_rate import LearningRate
 from emloop_mtl.testing import run_hook
 from emloop_mtl.types import EpochData, EpochNumber
 
@@ -356,4 +358,12 @@ def test_nor_a_function_as_an_option(plan: Callable[..., LRSchedule], option: st
 
 
 def test_torchs_own_schedulers_are_trusted(plan: Callable[..., LRSchedule]) -> None:
-    plan("{class: torch.optim.lr_scheduler.StepLR, step_size: 3}", TrustPolicy())
+    hook = plan("{class: torch.optim.lr_scheduler.StepLR, step_size: 3}", TrustPolicy())
+    learning_rate = LearningRate(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=1.0))
+    learning_rate.follow(hook._schedule)
+    learning_rate.set_length(6, None)
+    rates = []
+    for step in range(6):
+        learning_rate.apply(step)
+        rates += learning_rate.current
+    assert rates == pytest.approx([1.0, 1.0, 1.0, 0.1, 0.1, 0.1])

@@ -376,7 +376,10 @@ def test_infinity_among_the_numbers_of_the_epoch() -> None:
 
 def test_epochs_are_left_out_on_demand() -> None:
     hook = StopOnNaN(after_batch=True, after_epoch=False)
-    run_hook(Put(valid={"loss": NAN}), hook)
+    record = run_hook(Put(valid={"loss": NAN}), hook)
+    assert record.main_loop.end == "finished"
+    with pytest.raises(NotFiniteError, match="the number 'loss' of stream 'valid' is nan in epoch 0"):
+        run_hook(Put(valid={"loss": NAN}), StopOnNaN(after_batch=True))
 
 
 def test_batches_are_named_rather_than_the_epoch() -> None:

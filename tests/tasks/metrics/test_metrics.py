@@ -185,6 +185,7 @@ def test_an_update_does_not_wait_for_the_device(name: str, no_waiting: Any) -> N
     with no_waiting():
         for _ in range(3):
             metric.update(label, prob, None if regression else prob.argmax(1))
+    assert not any(math.isnan(score) for score in metric.compute().values())
 
 
 @pytest.mark.parametrize("name", ALL)
