@@ -83,7 +83,7 @@ class ScoreTable:
                     try:
                         found = entry.scorer.compute()
                     except (ConfigError, DataError) as error:
-                        raise type(error)(f"task {task!r}: {error}") from error
+                        raise _of_task(task, error) from error
                     scores.update({f"{task}/{data}/{name}": value for name, value in found.items()})
                     scores[f"{task}/{data}/average"] = _mean(found.values())
             self._result = scores | average_scores([scores])
@@ -162,7 +162,7 @@ class ScoreTable:
         try:
             scorer.update(label, prob, pred, uids)
         except (ConfigError, DataError) as error:
-            raise type(error)(f"task {task.name!r}: {error}") from error
+            raise _of_task(task.name, error) from error
 
 
 def average_scores(results: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -185,6 +185,12 @@ def average_scores(results: Iterable[Mapping[str, float]]) -> dict[str, float]:
     if losses:
         means[MODEL_LOSS] = _mean(losses)
     return means
+
+
+def _of_task(task: str, error: ConfigError | DataError) -> ConfigError | DataError:
+    """Return an error of a metric as one that names the task, and leads to it in the config."""
+    text = f"task {task!r}: {error}"
+    return ConfigError(text, ("model", "tasks", task)) if isinstance(error, ConfigError) else DataError(text)
 
 
 def _count_rows(batch: Batch) -> int:

@@ -270,3 +270,12 @@ def test_what_is_found_when_scores_are_fetched_names_the_task() -> None:
     table.add(batch_of("d", {"a": (1.0, [0, 5], [0, 1])}), tasks)
     with pytest.raises(DataError, match=r"^task 'a': metric 'f1_macro': 1 labels or predictions are outside 0\.\.1"):
         table.result()
+
+
+def test_a_metric_that_finds_no_classes_leads_to_its_task() -> None:
+    tasks = {"a": make("a", metrics=["accuracy"])}
+    batch = batch_of("d", {"a": (1.0, [0, 1], [0, 1])})
+    batch["a/pred"] = batch["a/pred"].float()
+    with pytest.raises(ConfigError, match="task 'a': metric 'accuracy' needs predicted classes") as caught:
+        ScoreTable().add(batch, tasks)
+    assert caught.value.path == ("model", "tasks", "a")
