@@ -21,7 +21,7 @@ class Batch(dict[str, Any]):
     :param size: number of samples; None until counted
     """
 
-    __slots__ = ("data_name", "ends_step", "prepared", "rows", "size", "split", "tasks")
+    __slots__ = ("data_name", "ends_step", "kind", "prepared", "rows", "size", "split", "tasks")
 
     def __init__(
         self,
@@ -42,6 +42,8 @@ class Batch(dict[str, Any]):
         self.ends_step = ends_step
         self.size = size
         self.prepared = False
+        self.kind: Any = None
+        """What the model that has prepared the batch knows of all batches of its kind; None where it tells nothing."""
 
     def copy(self) -> Batch:
         """Return a shallow copy: its sources can be added to without changing this batch."""
@@ -55,6 +57,7 @@ class Batch(dict[str, Any]):
             size=self.size,
         )
         twin.prepared = self.prepared
+        twin.kind = self.kind
         return twin
 
     def count(self) -> int | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..data.batch import Batch
 from ..errors import ConfigError, DataError, KeyPath, nearest
@@ -17,16 +16,15 @@ from ..optim.optimizers import OptimizerSettings, read_settings
 from ..optim.same_conditions import SameConditions
 from ..optim.update import Update
 from ..tasks.flow import check_flow
-from ..tasks.flow_outputs import FlowOutputs
-from ..tasks.plan import Plan
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
 from ..types import State
 from .abstract_model import AbstractModel
+from .batch_kind import BatchKind
+from .batch_run import BatchRun
 from .device_copy import as_tensor, to_device
 from .evaluation import predict, score
 from .find_device import find_device
-from .task_run import TaskRun
 from .weights_file import load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -90,9 +88,7 @@ class MultiTaskModel(AbstractModel):
         self._update_settings = dict(update or {})
         self._update: Update | None = None
         self._frozen_modules: list[nn.Module] = []
-        self._runs: dict[tuple[tuple[str, ...], frozenset[str] | None], _Run] = {}
-        self._version = self.network.version
-        self._kinds: dict[tuple[tuple[str, ...], tuple[tuple[str, str | None], ...]], _Kind] = {}
+        self._kinds: dict[tuple[tuple[str, ...], tuple[tuple[str, str | None], ...]], BatchKind] = {}
         if any(parameter.requires_grad for parameter in self.network.parameters()):
             self._update = self._make_update()
 
@@ -221,16 +217,18 @@ class MultiTaskModel(AbstractModel):
         kind = self._kind_of(batch)
         if not batch.tasks:
             batch.tasks = dict(kind.tasks)
+        known = batch.rows
         for task, label in kind.labels:
-            batch[label] = as_tensor(batch[label])
-            if task.name not in batch.rows:
-                rows = task.check_labels(batch[label], label)
+            values = batch[label] = as_tensor(batch[label])
+            if task.name not in known:
+                rows = task.check_labels(values, label)
                 if rows is not None:
-                    batch.rows[task.name] = rows
+                    known[task.name] = rows
         for name in kind.moved:
             batch[name] = to_device(batch[name], self.device)
-        for name, rows in batch.rows.items():
-            batch.rows[name] = to_device(rows, self.device)
+        for name, rows in known.items():
+            known[name] = to_device(rows, self.device)
+        batch.kind = kind
         batch.prepared = True
         return batch
 
@@ -245,71 +243,24 @@ class MultiTaskModel(AbstractModel):
         """
         if not isinstance(batch, Batch) or not batch.prepared:
             batch = self.prepare(batch.copy() if isinstance(batch, Batch) else Batch(batch))
-        run = self._run_for(tuple(batch.tasks), None if stream is None else stream.outputs)
-        self._set_mode(train)
+        run = self._run_of(batch, None if stream is None else stream.outputs)
+        if self.network.training is not train:
+            self._set_mode(train)
         if not train:
             with torch.no_grad():
-                return self._forward(run, batch)[1]
-        update = self.update
+                return run.forward(batch, train)[1]
+        update = self._update or self.update
         conditions = SameConditions(self.network) if update.repeats else None
-        loss, outputs = self._forward(run, batch)
+        loss, outputs = run.forward(batch, train)
         if not loss.requires_grad:
             self._check_losses(("model",))
-        unlabelled = [
-            entry.task.name for entry in run.tasks if entry.task.loss is not None and entry.loss not in outputs
-        ]
-        if unlabelled:
-            raise DataError(f"task {unlabelled[0]!r}: the batch cannot be trained on, it holds no label for the task")
-        update.backward(loss, lambda: self._forward(run, batch)[0], conditions)
+        update.backward(loss, lambda: run.forward(batch, train)[0], conditions)
         if batch.ends_step:
             update.end_step()
         return outputs
 
-    def _forward(self, run: _Run, batch: Batch) -> tuple[Tensor, dict[str, Any]]:
-        with self._autocast():
-            flow = run.plan.run(self.network, batch)
-        total: Tensor | None = None
-        loss: Tensor | None = None
-        outputs: dict[str, Any] = {}
-        for entry in run.tasks:
-            task = entry.task
-            label = batch.tasks[task.name]
-            # Data without labels can be predicted; what has no label by its nature has a loss without one.
-            if task.loss is not None and (label is not None or task.label is None):
-                loss = task.task_loss(flow, None if label is None else batch[label], batch.rows.get(task.name))
-                outputs[entry.loss] = value = loss.detach()
-                weighted = loss if task.weight == 1 else loss * task.weight
-                total = weighted if total is None else total + weighted
-            self._add_readings(entry, flow, outputs)
-        if total is None:
-            total = torch.zeros((), device=self.device)
-        outputs["loss"] = value if total is loss else total.detach()
-        return total, outputs
-
-    @staticmethod
-    def _add_readings(entry: TaskRun, flow: FlowOutputs, outputs: dict[str, Any]) -> None:
-        if not entry.reads:
-            return
-        task = entry.task
-        with torch.no_grad():
-            if "prob" in entry.reads or "pred" in entry.reads:
-                prob = task.probabilities(flow)
-                if "prob" in entry.reads:
-                    outputs[entry.prob] = prob
-                if "pred" in entry.reads:
-                    outputs[entry.pred] = task.predictions(prob)
-            if "action outputs" in entry.reads:
-                outputs.update(task.select_outputs(flow))
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, PRECISIONS[self.precision])
-
     def _set_mode(self, train: bool) -> None:
         """Switch the network between training and evaluation; modules the user has frozen by ``eval()`` stay so."""
-        if self.network.training == train:
-            return
         if train:
             self.network.train()
             for module in self._frozen_modules:
@@ -325,19 +276,21 @@ class MultiTaskModel(AbstractModel):
             raise ConfigError(f"the model has no task {name!r}{nearest(name, self.tasks)}")
         return self.tasks[name]
 
-    def _run_for(self, names: tuple[str, ...], outputs: frozenset[str] | None) -> _Run:
-        self._forget_former_tasks()
-        run = self._runs.get((names, outputs))
+    def _run_of(self, batch: Batch, outputs: frozenset[str] | None) -> BatchRun:
+        kind: BatchKind | None = batch.kind
+        if kind is None or not kind.is_of(self.network):
+            kind = self._kind_of(batch)
+        run = kind.runs.get(outputs)
         if run is None:
-            run = _Run(self.network.plan(names), [TaskRun.of(self._task(name), outputs) for name in names])
-            self._runs[names, outputs] = run
+            tasks = [self._task(name) for name in batch.tasks]
+            precision = None if self.precision == "fp32" else PRECISIONS[self.precision]
+            run = kind.runs[outputs] = BatchRun(self.network, tasks, outputs, self.device, precision)
         return run
 
-    def _kind_of(self, batch: Batch) -> _Kind:
+    def _kind_of(self, batch: Batch) -> BatchKind:
         key = tuple(batch), tuple(batch.tasks.items())
-        self._forget_former_tasks()
         kind = self._kinds.get(key)
-        if kind is None:
+        if kind is None or not kind.is_of(self.network):
             tasks = batch.tasks or self.tasks_of(batch)
             labels = [(self._task(name), label) for name, label in tasks.items() if label is not None]
             for task, label in labels:
@@ -346,15 +299,9 @@ class MultiTaskModel(AbstractModel):
                     raise DataError(f"{text}{nearest(label, batch)}")
             plan = self.network.plan(tuple(tasks))
             sources = list(batch) if plan.takes_all_sources else [name for name in plan.sources if name in batch]
-            moved = tuple(dict.fromkeys([*sources, *(label for _, label in labels)]))
-            kind = self._kinds[key] = _Kind(dict(tasks), labels, moved)
+            moved = dict.fromkeys([*sources, *(label for _, label in labels)])
+            kind = self._kinds[key] = BatchKind(self.network, tasks, labels, tuple(moved))
         return kind
-
-    def _forget_former_tasks(self) -> None:
-        if self._version != self.network.version:
-            self._runs.clear()
-            self._kinds.clear()
-            self._version = self.network.version
 
     # ------------------------------------------------------------------------------------- without the main loop
 
@@ -451,18 +398,3 @@ def _listed(tasks: object) -> list[Task]:
 
 def _shown(value: object) -> str:
     return "None" if value is None else f"an object of class {type(value).__name__}"
-
-
-class _Kind(NamedTuple):
-    """What batches with the same sources and tasks have in common: their tasks, labels, and what the device gets."""
-
-    tasks: dict[str, str | None]
-    labels: list[tuple[Task, str]]
-    moved: tuple[str, ...]
-
-
-class _Run(NamedTuple):
-    """How batches of some tasks are run."""
-
-    plan: Plan
-    tasks: list[TaskRun]

@@ -1,0 +1,96 @@
+"""How batches of some tasks are run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.batch import Batch
+from ..errors import DataError
+from ..tasks.flow_outputs import FlowOutputs
+from ..tasks.task import Task
+from ..tasks.task_network import TaskNetwork
+from .task_run import TaskRun
+
+
+class BatchRun:
+    """Flow, losses and outputs of batches that carry certain tasks.
+
+    It is made once for a set of tasks and of outputs that somebody reads, so that a step looks nothing up that does
+    not depend on its batch.
+
+    :param network: the modules
+    :param tasks: the tasks of the batches, in their order
+    :param outputs: names of the outputs that somebody reads; None for all
+    :param device: where the loss is made if no task has one
+    :param precision: what autocast computes in; None for no autocast
+    """
+
+    def __init__(
+        self,
+        network: TaskNetwork,
+        tasks: Sequence[Task],
+        outputs: frozenset[str] | None,
+        device: torch.device,
+        precision: torch.dtype | None,
+    ) -> None:
+        self._network = network
+        self._plan = network.plan(tuple(task.name for task in tasks))
+        self._tasks = [TaskRun.of(task, outputs) for task in tasks]
+        self._device = device
+        self._precision = precision
+
+    def forward(self, batch: Batch, train: bool) -> tuple[Tensor, dict[str, Any]]:
+        """Return the model's loss, which gradients flow from, and the outputs by name, which have none.
+
+        :param batch: a prepared batch
+        :param train: whether it is trained on, so that every task with a loss needs its labels
+        :raise DataError: if it lacks labels that it needs
+        """
+        flow = self._run_flow(batch)
+        labels, rows = batch.tasks, batch.rows
+        total: Tensor | None = None
+        loss: Tensor | None = None
+        outputs: dict[str, Any] = {}
+        for entry in self._tasks:
+            task = entry.task
+            label = labels[task.name]
+            # Data without labels can be predicted; what has no label by its nature has a loss without one.
+            if task.loss is not None:
+                if label is not None or task.label is None:
+                    labelled = rows.get(task.name) if rows else None
+                    loss = task.task_loss(flow, None if label is None else batch[label], labelled)
+                    outputs[entry.loss] = value = loss.detach()
+                    weighted = loss if task.weight == 1 else loss * task.weight
+                    total = weighted if total is None else total + weighted
+                elif train:
+                    text = "the batch cannot be trained on, it holds no label for the task"
+                    raise DataError(f"task {task.name!r}: {text}")
+            if entry.reads:
+                _add_readings(entry, flow, outputs)
+        if total is None:
+            total = torch.zeros((), device=self._device)
+        outputs["loss"] = value if total is loss else total.detach()
+        return total, outputs
+
+    def _run_flow(self, batch: Batch) -> FlowOutputs:
+        if self._precision is None:
+            return self._plan.run(self._network, batch)
+        with torch.autocast(self._device.type, self._precision):
+            return self._plan.run(self._network, batch)
+
+
+def _add_readings(entry: TaskRun, flow: FlowOutputs, outputs: dict[str, Any]) -> None:
+    task = entry.task
+    with torch.no_grad():
+        if "prob" in entry.reads or "pred" in entry.reads:
+            prob = task.probabilities(flow)
+            if "prob" in entry.reads:
+                outputs[entry.prob] = prob
+            if "pred" in entry.reads:
+                outputs[entry.pred] = task.predictions(prob)
+        if "action outputs" in entry.reads:
+            outputs.update(task.select_outputs(flow))
