@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,7 +37,8 @@ class BatchRun:
         device: torch.device,
         precision: torch.dtype | None,
     ) -> None:
-        self._network = network
+        # A ModuleDict looks up its modules in Python, this dictionary of its own does not.
+        self._modules: Mapping[str, Any] = network._modules
         self._plan = network.plan(tuple(task.name for task in tasks))
         self._tasks = [TaskRun.of(task, outputs) for task in tasks]
         self._device = device
@@ -78,9 +79,9 @@ class BatchRun:
 
     def _run_flow(self, batch: Batch) -> FlowOutputs:
         if self._precision is None:
-            return self._plan.run(self._network, batch)
+            return self._plan.run(self._modules, batch)
         with torch.autocast(self._device.type, self._precision):
-            return self._plan.run(self._network, batch)
+            return self._plan.run(self._modules, batch)
 
 
 def _add_readings(entry: TaskRun, flow: FlowOutputs, outputs: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from ..errors import ConfigError, DataError, nearest
 from .mapped_outputs import MappedOutputs
-from .nested import without_half
+from .nested import HALF, without_half
 from .target import Target
 
 # name: (what labels are, default output, class of the module with the same formula)
@@ -43,6 +43,9 @@ _ALIASES = {
     "poisson_nll": "poisson_nll_loss",
 }
 
+_TORCH_IGNORES = -100
+"""The class that torch's losses leave out by default."""
+
 
 class Loss:
     """A loss, called with the last output and the label or with all outputs and the label, and what labels it takes.
@@ -66,9 +69,10 @@ class Loss:
         """A class that does not count inside a row of several labels."""
         if known in ("cross_entropy", "nll_loss"):
             self.ignored_label = _find_ignored_label(loss, missing_label)
-            if self.module is None:
+            if self.module is None and self.ignored_label != _TORCH_IGNORES:
                 function = partial(function, ignore_index=self.ignored_label)
         self._function = function
+        self._is_plain = self.module is None and self.target in (Target.CLASS, Target.BINARY, Target.VALUE)
 
     def __call__(self, outputs: Mapping[str, Any], last: str, label: Any) -> Tensor:
         """Return the 0-d loss of a batch, in float32 unless the outputs are finer.
@@ -81,10 +85,31 @@ class Loss:
         if self.takes_all_outputs:
             loss = self._function(MappedOutputs(outputs, without_half), label)
         else:
-            loss = self._from_last(outputs[last], label)
+            output = outputs[last]
+            loss = self._directly(output, label) if self._is_plain else None
+            if loss is None:
+                loss = self._from_last(output, label)
         if not isinstance(loss, Tensor):
             raise ConfigError(f"loss {self.name!r} must return a tensor, not a {type(loss).__name__}", ("loss",))
         return loss.mean() if loss.dim() else loss
+
+    def _directly(self, output: Any, label: Any) -> Tensor | None:
+        """Return the loss of what mostly comes: output and label that are fit for it already; else None.
+
+        To look whether they are would take as long as a small layer. What torch refuses is left to the long way, which
+        makes it fit or says what is wrong.
+        """
+        if type(output) is not Tensor or type(label) is not Tensor or output.dtype in HALF:
+            return None
+        if self.target is Target.CLASS:
+            if label.dtype is not torch.int64:
+                return None
+        elif output.dtype is not label.dtype or output.shape != label.shape:
+            return None  # torch would stretch the smaller one
+        try:
+            return self._function(output, label)
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            return None
 
     def _from_last(self, output: Any, label: Any) -> Tensor:
         if not isinstance(output, Tensor):
@@ -148,10 +173,10 @@ def _find(loss: Any) -> str | None:
 
 def _find_ignored_label(loss: Any, missing_label: float | None) -> int:
     if isinstance(loss, nn.Module):
-        return int(getattr(loss, "ignore_index", -100))
+        return int(getattr(loss, "ignore_index", _TORCH_IGNORES))
     if isinstance(loss, partial) and "ignore_index" in loss.keywords:
         return int(loss.keywords["ignore_index"])
-    return missing_label if isinstance(missing_label, int) else -100
+    return missing_label if isinstance(missing_label, int) else _TORCH_IGNORES
 
 
 def _without_column(value: Tensor, other: Tensor) -> Tensor:

@@ -28,6 +28,12 @@ class _Operation(NamedTuple):
     visible: dict[str, int] | None
     device: torch.device | None
 
+    @property
+    def only_slot(self) -> int | None:
+        """The slot of the one value that is handed over whole, as most modules take it; None for anything else."""
+        is_plain = self.visible is None and self.device is None and len(self.parts) == 1 and not self.parts[0][1]
+        return self.parts[0][0] if is_plain else None
+
 
 class Plan:
     """The actions of some tasks in the order in which they run, each name once.
@@ -65,6 +71,7 @@ class Plan:
                     made[action.name] = len(source_slots) + len(operations)
                 visible[action.name] = made[action.name]
         self._operations = tuple(operations)
+        self._calls = tuple((entry.action.module, entry.only_slot, entry) for entry in operations)
         self._slots = made
 
     @property
@@ -85,18 +92,14 @@ class Plan:
         :raise DataError: if the batch lacks a source
         :raise ConfigError: if an input has no such part as an action takes of it
         """
-        values: list[Any] = [batch]
         try:
-            for source in self.sources:
-                values.append(batch[source])
+            values = [batch, *[batch[source] for source in self.sources]]
         except KeyError as error:
-            raise self._missing(source, batch) from error
-        for operation in self._operations:
-            arguments = self._arguments(operation, values)
-            if operation.device is not None:
-                arguments = [_move(argument, operation.device) for argument in arguments]
+            raise self._missing(batch) from error
+        for module, slot, operation in self._calls:
+            arguments = None if slot is not None else self._arguments(operation, values)
             try:
-                values.append(modules[operation.action.module](*arguments))
+                values.append(modules[module](values[slot]) if arguments is None else modules[module](*arguments))
             except Exception as error:
                 action = operation.action
                 error.add_note(f"in task {operation.task!r}, action {action.name!r}, module {action.module!r}")
@@ -105,17 +108,20 @@ class Plan:
 
     def _arguments(self, operation: _Operation, values: list[Any]) -> list[Any]:
         if operation.visible is not None:
-            return [{name: values[slot] for name, slot in operation.visible.items()}]
+            everything = {name: values[slot] for name, slot in operation.visible.items()}
+            return [everything if operation.device is None else _move(everything, operation.device)]
         try:
-            return [follow(values[slot], path) if path else values[slot] for slot, path in operation.parts]
+            arguments = [follow(values[slot], path) if path else values[slot] for slot, path in operation.parts]
         except LookupError as error:
             asked = ", ".join(map(str, operation.action.inputs))
             raise ConfigError(
                 f"task {operation.task!r}, action {operation.action.name!r}, inputs '{asked}': {error.args[0]}"
             ) from error
+        device = operation.device
+        return arguments if device is None else [_move(argument, device) for argument in arguments]
 
-    def _missing(self, source: str, batch: Mapping[str, Any]) -> DataError:
-        slot = 1 + self.sources.index(source)
+    def _missing(self, batch: Mapping[str, Any]) -> DataError:
+        slot, source = next((slot, name) for slot, name in enumerate(self.sources, 1) if name not in batch)
         user = next(entry for entry in self._operations if any(place == slot for place, _ in entry.parts))
         place = f"task {user.task!r}, action {user.action.name!r}"
         return DataError(f"{place}: the batch holds no source {source!r}{nearest(source, batch)}")
