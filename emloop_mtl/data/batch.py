@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from .origin import Origin
+
 
 class Batch(dict[str, Any]):
     """Source names (later also output names) -> tensors, arrays or lists of equal length.
@@ -21,7 +23,7 @@ class Batch(dict[str, Any]):
     :param size: number of samples; None until counted
     """
 
-    __slots__ = ("data_name", "ends_step", "kind", "prepared", "rows", "size", "split", "tasks")
+    __slots__ = ("data_name", "ends_step", "kind", "origin", "prepared", "rows", "size", "split", "tasks")
 
     def __init__(
         self,
@@ -42,6 +44,8 @@ class Batch(dict[str, Any]):
         self.ends_step = ends_step
         self.size = size
         self.prepared = False
+        self.origin: tuple[Origin, tuple[tuple[str, Any], ...]] | None = None
+        """The columns that its values are copies of, and these values by name; until the batch is prepared."""
         self.kind: Any = None
         """What the model that has prepared the batch knows of all batches of its kind; None where it tells nothing."""
 

@@ -65,9 +65,14 @@ class ColumnDataset(Dataset[dict[str, Any]]):
         return list(self._labels)
 
     @property
+    def columns(self) -> list[Column]:
+        """The columns of features and labels."""
+        return [*self._features.values(), *self._labels.values()]
+
+    @property
     def sources(self) -> list[str]:
         """Names of all that a batch holds: features, labels, masks of ragged columns and ``_uids_``."""
-        names = [source for column in self._columns() for source in column.sources]
+        names = [source for column in self.columns for source in column.sources]
         return names if UID_SOURCE in names else [*names, UID_SOURCE]
 
     def add_features(self, features: Mapping[str, Any]) -> None:
@@ -132,13 +137,10 @@ class ColumnDataset(Dataset[dict[str, Any]]):
         batch[UID_SOURCE] = rows if self.uid is None else batch[self.uid]
         return batch
 
-    def _columns(self) -> list[Column]:
-        return [*self._features.values(), *self._labels.values()]
-
     def _add(self, columns: dict[str, Column], added: Mapping[str, Any]) -> None:
         made = {name: make_column(name, values) for name, values in added.items()}
         # ``_uids_`` is ours unless it is a feature.
-        taken = {source for column in self._columns() for source in column.sources}
+        taken = {source for column in self.columns for source in column.sources}
         if self.uid != UID_SOURCE:
             taken.add(UID_SOURCE)
         length = self._length

@@ -33,7 +33,7 @@ def make_column(name: str, values: Any) -> Column:
     if isinstance(values, (torch.Tensor, np.ndarray)):
         if values.ndim == 0:
             raise DataError(f"source {name!r}: a single value, where one value per row is needed")
-        return TensorColumn(name, as_tensor(name, values))
+        return TensorColumn(name, as_tensor(name, values), in_memory=not is_mapped(values))
     if not isinstance(values, Sequence) or isinstance(values, (str, bytes)):
         raise DataError(
             f"source {name!r}: a column is a tensor, an array or a list, not of type {type(values).__name__}"
@@ -82,6 +82,16 @@ def of_one_dtype(values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return list(values)
     common = reduce(torch.promote_types, dtypes)
     return [value.to(common) for value in values]
+
+
+def is_mapped(values: torch.Tensor | np.ndarray[Any, Any]) -> bool:
+    """Tell whether an array is a memory-mapped file, or a part of one."""
+    base: Any = values
+    while isinstance(base, np.ndarray):
+        if isinstance(base, np.memmap):
+            return True
+        base = base.base
+    return False
 
 
 def _column_of_tensors(name: str, values: list[torch.Tensor]) -> Column:

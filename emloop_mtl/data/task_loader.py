@@ -16,6 +16,7 @@ from ..utils.random import permutation
 from .batch import Batch
 from .collate import collate as default_collate
 from .column_dataset import ColumnDataset
+from .column_reader import ColumnReader
 from .iterable_reader import IterableReader
 from .row_reader import RowReader
 
@@ -142,12 +143,28 @@ class TaskLoader:
         """
         parts = (self.seed or 0, self.name, self.split, pass_number)
         try:
+            if self._reads_columns:
+                assert self.batch_size is not None
+                facts = self.tasks, self.name, self.split
+                columns = ColumnReader(self.dataset, self._order(parts), self.batch_size, *facts)
+                yield from columns.read(start, len(self))
+                return
             for sources in self._read(parts, start):
                 batch = Batch(sources, tasks=self.tasks, data_name=self.name, split=self.split)
                 batch.count()
                 yield batch
         except DataError as error:
             raise error.within(f"loader {self.name!r}") from error
+
+    @property
+    def _reads_columns(self) -> bool:
+        """Whether columns are read as they are, in this process, so that several batches can be read at once."""
+        plain = isinstance(self.dataset, ColumnDataset) and _reads_as_ever(type(self.dataset))
+        return plain and not (self._by_row or self._draws or self.num_workers)
+
+    def _order(self, parts: tuple[object, ...]) -> torch.Tensor:
+        count = len(self.dataset)
+        return permutation(count, *parts) if self.shuffle else torch.arange(count)
 
     def _read(self, parts: tuple[object, ...], start: int) -> Iterator[Mapping[str, Any]]:
         length = self.num_batches
@@ -158,9 +175,7 @@ class TaskLoader:
             return
         assert self.batch_size is not None
         assert length is not None
-        count = len(self.dataset)
-        order = permutation(count, *parts) if self.shuffle else torch.arange(count)
-        rows = RowReader(self.dataset, order, self.batch_size, self._collate, self._by_row, seed_parts)
+        rows = RowReader(self.dataset, self._order(parts), self.batch_size, self._collate, self._by_row, seed_parts)
         yield from (
             rows.read_in_workers(start, length, self.num_workers) if self.num_workers else rows.read(start, length)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from ..errors import ConfigError
 from ..schedulers import AbstractTaskScheduler, Sequential
@@ -72,9 +73,10 @@ class TaskStream:
         :param skip_batches: batches of the next step that were had before; they are read and dropped
         """
         steps = self.scheduler.steps(self.loaders, seed=self.seed, pass_number=pass_number, start=start_step)
-        for step in steps:
+        for step in islice(steps, 1):
             yield from step[skip_batches:]
-            skip_batches = 0
+        for step in steps:
+            yield from step
 
     def __iter__(self) -> Iterator[Batch]:
         return self.iterate()

@@ -119,33 +119,28 @@ class AbstractTaskScheduler(ABC):
         self, loaders: Sequence[Loader], lengths: list[int | None], seed: int, pass_number: int, start: int
     ) -> Iterator[list[Batch]]:
         walks = [LoaderWalk(loader, pass_number, asked) for loader, asked in zip(loaders, lengths, strict=True)]
+        takes = [walk.take for walk in walks]
         picks = self.picks(lengths, seed=seed, pass_number=pass_number)
         pick = next(picks, None)
-        while pick is not None:
-            if start > 0:
+        try:
+            while start > 0 and pick is not None:
                 complete = all(walks[index].skip() for index in pick)
                 start -= complete
-            else:
-                step = _take(walks, pick)
-                complete = step is not None
-                if step is not None:
-                    yield step
-            try:
                 pick = picks.send(complete)
-            except StopIteration:
-                return
-
-
-def _take(walks: list[LoaderWalk], pick: tuple[int, ...]) -> list[Batch] | None:
-    step = []
-    for index in pick:
-        batch = walks[index].take()
-        if batch is None:
-            return None
-        batch.ends_step = False
-        step.append(batch)
-    step[-1].ends_step = True
-    return step
+            while pick is not None:
+                step = []
+                for index in pick:
+                    batch = takes[index]()
+                    if batch is None:
+                        break
+                    batch.ends_step = False
+                    step.append(batch)
+                else:
+                    step[-1].ends_step = True
+                    yield step
+                pick = picks.send(batch is not None)
+        except StopIteration:
+            return
 
 
 def _total(shares: list[int | None]) -> int | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
@@ -28,44 +29,35 @@ class LoaderWalk:
         self._pass_number = pass_number
         self._asked = asked
         self._length = loader.num_batches
-        self._round = 0
-        self._taken = 0
-        self._batches: Iterator[Batch] | None = None
+        self._skipped = 0
+        self.take: Callable[[], Batch | None] = partial(next, self._batches(), None)
+        """Returns the next batch, None if as many as there are were asked for and no more are there.
+
+        It raises a ``DataError`` if the loader has fewer batches than it says, or none where some are asked for. It
+        is called for every batch, hence no method.
+        """
 
     def skip(self) -> bool:
-        """Leave out one batch and tell whether there was one."""
+        """Leave out one batch and tell whether there was one; of a known length, before the first one is taken."""
         if self._length is None:
             return self.take() is not None
-        assert self._batches is None, "batches are skipped before the first one is taken"
-        if self._taken == self._length:
-            self._start_over()
-        self._taken += 1
+        self._skipped += 1
         return True
 
-    def take(self) -> Batch | None:
-        """Return the next batch, None if as many as there are were asked for and no more are there.
-
-        :raise DataError: if the loader has fewer batches than it says, or none at all where some are asked for
-        """
+    def _batches(self) -> Iterator[Batch]:
+        length = self._length
+        number, taken = divmod(self._skipped, length) if length else (0, 0)
         while True:
-            if self._taken == self._length:
-                self._start_over()
-            if self._batches is None:
-                number = (self._pass_number, self._round) if self._round else self._pass_number
-                self._batches = self._loader.batches(number, self._taken)
-            batch = next(self._batches, None)
-            if batch is not None:
-                self._taken += 1
-                return batch
-            if self._length is not None:
-                raise DataError(f"loader {self._loader.name!r} ended after {self._taken} of {self._length} batches")
-            if self._asked is None:
-                return None
-            if self._taken == 0:
-                raise DataError(f"loader {self._loader.name!r} is empty, but {self._asked} batches are asked of it")
-            self._start_over()
-
-    def _start_over(self) -> None:
-        self._round += 1
-        self._taken = 0
-        self._batches = None
+            for batch in self._loader.batches((self._pass_number, number) if number else self._pass_number, taken):
+                taken += 1
+                yield batch
+                if taken == length:
+                    break
+            else:
+                if length is not None:
+                    raise DataError(f"loader {self._loader.name!r} ended after {taken} of {length} batches")
+                if self._asked is None:
+                    return
+                if taken == 0:
+                    raise DataError(f"loader {self._loader.name!r} is empty, but {self._asked} batches are asked of it")
+            number, taken = number + 1, 0
