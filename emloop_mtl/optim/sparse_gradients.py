@@ -70,7 +70,13 @@ def gradient_values(parameters: Iterable[nn.Parameter]) -> list[torch.Tensor]:
 
 
 def clip_values(values: Sequence[torch.Tensor], max_norm: float) -> None:
-    """Scale values in place so that their norm is ``max_norm`` at most, as ``clip_grad_norm_`` does."""
+    """Scale values in place so that their norm is ``max_norm`` at most, to the bit as ``clip_grad_norm_`` does."""
+    device = values[0].device
+    if all(value.device == device for value in values):
+        # torch's own goes from tensor to tensor in Python where they are on the CPU.
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(values)))
+        torch._foreach_mul_(values, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+        return
     factor = torch.clamp(max_norm / (nn.utils.get_total_norm(values) + 1e-6), max=1.0)
     for value in values:
         value.mul_(factor.to(value.device))

@@ -12,7 +12,9 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..types import State
+from .backward import Backward
 from .learning_rate import LearningRate
+from .optimizer_step import OptimizerStep
 from .optimizers import create_optimizer, load_optimizer_state, named_parameters, needs_closure, optimizer_state
 from .sparse_gradients import clip_values, explain_gradients, gradient_values, pack, unpack
 
@@ -23,7 +25,8 @@ class Update:
     """Turns the losses of a step into an optimizer update, without waiting for the device.
 
     Gradients of ``accumulate`` steps make one update. Windows go on across epochs; only the last step of the run
-    closes one early, and it is divided by its own length.
+    closes one early, and it is divided by its own length. As far as that is known when a window opens, each backward
+    pass begins with that share of its loss, so that no further pass over the gradients is needed.
 
     :param parameters: the parameters to train, by the names they are checkpointed under
     :param optimizer: ``class`` and arguments of the optimizer, ``parameters`` for groups, see ``create_optimizer``
@@ -70,18 +73,26 @@ class Update:
         self.step = 0
         """Steps that have ended so far."""
         self._parameters = named_parameters(self.optimizer)
+        self._trained = tuple(self._parameters.values())
+        self._step_optimizer = OptimizerStep(self.optimizer)
+        self._run_backward = Backward()
         self._has_own_zero_grad = type(self.optimizer).zero_grad is not torch.optim.Optimizer.zero_grad
         self._clip_norm = clip_norm
         self._accumulate = accumulate
         self._mean = accumulate_reduction == "mean"
         self._scaler = scaler
         self._open = 0
+        self._planned = 1
+        """What the gradients of the open window are divided by already."""
         self._total_steps: int | None = None
         self._evaluations: list[_Evaluation] = []
+        self._plan_window()
 
     def set_length(self, total_steps: int | None, pass_steps: int | None, missing: str = "") -> None:
         """Learn the length of the run, for the last window and the learning rate."""
         self._total_steps = total_steps
+        if not self._open:
+            self._plan_window()
         self.learning_rate.set_length(total_steps, pass_steps, missing)
         # Until the next update, hooks read the rate of the last one; before the first, that of the first step.
         self.learning_rate.begin(max(self.step - self._open - 1, 0))
@@ -110,10 +121,15 @@ class Update:
         if self._open == self._accumulate or self.step == self._total_steps:
             self._apply()
 
+    def _plan_window(self) -> None:
+        """Learn how many steps the next window has, unless the length of the run will change."""
+        if self._mean:
+            left = math.inf if self._total_steps is None else self._total_steps - self.step
+            self._planned = int(left) if 0 < left < self._accumulate else self._accumulate
+
     def _backward(self, loss: torch.Tensor) -> None:
-        if not loss.requires_grad:
-            return
-        torch.autograd.backward(loss if self._scaler is None else self._scaler.scale(loss))
+        if loss.requires_grad:
+            self._run_backward(loss if self._scaler is None else self._scaler.scale(loss), 1 / self._planned)
 
     def _apply(self) -> None:
         self.learning_rate.apply(self.step - 1)
@@ -122,7 +138,7 @@ class Update:
                 self._step_with_closure()
             elif self._scaler is None:
                 self._finish_gradients()
-                self.optimizer.step()
+                self._step_optimizer()
             else:
                 self._scaler.unscale_(self.optimizer)
                 self._finish_gradients()
@@ -133,31 +149,29 @@ class Update:
             raise
         self._forget_gradients()
         self._open = 0
+        if self._accumulate > 1:
+            self._plan_window()
 
     def _forget_gradients(self) -> None:
         if self._has_own_zero_grad:
             self.optimizer.zero_grad(set_to_none=True)
             return
         # What torch's own does, without its profiling, which takes as long as a small layer.
-        for parameter in self._parameters.values():
+        for parameter in self._trained:
             parameter.grad = None
 
     def _finish_gradients(self) -> None:
-        averaged = self._mean and self._open > 1
-        if self._clip_norm is None and not averaged:
+        # They differ where a run was cut or continued while its last window was open.
+        factor = self._planned / self._open if self._mean else 1.0
+        if self._clip_norm is None and factor == 1.0:
             return
-        gradients = [p.grad for p in self._parameters.values() if p.grad is not None]
-        is_sparse = any(gradient.is_sparse for gradient in gradients)
-        if is_sparse:
-            gradients = gradient_values(self._parameters.values())
-        if averaged and gradients:
-            torch._foreach_mul_(gradients, 1 / self._open)
-        if self._clip_norm is None:
-            return
-        if is_sparse:
+        gradients = [p.grad for p in self._trained if p.grad is not None]
+        if any(gradient.is_sparse for gradient in gradients):
+            gradients = gradient_values(self._trained)
+        if factor != 1.0 and gradients:
+            torch._foreach_mul_(gradients, factor)
+        if self._clip_norm is not None and gradients:
             clip_values(gradients, self._clip_norm)
-        else:
-            nn.utils.clip_grad_norm_(self._parameters.values(), self._clip_norm)
 
     def _step_with_closure(self) -> None:
         """Update by an optimizer that evaluates the step itself; its first evaluation has been made already."""
@@ -190,6 +204,7 @@ class Update:
         return {
             "step": self.step,
             "open": self._open,
+            "planned": self._planned,
             "gradients": gradients if self._open else {},
             "optimizer": optimizer_state(self.optimizer),
             "learning_rate": self.learning_rate.state_dict(),
@@ -202,6 +217,9 @@ class Update:
         :raise KeyError: if the state speaks of other parameters
         """
         self.step, self._open = state["step"], state["open"]
+        self._plan_window()
+        if self._open:
+            self._planned = state["planned"]
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.learning_rate.load_state_dict(state.get("learning_rate", {}))
         for name, gradient in state["gradients"].items():

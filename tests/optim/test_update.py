@@ -60,6 +60,25 @@ def test_the_last_step_of_the_run_closes_the_window_by_its_own_length() -> None:
     assert seen[3] == pytest.approx(1.0 + 0.1 * 2 * 2.0)
 
 
+@pytest.mark.parametrize(("planned", "length"), [(5, 6), (6, 5)])
+def test_a_window_that_becomes_longer_or_shorter_is_divided_by_what_it_has(planned: int, length: int) -> None:
+    """A run whose last window began for one length is continued to another."""
+    targets = [1.0, 1.0, 1.0, 3.0, 4.0, 5.0]
+    settings = {"class": "sgd", "lr": 0.1}
+    weight = nn.Parameter(torch.tensor([1.0]))
+    first = make(weight, optimizer=settings, accumulate=3)
+    first.set_length(planned, None)
+    train(first, weight, targets[:4])
+    twin = nn.Parameter(weight.detach().clone())
+    second = make(twin, optimizer=settings, accumulate=3)
+    second.load_state_dict(first.state_dict())
+    second.set_length(length, None)
+    window = targets[3:length]
+    mean = sum(2 * (1.0 - target) for target in window) / len(window)
+    # float32: what was divided by the planned length is put right by a multiplication
+    assert train(second, twin, targets[4:length])[-1] == pytest.approx(1.0 - 0.1 * mean, rel=1e-6)
+
+
 @pytest.mark.parametrize("stop", range(6))
 @pytest.mark.parametrize("optimizer", [SGD, {"class": "adamw", "lr": 0.1}, {"class": "asgd"}, {"class": "nadam"}])
 def test_resuming_after_any_step_changes_nothing(stop: int, optimizer: Mapping[str, Any]) -> None:
