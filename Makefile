@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test check format examples wheel-test docs bench soak clean
+.PHONY: help install train test check format examples wheel-test docs bench bench-quick soak clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,8 +48,11 @@ wheel-test: $(STAMP)  ## build wheel and source distribution, install the wheel 
 docs: $(STAMP)  ## build the manual and its reference into site/
 	$(BIN)/python docs/build_site.py
 
-bench: $(STAMP)  ## measure the cost of a step, into benchmarks/results.json
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/steps.py
+bench: $(STAMP)  ## measure the cost of the engine beside loops by hand, into benchmarks/results.json
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+
+bench-quick: $(STAMP)  ## check that what make bench compares is the same work
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --quick
 
 clean:  ## remove .venv and all that was built; log/ stays
 	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
