@@ -22,6 +22,7 @@ from ..types import State
 from .abstract_model import AbstractModel
 from .batch_kind import BatchKind
 from .batch_run import BatchRun
+from .checked_columns import CheckedColumns
 from .device_copy import as_tensor, to_device
 from .evaluation import predict, score
 from .find_device import find_device
@@ -88,6 +89,7 @@ class MultiTaskModel(AbstractModel):
         self._update_settings = dict(update or {})
         self._update: Update | None = None
         self._frozen_modules: list[nn.Module] = []
+        self._checked_columns = CheckedColumns()
         self._kinds: dict[tuple[tuple[str, ...], tuple[tuple[str, str | None], ...]], BatchKind] = {}
         if any(parameter.requires_grad for parameter in self.network.parameters()):
             self._update = self._make_update()
@@ -218,7 +220,10 @@ class MultiTaskModel(AbstractModel):
         if not batch.tasks:
             batch.tasks = dict(kind.tasks)
         known = batch.rows
-        for task, label in kind.labels:
+        for pair in kind.labels:
+            if self._checked_columns.hold(batch, pair):
+                continue
+            task, label = pair
             values = batch[label] = as_tensor(batch[label])
             if task.name not in known:
                 rows = task.check_labels(values, label)
@@ -233,6 +238,7 @@ class MultiTaskModel(AbstractModel):
         return batch
 
     def run(self, batch: Batch, train: bool, stream: StreamWrapper | None = None) -> dict[str, Any]:
+        batch.origin = None
         """Run a batch; when training, add its gradients, and update the weights where a step ends.
 
         :param batch: the batch; one that was not prepared is prepared as a copy
