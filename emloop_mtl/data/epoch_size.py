@@ -92,10 +92,12 @@ class EpochSize:
             return True
         if position.step_batches or not position.epoch_steps:
             return False
-        target = self._size * (position.epochs + 1)
+        reached, size = position.steps, self._size
         if self._unit == "samples":
-            return position.samples >= target
-        return position.steps >= (target if self._unit == "steps" else target * (pass_steps or 0))
+            reached = position.samples
+        elif self._unit == "passes":
+            size *= pass_steps or 0
+        return reached >= size * (position.epochs + 1)
 
 
 def _error(text: str) -> ConfigError:

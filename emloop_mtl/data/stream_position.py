@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 
-@dataclass
+@dataclass(slots=True)
 class StreamPosition:
     """What was consumed of a stream, at every moment enough to go on with the next batch.
 

@@ -119,11 +119,14 @@ class StreamReader:
                 raise DataError(f"stream {self.name!r} has {total} batches, but {found} were read of it before")
             ended = False
             batch: Batch | None = None
+            owned = isinstance(stream, TaskStream)
+            prepare = self.prepare
             try:
                 for item in self._walk(stream, number, step, skip, found):
-                    batch = _as_batch(item, owned=isinstance(stream, TaskStream))
-                    if self.prepare is not None and not batch.prepared:
-                        batch = self.prepare(batch)
+                    batch = item if owned else _as_batch(item)
+                    assert batch is not None
+                    if prepare is not None and not batch.prepared:
+                        batch = prepare(batch)
                     found += 1
                     ended = found == total
                     yield batch, ended
@@ -151,10 +154,7 @@ class StreamReader:
         return items
 
 
-def _as_batch(item: Any, owned: bool) -> Batch:
-    if owned:
-        assert isinstance(item, Batch)
-        return item
+def _as_batch(item: Any) -> Batch:
     if isinstance(item, Batch):
         return item.copy()
     if isinstance(item, Mapping):

@@ -65,6 +65,7 @@ class StreamWrapper:
         self._reader = StreamReader(stream_fn, name, prepare, deterministic, seed)
         self._buffer_size = buffer_size
         self._profile = profile
+        self._activity = f"read_batch_{name}"
         self._position = StreamPosition()
         self._reading: ReadAhead[Item] | Generator[Item, None, None] | None = None
         self._endless = False
@@ -78,6 +79,7 @@ class StreamWrapper:
     @name.setter
     def name(self, name: str) -> None:
         self._reader.name = name
+        self._activity = f"read_batch_{name}"
 
     def set_default_prepare(self, prepare: Callable[[Batch], Batch]) -> None:
         """Let ``prepare`` be called with every batch unless another function was given for it."""
@@ -153,14 +155,15 @@ class StreamWrapper:
         :raise ConfigError: if the epoch size needs the length of a pass, and that is not known
         """
         self._started = True
-        position, size = self._position, self._epoch_size
+        position, is_reached = self._position, self._epoch_size.is_reached
         pass_steps = self.num_steps_per_pass
-        size.check(pass_steps)
+        self._epoch_size.check(pass_steps)
         position.begin_epoch()
-        while not size.is_reached(position, pass_steps):
+        while not is_reached(position, pass_steps):
             batch, ends_pass = self._next()
             if batch is not None:
-                position.consume(batch.count() or 0, batch.ends_step)
+                size = batch.size
+                position.consume((batch.count() or 0) if size is None else size, batch.ends_step)
             if ends_pass:
                 # Reading ahead stops by itself at a pass without batches.
                 if not self._endless or position.pass_batches == 0:
@@ -215,20 +218,18 @@ class StreamWrapper:
 
     def _next(self) -> Item:
         began = perf_counter()
-        if self._reading is None:
-            self._start_reading()
-        assert self._reading is not None
+        reading = self._reading or self._start_reading()
         try:
-            item = next(self._reading)
+            item = next(reading)
         except BaseException as error:
             # Whoever interrupts while a batch is waited for may do so because it never comes.
             self._stop_reading(wait=not isinstance(error, KeyboardInterrupt))
             raise
         if self._profile is not None and item[0] is not None:
-            self._profile.setdefault(f"read_batch_{self.name}", []).append(perf_counter() - began)
+            self._profile.setdefault(self._activity, []).append(perf_counter() - began)
         return item
 
-    def _start_reading(self) -> None:
+    def _start_reading(self) -> Iterator[Item]:
         reader, number = self._reader, self._position.passes
         buffered = self._buffer_size > 0
         if buffered and (obstacle := reader.obstacle_to_a_thread(number)):
@@ -241,6 +242,7 @@ class StreamWrapper:
         self._endless = buffered and reader.deterministic and self._epoch_size.is_fixed
         items = reader.read(self._position, self._endless)
         self._reading = ReadAhead(items, self._buffer_size, f"read-ahead-{self.name}") if buffered else items
+        return self._reading
 
     def _stop_reading(self, wait: bool = True) -> None:
         reading, self._reading = self._reading, None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-_HARDLY_SUPPORTED = (torch.uint16, torch.uint32, torch.uint64)
+_HARDLY_SUPPORTED = frozenset((torch.uint16, torch.uint32, torch.uint64))
 """Dtypes that torch can hold but not compare or index with."""
 
 

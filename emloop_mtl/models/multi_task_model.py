@@ -229,16 +229,20 @@ class MultiTaskModel(AbstractModel):
                 rows = task.check_labels(values, label)
                 if rows is not None:
                     known[task.name] = rows
+        device = self.device
         for name in kind.moved:
-            batch[name] = to_device(batch[name], self.device)
+            value = batch[name]
+            moved = to_device(value, device)
+            if moved is not value:
+                batch[name] = moved
         for name, rows in known.items():
             known[name] = to_device(rows, self.device)
         batch.kind = kind
+        batch.origin = None
         batch.prepared = True
         return batch
 
     def run(self, batch: Batch, train: bool, stream: StreamWrapper | None = None) -> dict[str, Any]:
-        batch.origin = None
         """Run a batch; when training, add its gradients, and update the weights where a step ends.
 
         :param batch: the batch; one that was not prepared is prepared as a copy
