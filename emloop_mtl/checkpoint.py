@@ -8,6 +8,7 @@ appears under its name only when it is complete and on disk, and reading it cann
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import pickle
 import platform
@@ -321,6 +322,7 @@ def _read_state(path: Path) -> dict[str, State]:
     return stored
 
 
+@functools.cache  # to look them up takes longer than to write a small model
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in ("emloop_mtl", "torch", "numpy", "safetensors"):
