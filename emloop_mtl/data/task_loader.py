@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.utils.data import Dataset, IterableDataset
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 from ..constants import TRAIN_STREAM
 from ..errors import ConfigError, DataError, nearest
 from ..utils.random import permutation
+from .auto_workers import FEW, MOST_WORKERS, AutoWorkers
 from .batch import Batch
 from .collate import collate as default_collate
 from .column_dataset import ColumnDataset
@@ -45,7 +46,9 @@ class TaskLoader:
     :param n_batches: how many batches a scheduler that heeds it shall take in one pass; None or 0 for all
     :param collate: makes a batch of a list of samples; by default equal shapes are stacked
     :param ragged: sources that differ in length, to be padded
-    :param num_workers: processes that read; with more than one an iterable dataset must divide itself between them
+    :param num_workers: processes that read; with more than one an iterable dataset must divide itself between them.
+        ``auto`` times the first batches and compares that with what a process costs: rows go on with as many as are
+        worth it, an iterable dataset with at most one from its second round on, and columns are never read by others
     :param seed: what the order derives from; by default the seed of the ``MultiTaskDataset``, or 0
     :param deterministic: whether reading draws no global random numbers; by default the dataset's attribute of that
         name, and true for a plain ``ColumnDataset``
@@ -65,7 +68,7 @@ class TaskLoader:
         n_batches: int | None = None,
         collate: Callable[[Any], Mapping[str, Any]] | None = None,
         ragged: Collection[str] = (),
-        num_workers: int = 0,
+        num_workers: int | Literal["auto"] = 0,
         seed: int | None = None,
         deterministic: bool | None = None,
     ) -> None:
@@ -80,6 +83,9 @@ class TaskLoader:
         self._has_rows = not isinstance(dataset, IterableDataset) and hasattr(dataset, "__getitem__")
         self.shuffle = (split == TRAIN_STREAM and self._has_rows) if shuffle is None else shuffle
         self._check_arguments()
+        self._auto = (
+            AutoWorkers(self.name, most=MOST_WORKERS if self._has_rows else 1) if num_workers == "auto" else None
+        )
         self.tasks = self._checked_tasks({} if tasks is None else tasks)
         ragged = (ragged,) if isinstance(ragged, str) else tuple(ragged)
         self._check_ragged(ragged, collate)
@@ -93,7 +99,7 @@ class TaskLoader:
     @property
     def deterministic(self) -> bool:
         """Whether reading draws no random numbers in this process, so that a thread may do it."""
-        return not self._draws or self.num_workers > 0
+        return not self._draws or self._workers > 0
 
     @property
     def num_samples(self) -> int | None:
@@ -145,6 +151,8 @@ class TaskLoader:
         try:
             if self._reads_columns:
                 assert self.batch_size is not None
+                if self._auto is not None and self._auto.number is None:
+                    self._auto.never("columns are read faster than they come from another process")
                 facts = self.tasks, self.name, self.split
                 columns = ColumnReader(self.dataset, self._order(parts), self.batch_size, *facts)
                 yield from columns.read(start, len(self))
@@ -160,7 +168,15 @@ class TaskLoader:
     def _reads_columns(self) -> bool:
         """Whether columns are read as they are, in this process, so that several batches can be read at once."""
         plain = isinstance(self.dataset, ColumnDataset) and _reads_as_ever(type(self.dataset))
-        return plain and not (self._by_row or self._draws or self.num_workers)
+        return plain and not (self._by_row or self._draws or self._workers)
+
+    @property
+    def _workers(self) -> int:
+        """How many processes read; 0 as long as that is not decided."""
+        if self._auto is not None:
+            return self._auto.number or 0
+        assert isinstance(self.num_workers, int)
+        return self.num_workers
 
     def _order(self, parts: tuple[object, ...]) -> torch.Tensor:
         count = len(self.dataset)
@@ -171,17 +187,29 @@ class TaskLoader:
         seed_parts = (*parts, "draws") if self._draws else None
         if not self._has_rows:
             reader = IterableReader(self.dataset, self.batch_size, self._collate, self.drop_last, seed_parts)
-            yield from _as_promised(reader.read(self.num_workers), start, length)
+            yield from _as_promised(self._timed(reader, length), start, length)
             return
         assert self.batch_size is not None
         assert length is not None
         rows = RowReader(self.dataset, self._order(parts), self.batch_size, self._collate, self._by_row, seed_parts)
-        yield from (
-            rows.read_in_workers(start, length, self.num_workers) if self.num_workers else rows.read(start, length)
-        )
+        if self._auto is not None and self._auto.number is None:
+            few = min(start + FEW, length)
+            yield from self._auto.timed(rows.read(start, few))
+            self._auto.decide(rows, length)
+            start = few
+        workers = self._workers
+        yield from rows.read_in_workers(start, length, workers) if workers else rows.read(start, length)
+
+    def _timed(self, reader: IterableReader, length: int | None) -> Iterator[Mapping[str, Any]]:
+        # What has begun to be iterated cannot be gone on with elsewhere, so this decides about the rounds after it.
+        if self._auto is not None:
+            self._auto.decide(reader, length)
+            if self._auto.number is None:
+                return self._auto.timed(reader.read(0))
+        return reader.read(self._workers)
 
     def _num_rows(self) -> int | None:
-        if not self._has_rows and self.num_workers > 1:
+        if not self._has_rows and self._workers > 1:
             return None
         try:
             return len(self.dataset)
@@ -196,8 +224,11 @@ class TaskLoader:
             raise ConfigError(f"{where}: batch_size {self.batch_size} is less than 1")
         if self.n_batches is not None and self.n_batches < 0:
             raise ConfigError(f"{where}: n_batches {self.n_batches} is less than 0 (0 or None takes all batches)")
-        if self.num_workers < 0:
-            raise ConfigError(f"{where}: num_workers {self.num_workers} is less than 0")
+        number: object = self.num_workers
+        if number != "auto" and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
+            raise ConfigError(
+                f"{where}: num_workers {number!r} is neither a number of processes, 0 or more, nor 'auto'"
+            )
         if self._has_rows and not hasattr(self.dataset, "__len__"):
             raise ConfigError(f"{where}: {type(self.dataset).__name__} has no __len__; make it an IterableDataset")
         if not self._has_rows:
