@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,9 +12,11 @@ from torch import Tensor
 
 from ..constants import UID_SOURCE
 from ..data.batch import Batch
+from ..data.per_kind import PerKind
 from ..errors import ConfigError, DataError, nearest
 from ..types import State
-from ..utils.running_mean import RunningMean
+from ..utils.pick import pick
+from ..utils.running_means import RunningMeans
 from .metrics.picked_uids import PickedUids
 from .scorer import Scorer
 from .select_rows import select_rows
@@ -30,13 +32,25 @@ UNNAMED_DATA = "data"
 """Stands for the dataset in variables where a batch names none."""
 
 
-class _Entry:
-    """What is collected for one task on one dataset."""
+class _Scored(NamedTuple):
+    """What takes in the scores of one task from the batches of one kind."""
 
-    def __init__(self, task: Task) -> None:
-        ignored = None if task.loss is None else task.loss.ignored_label
-        self.loss = RunningMean()
-        self.scorer: Scorer | None = None if task.scorer is None else task.scorer.fresh(task.num_classes, ignored)
+    task: Task
+    scorer: Scorer
+    label: str
+    takes_uids: bool
+    prob: str
+    pred: str
+
+
+class _Kind(NamedTuple):
+    """What takes in the batches of one kind."""
+
+    tasks: tuple[str, ...]
+    """Those with a loss."""
+    pick_losses: Callable[[Batch], Sequence[Tensor]]
+    losses: RunningMeans | None
+    scored: tuple[_Scored, ...]
 
 
 class ScoreTable:
@@ -46,7 +60,12 @@ class ScoreTable:
     """
 
     def __init__(self) -> None:
-        self._entries: dict[tuple[str, str], _Entry] = {}
+        self._scorers: dict[tuple[str, str], Scorer | None] = {}
+        """By task and dataset, of all that have occurred."""
+        self._losses: dict[tuple[str, tuple[str, ...]], RunningMeans] = {}
+        """By dataset and the tasks whose losses come together."""
+        self._tasks: Mapping[str, Task] = {}
+        self._kinds = PerKind(self._find_kind)
         self._result: dict[str, float] | None = None
 
     def add(self, batch: Batch, tasks: Mapping[str, Task]) -> None:
@@ -58,16 +77,18 @@ class ScoreTable:
         :raise DataError: if the batch belongs to a task that is not known
         """
         self._result = None
-        for name, source in batch.tasks.items():
-            if name not in tasks:
-                raise DataError(f"there is no task {name!r}{nearest(name, tasks)}")
-            entry = self._entry(tasks[name], batch.data_name or UNNAMED_DATA)
-            rows = batch.rows.get(name)
-            loss = batch.get(f"{name}/loss")
-            if loss is not None:
-                entry.loss.add(loss, _count_rows(batch) if rows is None else rows.shape[0])
-            if entry.scorer is not None and source is not None:
-                self._add_scores(entry.scorer, tasks[name], batch, batch[source], rows)
+        if tasks is not self._tasks:
+            self._tasks, self._kinds = tasks, PerKind(self._find_kind)
+        kind = self._kinds.of(batch)
+        if kind.losses is not None:
+            size = batch.size
+            if size is None:
+                size = _count_rows(batch)
+            rows = batch.rows
+            weights = tuple(rows[task].shape[0] if task in rows else size for task in kind.tasks) if rows else size
+            kind.losses.add(kind.pick_losses(batch), weights)
+        for scored in kind.scored:
+            self._add_scores(scored, batch)
 
     def result(self) -> dict[str, float]:
         """Fetch and return ``task/data/loss``, ``task/data/<metric>``, ``task/data/average`` and ``model/all/…``.
@@ -77,11 +98,12 @@ class ScoreTable:
         """
         if self._result is None:
             scores: dict[str, float] = {}
-            for (task, data), entry in self._entries.items():
-                scores[f"{task}/{data}/loss"] = entry.loss.result()
-                if entry.scorer is not None:
+            losses = self._mean_losses()
+            for (task, data), scorer in self._scorers.items():
+                scores[f"{task}/{data}/loss"] = losses.get((task, data), math.nan)
+                if scorer is not None:
                     try:
-                        found = entry.scorer.compute()
+                        found = scorer.compute()
                     except (ConfigError, DataError) as error:
                         raise _of_task(task, error) from error
                     scores.update({f"{task}/{data}/{name}": value for name, value in found.items()})
@@ -113,15 +135,14 @@ class ScoreTable:
     def state_dict(self) -> dict[str, State]:
         """Return what has been collected, as plain data and tensors."""
         return {
-            "entries": [
-                {
-                    "task": task,
-                    "data": data,
-                    "loss": entry.loss.state_dict(),
-                    "scorer": None if entry.scorer is None else entry.scorer.state_dict(),
-                }
-                for (task, data), entry in self._entries.items()
-            ]
+            "scorers": [
+                {"task": task, "data": data, "scorer": None if scorer is None else scorer.state_dict()}
+                for (task, data), scorer in self._scorers.items()
+            ],
+            "losses": [
+                {"data": data, "tasks": list(tasks), "means": means.state_dict()}
+                for (data, tasks), means in self._losses.items()
+            ],
         }
 
     def load_state_dict(self, state: dict[str, State], tasks: Mapping[str, Task]) -> None:
@@ -130,31 +151,66 @@ class ScoreTable:
         :param tasks: task name -> task, of all tasks in the state
         :raise ConfigError: if a task is not known, or its metrics were others then
         """
-        self._entries = {}
-        self._result = None
-        for kept in state["entries"]:
+        self.__init__()  # type: ignore[misc]
+        for kept in state["scorers"]:
             name = kept["task"]
             if name not in tasks:
                 raise ConfigError(f"there is no task {name!r} to restore scores of{nearest(name, tasks)}")
-            entry = self._entry(tasks[name], kept["data"])
-            entry.loss.load_state_dict(kept["loss"])
-            if (entry.scorer is None) != (kept["scorer"] is None):
+            scorer = self._scorer(tasks[name], kept["data"])
+            if (scorer is None) != (kept["scorer"] is None):
                 raise ConfigError(f"task {name!r} has a scorer now or had one then, not both; it cannot be restored")
-            if entry.scorer is not None:
-                entry.scorer.load_state_dict(kept["scorer"])
+            if scorer is not None:
+                scorer.load_state_dict(kept["scorer"])
+        for kept in state["losses"]:
+            self._means(kept["data"], tuple(kept["tasks"])).load_state_dict(kept["means"])
 
-    def _entry(self, task: Task, data: str) -> _Entry:
-        if (task.name, data) not in self._entries:
-            self._entries[task.name, data] = _Entry(task)
-        return self._entries[task.name, data]
+    def _find_kind(self, batch: Batch) -> _Kind:
+        data = batch.data_name or UNNAMED_DATA
+        scored = []
+        for name, label in batch.tasks.items():
+            if name not in self._tasks:
+                raise DataError(f"there is no task {name!r}{nearest(name, self._tasks)}")
+            task = self._tasks[name]
+            scorer = self._scorer(task, data)
+            if scorer is not None and label is not None:
+                for output in task.eval_outputs:
+                    if output not in batch:
+                        text = f"its metrics need {output!r}, which the batch does not hold"
+                        raise ConfigError(f"task {name!r}: {text}")
+                scored.append(_Scored(task, scorer, label, scorer.takes_uids, f"{name}/prob", f"{name}/pred"))
+        tasks = tuple(name for name in batch.tasks if f"{name}/loss" in batch)
+        means = self._means(data, tasks) if tasks else None
+        return _Kind(tasks, pick([f"{name}/loss" for name in tasks]), means, tuple(scored))
 
-    def _add_scores(self, scorer: Scorer, task: Task, batch: Batch, label: Any, rows: Tensor | None) -> None:
-        for name in task.eval_outputs:
-            if name not in batch:
-                raise ConfigError(f"task {task.name!r}: its metrics need {name!r}, which the batch does not hold")
-        prob, pred = (batch.get(f"{task.name}/{kind}") for kind in ("prob", "pred"))
-        label = label if isinstance(label, Tensor) else torch.as_tensor(label)
-        uids = batch.get(UID_SOURCE) if scorer.takes_uids else None
+    def _scorer(self, task: Task, data: str) -> Scorer | None:
+        key = task.name, data
+        if key not in self._scorers:
+            ignored = None if task.loss is None else task.loss.ignored_label
+            self._scorers[key] = None if task.scorer is None else task.scorer.fresh(task.num_classes, ignored)
+        return self._scorers[key]
+
+    def _means(self, data: str, tasks: tuple[str, ...]) -> RunningMeans:
+        if (data, tasks) not in self._losses:
+            self._losses[data, tasks] = RunningMeans(len(tasks))
+        return self._losses[data, tasks]
+
+    def _mean_losses(self) -> dict[tuple[str, str], float]:
+        totals: dict[tuple[str, str], float] = {}
+        weights: dict[tuple[str, str], int] = {}
+        for (data, tasks), means in self._losses.items():
+            for task, total, weight in zip(tasks, means.totals(), means.weights, strict=True):
+                totals[task, data] = totals.get((task, data), 0.0) + total
+                weights[task, data] = weights.get((task, data), 0) + weight
+        return {key: total / weights[key] for key, total in totals.items() if weights[key]}
+
+    @staticmethod
+    def _add_scores(scored: _Scored, batch: Batch) -> None:
+        task, scorer, source, takes_uids, prob_name, pred_name = scored
+        label, prob, pred = batch[source], batch.get(prob_name), batch.get(pred_name)
+        if not isinstance(label, Tensor):
+            label = torch.as_tensor(label)
+        uids = batch.get(UID_SOURCE) if takes_uids else None
+        rows = batch.rows.get(task.name)
         if rows is not None:
             size = label.shape[0]
             label, prob, pred = (select_rows(value, rows, size) for value in (label, prob, pred))

@@ -60,7 +60,7 @@ class SaveLatest(AbstractHook):
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Save after every n-th step."""
-        if ends_nth_step(self.main_loop, batch_data, self._steps):
+        if self._steps is not None and ends_nth_step(self.main_loop, batch_data, self._steps):
             self.main_loop.request_save(self.TAG)
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:

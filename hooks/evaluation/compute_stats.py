@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from emloop_mtl.abstract_hook import AbstractHook
+from emloop_mtl.data.per_kind import PerKind
 from emloop_mtl.errors import ConfigError, DataError, nearest
 from emloop_mtl.types import EpochData, EpochNumber, State
 
@@ -20,6 +22,17 @@ from .statistic import AGGREGATIONS, Statistic
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
     from emloop_mtl.main_loop import MainLoop
+
+
+class _Tap(NamedTuple):
+    """What takes a variable from the batches of one kind."""
+
+    variable: str
+    task: str | None
+    """The task that it is the loss of."""
+    statistics: Collection[Statistic]
+    add_single: Sequence[Callable[[Tensor, int], None]]
+    """What takes it where it is a single number."""
 
 
 class ComputeStats(AbstractHook):
@@ -52,7 +65,7 @@ class ComputeStats(AbstractHook):
         super().__init__(**kwargs)
         self._variables = self._read(variables)
         self._streams = None if streams is None else check_names(self.name, "streams", streams)
-        self._statistics: dict[str, dict[str, dict[str, Statistic]]] = {}
+        self._forget()
 
     def register_mainloop(self, main_loop: MainLoop) -> None:
         """Check the streams."""
@@ -76,15 +89,25 @@ class ComputeStats(AbstractHook):
 
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """Begin anew."""
-        self._statistics = {}
+        self._forget()
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Take the variables of a batch."""
-        if self._streams is not None and stream_name not in self._streams:
-            return
-        for variable in self._variables:
-            if holds(self, variable, stream_name, batch_data):
-                self._take(stream_name, variable, batch_data)
+        kinds = self._kinds.get(stream_name)
+        if kinds is None:
+            if self._streams is not None and stream_name not in self._streams:
+                return
+            kinds = self._kinds[stream_name] = PerKind(partial(self._find_taps, stream_name))
+        for tap in kinds.of(batch_data):
+            value = batch_data[tap.variable]
+            if isinstance(value, Tensor) and value.dim() == 0 and not (value.requires_grad or value.is_complex()):
+                rows = batch_data.rows
+                weight = len(rows[tap.task]) if rows and tap.task in rows else batch_data.size
+                if weight:
+                    for add in tap.add_single:
+                        add(value, weight)
+            else:
+                self._take(stream_name, tap, batch_data)
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
         """Write the numbers."""
@@ -92,7 +115,7 @@ class ComputeStats(AbstractHook):
             numbers = epoch_data.setdefault(stream, {})
             for variable, statistics in variables.items():
                 numbers[variable] = {name: statistic.result() for name, statistic in statistics.items()}
-        self._statistics = {}
+        self._forget()
 
     def state_dict(self) -> dict[str, State]:
         """Return what has been taken of the epoch under way."""
@@ -106,11 +129,15 @@ class ComputeStats(AbstractHook):
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on with the epoch that was under way."""
-        self._statistics = {}
+        self._forget()
         for stream, variables in state.items():
             for variable, statistics in variables.items():
                 for name in statistics.keys() & self._variables.get(variable, ()):
                     self._of(stream, variable)[name].load_state_dict(statistics[name])
+
+    def _forget(self) -> None:
+        self._statistics: dict[str, dict[str, dict[str, Statistic]]] = {}
+        self._kinds: dict[str, PerKind[list[_Tap]]] = {}
 
     def _of(self, stream: str, variable: str) -> dict[str, Statistic]:
         variables = self._statistics.setdefault(stream, {})
@@ -118,17 +145,26 @@ class ComputeStats(AbstractHook):
             variables[variable] = {name: Statistic(name) for name in self._variables[variable]}
         return variables[variable]
 
-    def _take(self, stream: str, variable: str, batch: Batch) -> None:
+    def _find_taps(self, stream: str, batch: Batch) -> list[_Tap]:
+        taps = []
+        for variable in self._variables:
+            if holds(self, variable, stream, batch):
+                statistics = self._of(stream, variable).values()
+                task = variable.removesuffix("/loss")
+                add_single = [statistic.add_single for statistic in statistics]
+                taps.append(_Tap(variable, task if task != variable else None, statistics, add_single))
+        return taps
+
+    def _take(self, stream: str, tap: _Tap, batch: Batch) -> None:
         try:
-            values = _as_tensor(batch[variable])
+            values = _as_tensor(batch[tap.variable])
         except (TypeError, ValueError, RuntimeError) as error:
-            text = f"the variable {variable!r} of stream {stream!r} cannot be aggregated: {error}"
+            text = f"the variable {tap.variable!r} of stream {stream!r} cannot be aggregated: {error}"
             raise DataError(f"{self.name}: {text}") from error
-        weight = _weight(variable, batch)
-        statistics = self._of(stream, variable)
+        weight = len(batch.rows[tap.task]) if tap.task in batch.rows else batch.size or 0
         if values.numel() == 0 or (values.dim() == 0 and weight == 0):
             return
-        for statistic in statistics.values():
+        for statistic in tap.statistics:
             statistic.add(values, weight)
 
     def _read(self, variables: Any) -> dict[str, list[str]]:
@@ -150,13 +186,6 @@ class ComputeStats(AbstractHook):
         if not wanted:
             raise ConfigError(f"{self.name}: variables must name at least one variable", ("variables",))
         return wanted
-
-
-def _weight(variable: str, batch: Batch) -> int:
-    task = variable.removesuffix("/loss")
-    if task != variable and task in batch.rows:
-        return len(batch.rows[task])
-    return batch.size or 0
 
 
 def _as_tensor(value: Any) -> Tensor:

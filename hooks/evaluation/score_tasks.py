@@ -68,6 +68,8 @@ class ScoreTasks(AbstractHook):
         self._trained_tasks: Mapping[str, Task] = {}
         self._train_streams: list[str] = []
         self._tables: dict[str, ScoreTable] = {}
+        self._takers: dict[str, tuple[Callable[[Batch, Mapping[str, Task]], None], Mapping[str, Task]]] = {}
+        """What takes in the batches of each stream, and the tasks that are scored."""
         self._told: set[str] = set()
         """Global metrics of which a warning was given."""
 
@@ -115,11 +117,15 @@ class ScoreTasks(AbstractHook):
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Take in a batch."""
-        if self._streams is not None and stream_name not in self._streams:
-            return
-        table = self._tables.setdefault(stream_name, ScoreTable())
         try:
-            table.add(batch_data, self._scored_tasks(stream_name))
+            add, tasks = self._takers[stream_name]
+        except KeyError:
+            if self._streams is not None and stream_name not in self._streams:
+                return
+            table = self._tables.setdefault(stream_name, ScoreTable())
+            add, tasks = self._takers[stream_name] = table.add, self._scored_tasks(stream_name)
+        try:
+            add(batch_data, tasks)
         except DataError as error:
             raise error.within(f"{self.name}: stream {stream_name!r}") from error
 
@@ -131,7 +137,7 @@ class ScoreTasks(AbstractHook):
             pages[ALL_STREAMS] = ScoreTable.summary(evaluated)
         for stream, scores in pages.items():
             epoch_data.setdefault(stream, {}).update(scores)
-        self._tables = {}
+        self._tables, self._takers = {}, {}
         if evaluated and self._global_metrics:
             epoch_data[ALL_STREAMS].update(self._compute_global_metrics(pages))
 
@@ -149,7 +155,7 @@ class ScoreTasks(AbstractHook):
 
     def _begin(self, train_streams: Sequence[str]) -> None:
         self._train_streams = list(train_streams)
-        self._tables = {}
+        self._tables, self._takers = {}, {}
         self._trained_tasks = self._tasks if self._train else _without_scorers(self._tasks)
 
     def _scored_tasks(self, stream: str) -> Mapping[str, Task]:

@@ -72,6 +72,11 @@ class Statistic:
         else:
             self._mean.add(values.mean(dtype=torch.float64), values.numel())
 
+    @property
+    def add_single(self) -> Callable[[Tensor, int], None]:
+        """``add`` for a single number, 0-d, that weighs something."""
+        return self._mean.add if self._mean is not None and self._aggregation == "mean" else self.add
+
     def result(self) -> float:
         """Return the number, nan where there were no values."""
         if self._mean is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from emloop_mtl.abstract_hook import AbstractHook
+from emloop_mtl.data.per_kind import PerKind
 from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochData, EpochNumber
+from emloop_mtl.utils.pick import pick
 
 from ..arguments import check_positive
 from ..numbers import fetch_numbers
@@ -18,6 +20,19 @@ from .status_line import StatusLine
 
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
+
+
+class _Shown:
+    """The losses that are shown of one kind of batch, and those of the last one."""
+
+    __slots__ = ("losses", "pick", "step", "tasks")
+
+    def __init__(self, tasks: Sequence[str], pick_losses: Callable[[Batch], Sequence[Any]]) -> None:
+        self.tasks = tasks
+        self.pick = pick_losses
+        self.losses: Sequence[Any] = ()
+        """Those of the last batch, still on their device; empty if they have been fetched."""
+        self.step = 0
 
 
 class ShowProgress(AbstractHook):
@@ -47,7 +62,8 @@ class ShowProgress(AbstractHook):
         """The stream under way, and whether it is trained on."""
         self._lengths: dict[tuple[str, bool], int] = {}
         """Steps of the streams that do not tell them, learnt from the first walk through each."""
-        self._losses: dict[str, Any] = {}
+        self._stream: str | None = None
+        self._forget_losses()
         self._epoch_id: int | None = None
         self._is_partial = False
         self._samples = 0
@@ -76,14 +92,15 @@ class ShowProgress(AbstractHook):
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Count, and refresh if it is time."""
-        walk = stream_name, self.main_loop.is_training
-        if self._meter is None or walk != self._walk:
+        meter = self._meter
+        if meter is None or stream_name != self._stream:
             self._end_walk()
-            self._meter = self._begin_walk(walk, batch_data)
-        self._meter.step += batch_data.ends_step
-        self._note_losses(batch_data)
-        self._last = monotonic()
-        if self._last >= self._due:
+            meter = self._meter = self._begin_walk(stream_name, batch_data)
+        meter.step += batch_data.ends_step
+        shown = self._kinds.of(batch_data)
+        shown.step, shown.losses = meter.step, shown.pick(batch_data)
+        self._last = now = monotonic()
+        if now >= self._due:
             self._show()
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
@@ -100,10 +117,11 @@ class ShowProgress(AbstractHook):
         elif success:
             self._end_walk(is_cut=True)
         self._meter = None
-        self._losses = {}
+        self._forget_losses()
 
-    def _begin_walk(self, walk: tuple[str, bool], first: Batch) -> ProgressMeter:
-        stream, is_trained = walk
+    def _begin_walk(self, stream: str, first: Batch) -> ProgressMeter:
+        walk = stream, self.main_loop.is_training
+        is_trained = walk[1]
         # A training that is resumed within an epoch goes on in the middle of a stream, unannounced.
         self._is_partial = self._epoch_id is None
         epoch, step, _, _ = self.main_loop.position
@@ -114,7 +132,8 @@ class ShowProgress(AbstractHook):
             done = step - first.ends_step - epoch * (total or 0)
             if total is None or not is_trained or not 0 <= done < total:
                 total, done = None, 0
-        self._walk, self._losses = walk, {}
+        self._walk, self._stream = walk, stream
+        self._forget_losses()
         self._due = self._last + self._interval
         return ProgressMeter(f"epoch {self._epoch_id}  {stream}", total, self._last, done)
 
@@ -137,19 +156,29 @@ class ShowProgress(AbstractHook):
             _write(f"{self._meter.title}  {self._meter.tail()}")
         self._due = self._last + self._interval
 
-    def _note_losses(self, batch: Batch) -> None:
-        found = False
-        for task in batch.tasks:
-            loss = batch.get(f"{task}/loss")
-            if loss is not None:
-                self._losses[task] = loss
-                found = True
-        if not found and "loss" in batch:
-            self._losses["loss"] = batch["loss"]
+    def _forget_losses(self) -> None:
+        self._shown: list[_Shown] = []
+        """What has been noted of each kind of batch, in the order in which the kinds came."""
+        self._kinds = PerKind(self._find_shown)
+
+    def _find_shown(self, batch: Batch) -> _Shown:
+        tasks = [task for task in batch.tasks if f"{task}/loss" in batch]
+        if tasks:
+            shown = _Shown(tasks, pick([f"{task}/loss" for task in tasks]))
+        else:
+            shown = _Shown(["loss"], pick(["loss"])) if "loss" in batch else _Shown([], pick([]))
+        self._shown.append(shown)
+        return shown
 
     def _fetch_losses(self) -> dict[str, float]:
-        losses, self._losses = self._losses, {}
-        numbers = zip(losses, fetch_numbers(losses.values()), strict=True)
+        """Return the last losses of the tasks since they were last fetched."""
+        losses: dict[str, tuple[int, Any]] = {}
+        for shown in self._shown:
+            for task, loss in zip(shown.tasks, shown.losses, strict=False):
+                if task not in losses or losses[task][0] <= shown.step:
+                    losses[task] = shown.step, loss
+            shown.losses = ()
+        numbers = zip(losses, fetch_numbers([loss for _, loss in losses.values()]), strict=True)
         return {task: number for task, number in numbers if number is not None}
 
     def _length(self, walk: tuple[str, bool]) -> int | None:

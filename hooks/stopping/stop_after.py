@@ -50,8 +50,10 @@ class StopAfter(AbstractHook):
         self._epochs = epochs if epochs is None else check_count(self.name, "epochs", epochs)
         self._steps = steps if steps is None else check_count(self.name, "steps", steps)
         self._seconds = inf if minutes is None else 60 * check_positive(self.name, "minutes", minutes)
+        self._cuts_epochs = steps is not None or minutes is not None
         self._seconds_before = 0.0
         self._began: float | None = None
+        self._deadline = inf
 
     def max_steps(self) -> int | None:
         """Return the limit in steps, None where neither steps nor the length of an epoch are known."""
@@ -69,6 +71,7 @@ class StopAfter(AbstractHook):
     def before_training(self) -> None:
         """Start the clock."""
         self._began = monotonic()
+        self._deadline = self._began + self._seconds - self._seconds_before
 
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """End a training that is resumed where it has all its epochs, steps or minutes already."""
@@ -77,7 +80,9 @@ class StopAfter(AbstractHook):
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """End the training at the end of the last step, unless the epoch ends there too and does so itself."""
-        if batch_data.ends_step and self.main_loop.is_training:
+        if not self._cuts_epochs or not batch_data.ends_step:
+            return
+        if self.main_loop.is_training:
             reason = self._reason_to_end()
             if reason is not None and not self._ends_epoch(stream_name):
                 raise TrainingTerminated(reason)
@@ -109,10 +114,11 @@ class StopAfter(AbstractHook):
             raise TrainingTerminated(reason)
 
     def _reason_to_end(self) -> str | None:
-        done = self.main_loop.position.step
-        if self._steps is not None and done >= self._steps:
-            return f"{self.name}: {done} steps are done"
-        if self._seconds < inf and self._elapsed() >= self._seconds:
+        if self._steps is not None:
+            done = self.main_loop.position.step
+            if done >= self._steps:
+                return f"{self.name}: {done} steps are done"
+        if self._deadline < inf and monotonic() >= self._deadline:
             return f"{self.name}: {self._seconds / 60:g} minutes are over"
         return None
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.constants import UID_SOURCE
+from emloop_mtl.data.per_kind import PerKind
 from emloop_mtl.errors import ConfigError, NotFiniteError, nearest
 from emloop_mtl.tasks.score_table import MODEL_LOSS, UNNAMED_DATA
 from emloop_mtl.types import EpochData, EpochNumber, State
@@ -109,6 +110,9 @@ class StopOnNaN(AbstractHook):
         """Stream -> its batches in this epoch."""
         self._labelled: dict[str, set[tuple[str, str]]] = {}
         """Stream -> tasks and datasets that have a loss in this epoch."""
+        self._unlabelled: dict[str, PerKind[set[str]]] = {}
+        """Stream -> the tasks of each kind of batch with a loss that was not yet of any labels in this epoch."""
+        self._notes_losses = after_epoch and variables is None
         self._waiting: list[_Waiting] = []
         self._unread = 0
         self._warned: set[str] = set()
@@ -162,14 +166,20 @@ class StopOnNaN(AbstractHook):
 
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """Count batches anew."""
-        self._epoch, self._batches, self._labelled = epoch_id, {}, {}
+        self._epoch, self._batches, self._labelled, self._unlabelled = epoch_id, {}, {}, {}
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Look at a batch.
 
         :raise NotFiniteError: if it, or one before it, is bad, as far as that is known without waiting
         """
-        self._note_losses(stream_name, batch_data)
+        if self._notes_losses:
+            unlabelled = self._unlabelled.get(stream_name)
+            if unlabelled is None:
+                unlabelled = self._unlabelled[stream_name] = PerKind(_tasks_with_loss)
+            tasks = unlabelled.of(batch_data)
+            if tasks:
+                self._note_losses(stream_name, batch_data, tasks)
         if not self._after_batch:
             return
         index = self._batches.get(stream_name, 0)
@@ -238,16 +248,15 @@ class StopOnNaN(AbstractHook):
         """Go on counting in the epoch that was under way."""
         self._epoch, self._batches = state["epoch"], dict(state["batches"])
         self._labelled = {stream: set(found) for stream, found in state["labelled"].items()}
-        self._waiting, self._unread = [], 0
+        self._waiting, self._unread, self._unlabelled = [], 0, {}
 
-    def _note_losses(self, stream: str, batch: Batch) -> None:
-        if not self._after_epoch or self._variables is not None:
-            return
-        found = self._labelled.setdefault(stream, set())
-        for task in batch.tasks:
-            rows = batch.rows.get(task)
-            if f"{task}/loss" in batch and (rows is None or len(rows)):
-                found.add((task, batch.data_name or UNNAMED_DATA))
+    def _note_losses(self, stream: str, batch: Batch, tasks: set[str]) -> None:
+        """Note which of ``tasks`` have labels in a batch, and take these out."""
+        rows = batch.rows
+        labelled = {task for task in tasks if task not in rows or len(rows[task])}
+        tasks -= labelled
+        data = batch.data_name or UNNAMED_DATA
+        self._labelled.setdefault(stream, set()).update((task, data) for task in labelled)
 
     def _losses_of(self, stream: str, numbers: Iterable[str]) -> Iterator[str]:
         """Yield the losses among the numbers but for those that are nan because there is nothing to compute them of."""
@@ -326,3 +335,7 @@ class StopOnNaN(AbstractHook):
         if not rest or task not in getattr(self.main_loop.model, "tasks", ()):
             return ""
         return f" (task {task!r}{f', loader {rest[0]!r}' if len(rest) > 1 else ''})"
+
+
+def _tasks_with_loss(batch: Batch) -> set[str]:
+    return {task for task in batch.tasks if f"{task}/loss" in batch}
