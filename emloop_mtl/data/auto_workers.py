@@ -5,15 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from math import ceil
 from statistics import median
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, Dataset
-
-from .row_reader import as_it_is, leave_signals_to_parent
+from .worker_cost import WorkerCost
 
 log = logging.getLogger(__name__)
 
@@ -23,18 +19,8 @@ FEW = 5
 SHORT = 1.0
 """Seconds of reading in a round that are not worth a look."""
 
-GAIN = 2
-"""How many times less a batch must cost here if others read it. It is no gain where they only take turns."""
-
 MOST_WORKERS = 8
 """More of them are seldom of use, and each takes memory."""
-
-
-class Cost(NamedTuple):
-    """What a process that reads costs: seconds to start it, and for a batch to come from it."""
-
-    start: float
-    transfer: float
 
 
 class AutoWorkers:
@@ -91,60 +77,15 @@ class AutoWorkers:
         if length is not None and seconds * length < SHORT:
             return 0, f", a round of them {seconds * length:.2g} s"
         try:
-            cost = measure_worker(dataset, self._last)
+            cost = WorkerCost.measure(dataset, self._last)
         except Exception as error:  # whatever keeps processes from being started, it is no reason to fail
             return 0, f", and no process can be started for it: {' '.join(str(error).split())}"
-        number = worthwhile(seconds, cost, length, min(cores - 1, self._most))
+        number = cost.worthwhile(seconds, length, min(cores - 1, self._most))
         why = f", {1000 * cost.transfer:.3g} ms to come from a process that takes {cost.start:.2g} s to start"
         return number, f"{why}; {cores} cores"
-
-
-def worthwhile(seconds: float, cost: Cost, length: int | None, most: int) -> int:
-    """Return how many processes keep the time low that a batch costs here; 0 where this process does as well.
-
-    :param seconds: time to read a batch here
-    :param cost: what a process costs
-    :param length: batches of a round, for each of which processes are started; None if there are many
-    :param most: how many there may be
-    """
-    there = cost.transfer + (cost.start / length if length else 0.0)
-    if seconds < GAIN * there:
-        return 0
-    return min(most, ceil(seconds / max(cost.transfer, 1e-9)))
 
 
 def usable_cores() -> int:
     """Return how many cores there are for each process of this training."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-
-
-def measure_worker(dataset: object, batch: Mapping[str, Any]) -> Cost:
-    """Start a process that does nothing but send a batch.
-
-    :param dataset: handed to the process, as it would be to one that reads
-    :param batch: what it sends
-    """
-    loader = DataLoader(
-        _Echo(dataset, batch),
-        batch_size=None,
-        sampler=range(FEW),
-        num_workers=1,
-        collate_fn=as_it_is,
-        generator=torch.Generator(),
-        worker_init_fn=leave_signals_to_parent,
-    )
-    times = [perf_counter()]
-    times += [perf_counter() for _ in loader]
-    return Cost(times[1] - times[0], (times[-1] - times[1]) / (FEW - 1))
-
-
-class _Echo(Dataset[Any]):
-    """Returns one batch again and again."""
-
-    def __init__(self, dataset: object, batch: Mapping[str, Any]) -> None:
-        self._dataset = dataset
-        self._batch = batch
-
-    def __getitem__(self, number: int) -> Mapping[str, Any]:
-        return self._batch

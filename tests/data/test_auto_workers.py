@@ -12,10 +12,11 @@ import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from emloop_mtl.data import ColumnDataset, TaskLoader, auto_workers
-from emloop_mtl.data.auto_workers import FEW, Cost, measure_worker, usable_cores, worthwhile
+from emloop_mtl.data.auto_workers import FEW, usable_cores
+from emloop_mtl.data.worker_cost import WorkerCost
 from emloop_mtl.utils.random import get_random_state
 
-CHEAP, DEAR = Cost(0.0, 1e-9), Cost(100.0, 100.0)
+CHEAP, DEAR = WorkerCost(0.0, 1e-9), WorkerCost(100.0, 100.0)
 """So cheap that any reading is worth it, and so dear that none is.
 
 Tests have two cores, and thus one process that reads: of more than there are cores torch warns.
@@ -46,41 +47,43 @@ class AugmentedStream(IterableDataset[Any]):
 
 
 @pytest.fixture(params=[CHEAP, DEAR], ids=["cheap", "dear"])
-def cost(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Cost:
+def cost(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> WorkerCost:
     monkeypatch.setattr(auto_workers, "SHORT", 0.0)
     monkeypatch.setattr(auto_workers, "usable_cores", lambda: 2)
-    monkeypatch.setattr(auto_workers, "measure_worker", lambda dataset, batch: request.param)
-    found: Cost = request.param
+    monkeypatch.setattr(WorkerCost, "measure", lambda dataset, batch: request.param)
+    found: WorkerCost = request.param
     return found
 
 
 def read(loader: TaskLoader, *where: Any) -> tuple[list[Any], list[int]]:
     """Return what the batches hold, and which process read each."""
     batches = list(loader.batches(*where))
-    return [[batch["row"].tolist(), batch["draws"]] for batch in batches], [int(batch["process"][0]) for batch in batches]
+    return [[batch["row"].tolist(), batch["draws"]] for batch in batches], [
+        int(batch["process"][0]) for batch in batches
+    ]
 
 
 @pytest.mark.parametrize(
     ("seconds", "cost", "length", "most", "expected"),
     [
-        (0.010, Cost(0.0, 0.001), 100, 7, 7),  # 10 would keep the time at 1 ms a batch, 7 there may be
-        (0.010, Cost(0.0, 0.004), 100, 7, 3),  # 2.5 do
-        (0.010, Cost(0.0, 0.005), 100, 7, 2),  # half of the time is saved, no more is asked
-        (0.010, Cost(0.0, 0.006), 100, 7, 0),  # less than half
-        (0.010, Cost(0.3, 0.001), 100, 7, 10 - 3),  # starting takes 3 ms of each batch, 4 of 10 with the transfer
-        (0.010, Cost(0.5, 0.001), 100, 7, 0),  # 6 of 10
-        (0.010, Cost(0.5, 0.001), None, 7, 7),  # there is no end of them
-        (0.010, Cost(0.0, 0.0), 100, 7, 7),  # too fast for the clock
+        (0.010, WorkerCost(0.0, 0.001), 100, 7, 7),  # 10 would keep the time at 1 ms a batch, 7 there may be
+        (0.010, WorkerCost(0.0, 0.004), 100, 7, 3),  # 2.5 do
+        (0.010, WorkerCost(0.0, 0.005), 100, 7, 2),  # half of the time is saved, no more is asked
+        (0.010, WorkerCost(0.0, 0.006), 100, 7, 0),  # less than half
+        (0.010, WorkerCost(0.3, 0.001), 100, 7, 10 - 3),  # starting takes 3 ms of each batch, 4 of 10 with the transfer
+        (0.010, WorkerCost(0.5, 0.001), 100, 7, 0),  # 6 of 10
+        (0.010, WorkerCost(0.5, 0.001), None, 7, 7),  # there is no end of them
+        (0.010, WorkerCost(0.0, 0.0), 100, 7, 7),  # too fast for the clock
     ],
 )
 def test_how_many_processes_are_worth_it(
-    seconds: float, cost: Cost, length: int | None, most: int, expected: int
+    seconds: float, cost: WorkerCost, length: int | None, most: int, expected: int
 ) -> None:
-    assert worthwhile(seconds, cost, length, most) == expected
+    assert cost.worthwhile(seconds, length, most) == expected
 
 
 @pytest.mark.parametrize("start", [0, 3])
-def test_rows_are_read_by_others_after_the_first_batches(cost: Cost, start: int) -> None:
+def test_rows_are_read_by_others_after_the_first_batches(cost: WorkerCost, start: int) -> None:
     loader = TaskLoader(Augmented(22), batch_size=2, seed=5, num_workers="auto")
     expected = read(TaskLoader(Augmented(22), batch_size=2, seed=5), 4, start)[0]
     state = get_random_state()["torch"]
@@ -96,7 +99,7 @@ def test_rows_are_read_by_others_after_the_first_batches(cost: Cost, start: int)
     assert (os.getpid() in processes) == (cost is DEAR)
 
 
-def test_an_iterable_dataset_is_read_by_one_other_from_the_second_round_on(cost: Cost) -> None:
+def test_an_iterable_dataset_is_read_by_one_other_from_the_second_round_on(cost: WorkerCost) -> None:
     loader = TaskLoader(AugmentedStream(16), batch_size=2, seed=5, num_workers="auto")
     for number in range(3):
         found, processes = read(loader, number)
@@ -105,7 +108,7 @@ def test_an_iterable_dataset_is_read_by_one_other_from_the_second_round_on(cost:
         assert (processes[0] == os.getpid()) == (number == 0 or cost is DEAR)
 
 
-def test_a_round_of_a_few_batches_decides_too(cost: Cost) -> None:
+def test_a_round_of_a_few_batches_decides_too(cost: WorkerCost) -> None:
     loader = TaskLoader(Augmented(4), batch_size=2, num_workers="auto")
     assert set(read(loader)[1]) == {os.getpid()}
     assert (os.getpid() in read(loader)[1]) == (cost is DEAR)
@@ -118,7 +121,7 @@ def test_the_log_tells_once_what_was_measured_and_chosen(
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(auto_workers, "perf_counter", iter(range(1000)).__next__)  # each batch takes a second
     monkeypatch.setattr(auto_workers, "usable_cores", lambda: 2)
-    monkeypatch.setattr(auto_workers, "measure_worker", lambda dataset, batch: Cost(2.0, 0.25))
+    monkeypatch.setattr(WorkerCost, "measure", lambda dataset, batch: WorkerCost(2.0, 0.25))
     loader = TaskLoader(Augmented(22), name="photos", batch_size=2, num_workers="auto")
     for number in range(2):
         read(loader, number)
@@ -129,7 +132,7 @@ def test_the_log_tells_once_what_was_measured_and_chosen(
 
 
 def test_what_is_left_to_this_process(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    def fail(dataset: object, batch: object) -> Cost:
+    def fail(dataset: object, batch: object) -> WorkerCost:
         raise OSError("no more\nprocesses")
 
     def reason(dataset: Any) -> str:
@@ -141,7 +144,7 @@ def test_what_is_left_to_this_process(monkeypatch: pytest.MonkeyPatch, caplog: p
         return message.removeprefix("loader 'd': num_workers auto is 0, ")
 
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(auto_workers, "measure_worker", fail)
+    monkeypatch.setattr(WorkerCost, "measure", fail)
     monkeypatch.setattr(auto_workers, "usable_cores", lambda: 4)
     columns = ColumnDataset("d", {"x": torch.zeros(8)})
     assert reason(columns) == "columns are read faster than they come from another process"
@@ -153,7 +156,7 @@ def test_what_is_left_to_this_process(monkeypatch: pytest.MonkeyPatch, caplog: p
 
 
 def test_what_a_process_costs_is_measured() -> None:
-    cost = measure_worker(Augmented(3), {"x": torch.zeros(3)})
+    cost = WorkerCost.measure(Augmented(3), {"x": torch.zeros(3)})
     assert cost.start > 0
     assert cost.transfer > 0
 
