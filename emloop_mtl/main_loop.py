@@ -23,6 +23,7 @@ from .hook_list import HookList
 from .loop_arguments import check_actions, check_extra_streams, check_whole, refuse_unknown
 from .models.abstract_model import AbstractModel
 from .saver import Saver
+from .slow_streams import SlowStreams
 from .streams import AnyStream, Streams
 from .types import EpochData, Position, State, TimeProfile
 from .utils.caught_signals import CaughtSignals
@@ -115,6 +116,7 @@ class MainLoop:
         self._profile: TimeProfile = {}
         self._streams = Streams(dataset, model, train_stream_name, fixed_epoch_size, buffer, self._profile, seed)
         self._gate = BatchGate(model, on_empty_batch, on_empty_stream, on_unused_sources, fixed_batch_size)
+        self._slow_streams = SlowStreams(buffer)
         self._signals = CaughtSignals()
         self._position = Position()
         self._total_steps: int | None = None
@@ -409,6 +411,7 @@ class MainLoop:
         self.epoch_data = EpochBook(streams)
         end = self.hooks.after_epoch(self._position.epoch, self.epoch_data)
         self._profile["after_epoch_hooks"] = [perf_counter() - began]
+        self._slow_streams.tell(self._profile, streams)
         end = self.hooks.after_epoch_profile(self._position.epoch, self._profile, streams) or end
         self._border(end)
 
