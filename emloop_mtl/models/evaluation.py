@@ -52,12 +52,13 @@ def score(
     if ALL_STREAMS in streams:
         raise ConfigError(f"a stream cannot be called {ALL_STREAMS!r}: averages over all streams stand there")
     tables: dict[str, ScoreTable] = {}
+    tasks = model.tasks
     for name, sources in streams.items():
         tables[name] = ScoreTable()
         for source in sources:
             for batch, outputs in evaluate_batches(model, source):
                 batch.update(outputs)
-                tables[name].add(batch, model.tasks)
+                tables[name].add(batch, tasks)
     pages = {name: table.result() for name, table in tables.items()}
     scores = flatten({**pages, ALL_STREAMS: ScoreTable.summary(tables.values())})
     scores = {name: scores[name] for name in sorted(scores, key=_rank)}

@@ -19,6 +19,7 @@ class Accuracy(SumMetric):
     """
 
     compares_classes: ClassVar[bool] = True
+    counts_together: ClassVar[bool] = True
 
     def __init__(self, name: str = "accuracy", normalize: bool = True) -> None:
         self.normalize = normalize

@@ -22,6 +22,7 @@ class PositiveCounts(SumMetric):
     """
 
     compares_classes: ClassVar[bool] = True
+    counts_together: ClassVar[bool] = True
 
     def __init__(self, name: str, positive: int = 1) -> None:
         if isinstance(positive, bool) or not isinstance(positive, int) or positive < 0:

@@ -4,27 +4,54 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from ...errors import DataError
 from ...types import State
 from .metric import Metric
 
+MOST_BATCHES = 128
+"""So many batches may wait to be counted together."""
+
+MOST_ENTRIES = 1 << 16
+"""So many labels may wait, so that memory stays small whatever a label is."""
+
 
 class SumMetric(Metric):
     """A metric that adds up a vector of fixed length per batch, on the device."""
 
+    counts_together: ClassVar[bool] = False
+    """Whether it gives the same sums, to the bit, if predictions and labels of several batches come as one."""
+
     _sums: Tensor | None
     _rows: int
+    _waiting: list[tuple[Tensor, Tensor]]
+    """Labels and predictions of batches that are still to be counted."""
+    _entries: int
+    """How many labels wait."""
+    _known: tuple[Any, ...] | None
+    """What the batches that wait have in common with one that has been counted."""
 
     def update(self, label: Tensor, prob: Tensor | None, pred: Tensor | None, uids: Any = None) -> None:
-        sums = self.sums(label, prob, pred)
-        if self._sums is not None and self._sums.shape != sums.shape:
-            raise DataError(f"metric {self.name!r}: the number of classes differs between batches")
-        self._sums = sums if self._sums is None else self._sums.to(sums.device, non_blocking=True) + sums
         self._rows += label.shape[0]
+        if pred is None or not self.counts_together:
+            self._count(label, prob, pred)
+            return
+        shape, other = label.shape, pred.shape
+        # A batch like one that passed all checks passes them too: its rows can wait.
+        kind = shape[1:], other[1:], label.dtype, pred.dtype, label.device, pred.device
+        if kind != self._known or shape[0] != other[0]:
+            self._count_waiting()
+            self._count(label, prob, pred)
+            self._known = kind
+            return
+        self._waiting.append((label, pred))
+        self._entries += label.numel()
+        if len(self._waiting) >= MOST_BATCHES or self._entries >= MOST_ENTRIES:
+            self._count_waiting()
 
     @abstractmethod
     def sums(self, label: Tensor, prob: Tensor | None, pred: Tensor | None) -> Tensor:
@@ -38,6 +65,7 @@ class SumMetric(Metric):
         """
 
     def compute(self) -> dict[str, float]:
+        self._count_waiting()
         if self._sums is None or self._rows == 0:
             return {self.name: math.nan}
         return {self.name: float(self.score(self._sums.tolist()))}
@@ -45,10 +73,25 @@ class SumMetric(Metric):
     def reset(self) -> None:
         self._sums = None
         self._rows = 0
+        self._waiting, self._entries, self._known = [], 0, None
 
     def state_dict(self) -> dict[str, State]:
+        self._count_waiting()
         return {"sums": self._sums, "rows": self._rows}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
+        self.reset()
         self._sums = state["sums"]
         self._rows = state["rows"]
+
+    def _count_waiting(self) -> None:
+        if self._waiting:
+            labels, preds = (torch.cat(values) for values in zip(*self._waiting, strict=True))
+            self._waiting, self._entries = [], 0
+            self._count(labels, None, preds)
+
+    def _count(self, label: Tensor, prob: Tensor | None, pred: Tensor | None) -> None:
+        sums = self.sums(label, prob, pred)
+        if self._sums is not None and self._sums.shape != sums.shape:
+            raise DataError(f"metric {self.name!r}: the number of classes differs between batches")
+        self._sums = sums if self._sums is None else self._sums.to(sums.device, non_blocking=True) + sums
