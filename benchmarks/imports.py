@@ -6,20 +6,26 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 
 from .jobs import ONE_THREAD
 
-PACKAGE = "import emloop_mtl"
-EVERYTHING = "from emloop_mtl import *; from emloop_mtl.hooks import *"
-"""Public names are imported when they are first used; this uses them all."""
+CODE = """
+import time, torch
+began = time.perf_counter()
+import emloop_mtl
+imported = time.perf_counter()
+from emloop_mtl import *
+from emloop_mtl.hooks import *
+print(imported - began, time.perf_counter() - began)
+"""
+"""The public names are imported when they are first used; at the end all of them have been."""
 
 
-def beyond_torch(statement: str, times: int) -> list[float]:
-    """Return, for each of some processes that have imported torch, the seconds of an import."""
-    code = f"import time, torch; began = time.perf_counter()\n{statement}\nprint(time.perf_counter() - began)"
-    return [float(_run([sys.executable, "-c", code])) for _ in range(times)]
+def beyond_torch(times: int) -> tuple[list[float], list[float]]:
+    """Return, for each of some processes that have imported torch, the seconds of an import: bare, and of all names."""
+    found = [_run([sys.executable, "-c", CODE]).split() for _ in range(times)]
+    return [float(bare) for bare, _ in found], [float(every) for _, every in found]
 
 
 def help_text(times: int) -> list[float]:
@@ -32,11 +38,7 @@ def help_text(times: int) -> list[float]:
     return seconds
 
 
-def middle(seconds: list[float]) -> float:
-    """Return the median in seconds, of all but the first, which reads files from disk."""
-    return median(seconds[1:] or seconds)
-
-
 def _run(command: list[str]) -> str:
     environment = os.environ | ONE_THREAD
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled
     return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120).stdout

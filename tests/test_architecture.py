@@ -380,8 +380,17 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert "torch" in loaded_by("-c", "import torch"), "the report of imports would not show torch"
 
 
+def test_the_public_names_and_the_hooks_load_nothing_that_only_some_runs_need() -> None:
+    heavy = {"sklearn", "scipy", "wandb", "tensorboardX", "rich", "click", "ruamel.yaml"}
+    code = "from emloop_mtl import *; from emloop_mtl.hooks import *; import sys; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
+    assert {"emloop_mtl.main_loop", "emloop_mtl.hooks.writing.write_tensor_board"} <= loaded
+    assert loaded & heavy == set()
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
 def test_the_command_line_prints_its_help_without_torch(arguments: list[str]) -> None:
     loaded = loaded_by("-m", "emloop_mtl", *arguments)
     assert "emloop_mtl.cli" in loaded
-    assert loaded & {"torch", "numpy", "sklearn", "scipy", "wandb", "tensorboardX"} == set()
+    assert loaded & {"torch", "numpy", "sklearn", "scipy", "wandb", "tensorboardX", "rich", "ruamel.yaml"} == set()

@@ -21,7 +21,6 @@ from .overrides import SECTIONS
 from .plans import CONFIG_TEXT, plan_dataset, plan_hooks, plan_model, plan_seed
 from .training import Training
 from .trust_policy import TrustPolicy
-from .yaml_text import write_yaml
 
 __all__ = ["Training", "create_dataset", "create_hooks", "create_model", "create_training"]
 
@@ -143,6 +142,8 @@ def _build_dataset(plan: Blueprint, config: Config, seed: int, output_dir: str |
     if output_dir is not None:
         arguments.setdefault("output_dir", output_dir)
     seed_everything(seed)
+    from .yaml_text import write_yaml  # see load_config
+
     dataset = plan.build({"seed": seed, "output_dir": output_dir, CONFIG_TEXT: write_yaml(arguments)})
     if isinstance(dataset, MultiTaskDataset):
         if plan.kwargs.get("streams") and not dataset.stream_settings:

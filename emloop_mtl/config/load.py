@@ -9,7 +9,6 @@ from pathlib import Path
 from .config import Config
 from .located_error import LocatedError
 from .overrides import apply_overrides
-from .yaml_text import read_yaml, write_yaml
 
 __all__ = ["Config", "dump_config", "load_config"]
 
@@ -21,6 +20,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
     :param overrides: ``key.sub=value`` each, applied in order; ``hooks.StopAfter.epochs=3`` finds a hook by name
     :raise LocatedError: if the file cannot be read, is no YAML or no mapping, or an override has no place in it
     """
+    from .yaml_text import read_yaml  # loads all of ruamel.yaml, which only those with a config file need
+
     path = Path(path)
     data, positions = read_yaml(_read_text(path), lambda line, column: f"{path}:{line + 1}:{column + 1}")
     if data is None:
@@ -33,6 +34,8 @@ def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> 
 
 def dump_config(config: Config) -> str:
     """Return the config, overrides applied, as YAML without anchors; loading it gives the same data."""
+    from .yaml_text import write_yaml
+
     return write_yaml(config.data)
 
 

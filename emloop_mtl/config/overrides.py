@@ -7,7 +7,6 @@ from typing import Any
 
 from ..errors import KeyPath, nearest
 from .located_error import LocatedError
-from .yaml_text import read_yaml
 
 SECTIONS = ("seed", "dataset", "model", "main_loop", "hooks", "eval")
 """The sections of a config, in the order in which it is read."""
@@ -37,6 +36,8 @@ class _Override:
             raise self._error("an override is written key=value, e.g. model.optimizer.lr=0.1")
         if not all(self._parts):
             raise self._error("the key is empty, or a part of it between two dots")
+        from .yaml_text import read_yaml  # see load_config
+
         self._value = read_yaml(value, lambda line, column: self._where)[0]
 
     def apply(self) -> None:
