@@ -13,7 +13,8 @@ T = TypeVar("T")
 class ReadAhead(Generic[T]):
     """The items of a generator, at most ``size`` of them drawn ahead by a thread.
 
-    What the generator raises is raised where its item would have been.
+    The thread rests while ``size`` items wait, until half of them are taken: to wake it for each costs more than many
+    an item. What the generator raises is raised where its item would have been.
 
     :param items: the generator; from now on only the thread touches it
     :param size: how many items may wait
@@ -23,6 +24,7 @@ class ReadAhead(Generic[T]):
     def __init__(self, items: Generator[T, None, None], size: int, name: str) -> None:
         self._items = items
         self._size = size
+        self._few = size // 2
         self._waiting: deque[T] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -35,13 +37,18 @@ class ReadAhead(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        with self._changed:
-            while not self._waiting and not self._ended:
-                self._changed.wait()
-            if self._waiting:
-                item = self._waiting.popleft()
-                self._changed.notify_all()
-                return item
+        # As long as items wait, none of the locks is needed: nobody else takes any.
+        if not self._waiting:
+            with self._changed:
+                while not self._waiting and not self._ended:
+                    self._changed.wait()
+        if self._waiting:
+            item = self._waiting.popleft()
+            # A thread that rests adds nothing, so that this number is met on the way down.
+            if len(self._waiting) == self._few:
+                with self._changed:
+                    self._changed.notify_all()
+            return item
         if self._error is not None:
             error, self._error = self._error, None
             raise error
@@ -63,8 +70,9 @@ class ReadAhead(Generic[T]):
         try:
             for item in self._items:
                 with self._changed:
-                    while len(self._waiting) >= self._size and not self._closed:
-                        self._changed.wait()
+                    if len(self._waiting) >= self._size:
+                        while len(self._waiting) > self._few and not self._closed:
+                            self._changed.wait()
                     if self._closed:
                         break
                     self._waiting.append(item)

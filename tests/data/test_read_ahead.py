@@ -30,12 +30,17 @@ def wait_for(log: list[int], length: int) -> None:
 def test_items_arrive_in_order_and_no_more_are_drawn_than_fit() -> None:
     log: list[int] = []
     items = ReadAhead(numbers(10, log), 3, "reader")
+    wait_for(log, 4)
     assert next(items) == 0
-    wait_for(log, 5)
     time.sleep(0.02)
-    # Item 0 is consumed, 1 to 3 wait, and 4 is in the thread's hand.
-    assert log == [0, 1, 2, 3, 4]
-    assert list(items) == list(range(1, 10))
+    # Items 1 and 2 wait, and 3 is in the hand of the thread, which rests until half of its 3 are taken.
+    assert log == [0, 1, 2, 3]
+    assert next(items) == 1
+    wait_for(log, 6)
+    time.sleep(0.02)
+    # 2 to 4 wait, and 5 is in the thread's hand.
+    assert log == [0, 1, 2, 3, 4, 5]
+    assert list(items) == list(range(2, 10))
     with pytest.raises(StopIteration):
         next(items)
     items.close()
@@ -62,6 +67,18 @@ def test_close_ends_the_thread_and_the_generator(consumed: int) -> None:
     assert len(log) < 1000
     if log:
         assert log[-1] == -1
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 8])
+def test_nobody_waits_for_ever(size: int) -> None:
+    for count in range(40):
+        assert list(ReadAhead(numbers(count, []), size, "reader")) == list(range(count))
+    slow = ReadAhead(numbers(20, []), size, "reader")
+    taken = []
+    for item in slow:
+        taken.append(item)
+        time.sleep(0.001 * (item % 3))  # the thread gets its items ready, and rests
+    assert taken == list(range(20))
 
 
 def test_a_thread_that_hangs_can_be_left_behind() -> None:
