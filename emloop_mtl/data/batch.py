@@ -23,7 +23,7 @@ class Batch(dict[str, Any]):
     :param size: number of samples; None until counted
     """
 
-    __slots__ = ("data_name", "ends_step", "kind", "origin", "prepared", "rows", "size", "split", "tasks")
+    __slots__ = ("data_name", "ends_step", "kind", "origin", "prepared", "rows", "size", "split", "stacked", "tasks")
 
     def __init__(
         self,
@@ -46,6 +46,8 @@ class Batch(dict[str, Any]):
         self.prepared = False
         self.origin: tuple[Origin, tuple[tuple[str, Any], ...]] | None = None
         """The columns that its values are copies of, and these values by name; until the batch is prepared."""
+        self.stacked: dict[Any, Any] = {}
+        """What the model that has prepared the batch has joined of it, for tasks that it runs as one."""
         self.kind: Any = None
         """What the model that has prepared the batch knows of all batches of its kind; None where it tells nothing."""
 
@@ -62,6 +64,7 @@ class Batch(dict[str, Any]):
         )
         twin.prepared = self.prepared
         twin.kind = self.kind
+        twin.stacked = dict(self.stacked)
         return twin
 
     def count(self) -> int | None:

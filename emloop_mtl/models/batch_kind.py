@@ -7,33 +7,41 @@ from collections.abc import Mapping, Sequence
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
 from .batch_run import BatchRun
+from .label_join import LabelJoin
 
 
 class BatchKind:
     """What the model finds out once about all batches with the same sources and tasks.
 
-    :param network: the network, as it is at present, that they are run by
+    :param network: the network that they are run by
+    :param version: the network's version that all this was found out of
     :param tasks: task name -> its label source, None for a task without labels
-    :param labels: the tasks with labels, and their label sources
+    :param labels: the tasks whose labels are prepared one by one, and their label sources
+    :param joins: the tasks that are run as one, and their labels
     :param moved: the sources that the device gets
     """
 
-    __slots__ = ("_network", "_version", "labels", "moved", "runs", "tasks")
+    __slots__ = ("_network", "_version", "is_settled", "joins", "labels", "moved", "runs", "tasks")
 
     def __init__(
         self,
         network: TaskNetwork,
+        version: int,
         tasks: Mapping[str, str | None],
         labels: Sequence[tuple[Task, str]],
+        joins: Sequence[LabelJoin],
         moved: Sequence[str],
     ) -> None:
         self._network = network
-        self._version = network.version
+        self._version = version
         self.tasks = dict(tasks)
         self.labels = tuple(labels)
+        self.joins = tuple(joins)
         self.moved = tuple(moved)
         self.runs: dict[frozenset[str] | None, BatchRun] = {}
         """How they are run, by the names of the outputs that somebody reads, None for all."""
+        self.is_settled = False
+        """Whether it was decided which of the tasks are trained as one."""
 
     def is_of(self, network: TaskNetwork) -> bool:
         """Whether it still holds for ``network``, whose tasks may have changed meanwhile."""

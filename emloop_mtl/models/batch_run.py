@@ -51,11 +51,14 @@ class BatchRun:
         :param train: whether it is trained on, so that every task with a loss needs its labels
         :raise DataError: if it lacks labels that it needs
         """
-        flow = self._run_flow(batch)
+        return self._add_tasks(self._run_flow(batch), batch, train, None, {})
+
+    def _add_tasks(
+        self, flow: FlowOutputs, batch: Batch, train: bool, total: Tensor | None, outputs: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Add losses and outputs of the tasks that run one by one to those that there are already."""
         labels, rows = batch.tasks, batch.rows
-        total: Tensor | None = None
         loss: Tensor | None = None
-        outputs: dict[str, Any] = {}
         for entry in self._tasks:
             task = entry.task
             label = labels[task.name]
@@ -71,7 +74,7 @@ class BatchRun:
                     text = "the batch cannot be trained on, it holds no label for the task"
                     raise DataError(f"task {task.name!r}: {text}")
             if entry.reads:
-                _add_readings(entry, flow, outputs)
+                entry.add_readings(flow, outputs)
         if total is None:
             total = torch.zeros((), device=self._device)
         outputs["loss"] = value if total is loss else total.detach()
@@ -82,16 +85,3 @@ class BatchRun:
             return self._plan.run(self._modules, batch)
         with torch.autocast(self._device.type, self._precision):
             return self._plan.run(self._modules, batch)
-
-
-def _add_readings(entry: TaskRun, flow: FlowOutputs, outputs: dict[str, Any]) -> None:
-    task = entry.task
-    with torch.no_grad():
-        if "prob" in entry.reads or "pred" in entry.reads:
-            prob = task.probabilities(flow)
-            if "prob" in entry.reads:
-                outputs[entry.prob] = prob
-            if "pred" in entry.reads:
-                outputs[entry.pred] = task.predictions(prob)
-        if "action outputs" in entry.reads:
-            outputs.update(task.select_outputs(flow))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import torch
 from torch import nn
 
+from ..constants import TRAIN_STREAM
 from ..data.batch import Batch
 from ..errors import ConfigError, DataError, KeyPath, nearest
 from ..optim.learning_rate import LearningRate
@@ -26,6 +27,9 @@ from .checked_columns import CheckedColumns
 from .device_copy import as_tensor, to_device
 from .evaluation import predict, score
 from .find_device import find_device
+from .label_join import LabelJoin
+from .stacked_batch_run import StackedBatchRun
+from .task_stacks import TaskStacks
 from .weights_file import load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -50,6 +54,8 @@ class MultiTaskModel(AbstractModel):
     :param device: ``auto`` (CUDA where there is one, else the CPU) or any torch device
     :param precision: ``fp32``, or ``bf16`` or ``fp16`` through autocast; weights stay in float32
     :param output_dir: where ``save`` writes
+    :param stack_tasks: whether tasks whose remaining flow is the same are run as one, which changes nothing but speed
+        and the last digits of numbers
     :raise ConfigError: for tasks that cannot be run together, and for unknown or wrong settings
     """
 
@@ -69,6 +75,7 @@ class MultiTaskModel(AbstractModel):
         device: str | torch.device = "auto",
         precision: str = "fp32",
         output_dir: str | Path | None = None,
+        stack_tasks: bool = True,
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"unknown precision {precision!r}{nearest(precision, PRECISIONS)}", ("precision",))
@@ -93,6 +100,9 @@ class MultiTaskModel(AbstractModel):
         self._kinds: dict[tuple[tuple[str, ...], tuple[tuple[str, str | None], ...]], BatchKind] = {}
         if any(parameter.requires_grad for parameter in self.network.parameters()):
             self._update = self._make_update()
+        self._stacks: TaskStacks | None = None
+        if stack_tasks and self._update is not None:
+            self._stacks = TaskStacks(self.network, self._update)
 
     # --------------------------------------------------------------------------------------- what it consists of
 
@@ -120,6 +130,11 @@ class MultiTaskModel(AbstractModel):
         if self._update is None:
             raise ConfigError("the model has no parameter that requires a gradient, so it cannot be trained")
         return self._update
+
+    @property
+    def stacked_tasks(self) -> list[tuple[str, ...]]:
+        """The names of tasks that are run as one at present; it is found out when a batch is trained on."""
+        return [] if self._stacks is None else self._stacks.names
 
     @property
     def input_names(self) -> Collection[str]:
@@ -183,6 +198,8 @@ class MultiTaskModel(AbstractModel):
     def check_tasks(self, batches: Sequence[Batch]) -> None:
         """Check, before a training, that no task names a label that no data has, or is left out because of that."""
         self._check_losses()
+        if self._stacks is not None:
+            self._stacks.learn(batch for batch in batches if batch.split == TRAIN_STREAM)
         known = {source for batch in batches for source in batch}
         carried = {name for batch in batches for name in batch.tasks or self.tasks_of(batch)}
         for name, task in self.tasks.items():
@@ -220,7 +237,13 @@ class MultiTaskModel(AbstractModel):
         if not batch.tasks:
             batch.tasks = dict(kind.tasks)
         known = batch.rows
-        for pair in kind.labels:
+        labels = kind.labels
+        apart: list[str] = []
+        for join in kind.joins:
+            if not join.prepare(batch, self.device):
+                labels += join.labels
+                apart += [label for _, label in join.labels]
+        for pair in labels:
             if self._checked_columns.hold(batch, pair):
                 continue
             task, label = pair
@@ -230,7 +253,7 @@ class MultiTaskModel(AbstractModel):
                 if rows is not None:
                     known[task.name] = rows
         device = self.device
-        for name in kind.moved:
+        for name in (*kind.moved, *apart) if apart else kind.moved:
             value = batch[name]
             moved = to_device(value, device)
             if moved is not value:
@@ -253,7 +276,9 @@ class MultiTaskModel(AbstractModel):
         """
         if not isinstance(batch, Batch) or not batch.prepared:
             batch = self.prepare(batch.copy() if isinstance(batch, Batch) else Batch(batch))
-        run = self._run_of(batch, None if stream is None else stream.outputs)
+        if self._stacks is not None:
+            self._stacks.notice(stream)
+        run = self._run_of(batch, train, None if stream is None else stream.outputs)
         if self.network.training is not train:
             self._set_mode(train)
         if not train:
@@ -286,21 +311,31 @@ class MultiTaskModel(AbstractModel):
             raise ConfigError(f"the model has no task {name!r}{nearest(name, self.tasks)}")
         return self.tasks[name]
 
-    def _run_of(self, batch: Batch, outputs: frozenset[str] | None) -> BatchRun:
+    def _run_of(self, batch: Batch, train: bool, outputs: frozenset[str] | None) -> BatchRun:
         kind: BatchKind | None = batch.kind
         if kind is None or not kind.is_of(self.network):
             kind = self._kind_of(batch)
+        if train and not kind.is_settled:
+            if self._stacks is not None:
+                self._stacks.settle(batch.tasks)
+                kind = self._kind_of(batch)
+            kind.is_settled = True
         run = kind.runs.get(outputs)
         if run is None:
             tasks = [self._task(name) for name in batch.tasks]
             precision = None if self.precision == "fp32" else PRECISIONS[self.precision]
-            run = kind.runs[outputs] = BatchRun(self.network, tasks, outputs, self.device, precision)
+            if kind.joins:
+                run = StackedBatchRun(self.network, tasks, kind.tasks, kind.joins, outputs, self.device, precision)
+            else:
+                run = BatchRun(self.network, tasks, outputs, self.device, precision)
+            kind.runs[outputs] = run
         return run
 
     def _kind_of(self, batch: Batch) -> BatchKind:
         key = tuple(batch), tuple(batch.tasks.items())
         kind = self._kinds.get(key)
         if kind is None or not kind.is_of(self.network):
+            version = self.network.version  # asked for first: what is found after a change belongs to no version
             tasks = batch.tasks or self.tasks_of(batch)
             labels = [(self._task(name), label) for name, label in tasks.items() if label is not None]
             for task, label in labels:
@@ -309,8 +344,11 @@ class MultiTaskModel(AbstractModel):
                     raise DataError(f"{text}{nearest(label, batch)}")
             plan = self.network.plan(tuple(tasks))
             sources = list(batch) if plan.takes_all_sources else [name for name in plan.sources if name in batch]
+            joins = [] if self._stacks is None else LabelJoin.find(self._stacks.of(tasks), tasks)
+            joined = {pair for join in joins for pair in join.labels}
+            labels = [pair for pair in labels if pair not in joined]
             moved = dict.fromkeys([*sources, *(label for _, label in labels)])
-            kind = self._kinds[key] = BatchKind(self.network, tasks, labels, tuple(moved))
+            kind = self._kinds[key] = BatchKind(self.network, version, tasks, labels, joins, tuple(moved))
         return kind
 
     # ------------------------------------------------------------------------------------- without the main loop
@@ -375,10 +413,14 @@ class MultiTaskModel(AbstractModel):
 
     def training_state_dict(self) -> dict[str, State]:
         """Return optimizer state, open gradients, counters, and which modules are frozen."""
-        return {} if self._update is None else self._update.state_dict()
+        stacks = {} if self._stacks is None else self._stacks.state_dict()
+        return {} if self._update is None else {**self._update.state_dict(), **stacks}
 
     def load_training_state_dict(self, state: dict[str, State]) -> None:
         """Restore what ``training_state_dict`` returned."""
+        if self._stacks is not None:
+            self._stacks.dissolve("the state of another moment is restored")
+            self._stacks.load_state_dict(state)
         if state:
             self.update.load_state_dict(state)
 

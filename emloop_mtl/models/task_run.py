@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
 
 from ..tasks.task import Task
 
@@ -32,3 +35,19 @@ class TaskRun(NamedTuple):
             wanted["action outputs"] = not outputs.isdisjoint(task.action_output_names)
             reads = frozenset(kind for kind, is_read in wanted.items() if is_read)
         return cls(task, loss, prob, pred, reads)
+
+    def add_readings(self, flow: Mapping[str, Any], outputs: dict[str, Any]) -> None:
+        """Add what somebody reads of the task to the outputs of a batch.
+
+        :param flow: all action outputs of the task by name
+        """
+        task = self.task
+        with torch.no_grad():
+            if "prob" in self.reads or "pred" in self.reads:
+                prob = task.probabilities(flow)
+                if "prob" in self.reads:
+                    outputs[self.prob] = prob
+                if "pred" in self.reads:
+                    outputs[self.pred] = task.predictions(prob)
+            if "action outputs" in self.reads:
+                outputs.update(task.select_outputs(flow))

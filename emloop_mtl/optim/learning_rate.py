@@ -64,6 +64,11 @@ class LearningRate:
         return self._optimizer.param_groups
 
     @property
+    def initial_state(self) -> dict[Any, Any]:
+        """What ``reset_state`` puts in the place of the optimizer's state, by parameter."""
+        return self._initial_state
+
+    @property
     def current(self) -> list[float]:
         """The rate of each parameter group; of one that is a tensor, which may be on a device, what was set last."""
         return [

@@ -17,6 +17,7 @@ from .bert_adam import BertAdam
 from .parameter_groups import PATH as GROUPS_PATH
 from .parameter_groups import make_groups
 from .sparse_gradients import check_gradient_kinds, pack, unpack
+from .stacked_state import split_entry
 
 OptimizerClass = type[torch.optim.Optimizer]
 
@@ -164,9 +165,10 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """
     plain = optimizer.state_dict()
     return {
-        name: {key: pack(value) for key, value in plain["state"][index].items()}
+        member: {key: pack(value) for key, value in entry.items()}
         for index, name in _names(plain).items()
         if index in plain["state"]
+        for member, entry in split_entry(name, plain["state"][index])
     }
 
 

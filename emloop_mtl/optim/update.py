@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, cast
 
@@ -14,9 +14,12 @@ from ..errors import ConfigError
 from ..types import State
 from .backward import Backward
 from .learning_rate import LearningRate
+from .optimizer_stacks import OptimizerStacks
 from .optimizer_step import OptimizerStep
 from .optimizers import create_optimizer, load_optimizer_state, named_parameters, needs_closure, optimizer_state
 from .sparse_gradients import clip_values, explain_gradients, gradient_values, pack, unpack
+from .stacked_parameter import StackedParameter
+from .stacked_state import split_tensor
 
 REDUCTIONS = ("mean", "sum")
 
@@ -72,8 +75,8 @@ class Update:
         self.learning_rate = LearningRate(self.optimizer)
         self.step = 0
         """Steps that have ended so far."""
-        self._parameters = named_parameters(self.optimizer)
-        self._trained = tuple(self._parameters.values())
+        self._stacks = OptimizerStacks(self.optimizer, lambda: self.learning_rate.initial_state)
+        self._find_trained()
         self._step_optimizer = OptimizerStep(self.optimizer)
         self._run_backward = Backward()
         self._has_own_zero_grad = type(self.optimizer).zero_grad is not torch.optim.Optimizer.zero_grad
@@ -113,6 +116,34 @@ class Update:
             self._evaluations.append(_Evaluation(loss, again, conditions or nullcontext()))
         else:
             self._backward(loss)
+
+    @property
+    def takes_stacks(self) -> bool:
+        """Whether parameters can be trained as one, without a difference to what becomes of them."""
+        return self._stacks.is_possible
+
+    def stack_conditions(self) -> dict[nn.Parameter, Hashable]:
+        """Return for each parameter what must be alike in those that are trained as one."""
+        return self._stacks.conditions()
+
+    def stack(self, stacks: Sequence[StackedParameter]) -> None:
+        """Train the leaves of stacks from now on; state and gradients come out under the names of their members."""
+        self._stacks.stack(stacks)
+        self._find_trained()
+
+    def unstack(self, stacks: Sequence[StackedParameter]) -> None:
+        """Train the members of stacks from now on."""
+        self._stacks.unstack(stacks)
+        self._find_trained()
+
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """Return the gradients that there are at present, by parameter name."""
+        given = [(name, p.grad) for name, p in self._parameters.items() if p.grad is not None]
+        return {member: part for name, gradient in given for member, part in split_tensor(name, gradient)}
+
+    def _find_trained(self) -> None:
+        self._parameters = named_parameters(self.optimizer)
+        self._trained = tuple(self._parameters.values())
 
     def end_step(self) -> None:
         """End a step, and update the parameters if a window ends with it."""
@@ -200,19 +231,19 @@ class Update:
 
     def state_dict(self) -> dict[str, State]:
         """Return counters, optimizer state and, inside a window, the gradients."""
-        gradients = {name: pack(p.grad) for name, p in self._parameters.items() if p.grad is not None}
+        gradients = {name: pack(gradient) for name, gradient in self.gradients().items()} if self._open else {}
         return {
             "step": self.step,
             "open": self._open,
             "planned": self._planned,
-            "gradients": gradients if self._open else {},
+            "gradients": gradients,
             "optimizer": optimizer_state(self.optimizer),
             "learning_rate": self.learning_rate.state_dict(),
             "scaler": None if self._scaler is None else self._scaler.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, State]) -> None:
-        """Go on from what ``state_dict`` returned.
+        """Go on from what ``state_dict`` returned, with nothing stacked.
 
         :raise KeyError: if the state speaks of other parameters
         """

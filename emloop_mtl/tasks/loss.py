@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any
 
@@ -45,6 +45,9 @@ _ALIASES = {
 
 _TORCH_IGNORES = -100
 """The class that torch's losses leave out by default."""
+
+_ROW_OPTIONS = frozenset({"ignore_index", "label_smoothing", "beta", "delta"})
+"""Options of the functions by which a batch's loss stays the mean over its rows."""
 
 
 class Loss:
@@ -93,6 +96,30 @@ class Loss:
             raise ConfigError(f"loss {self.name!r} must return a tensor, not a {type(loss).__name__}", ("loss",))
         return loss.mean() if loss.dim() else loss
 
+    @property
+    def row_signature(self) -> Hashable | None:
+        """What is equal for losses that are the same function of a row, the batch's loss being the mean of its rows.
+
+        None for one that may be something else: a module, a Python function, a loss that weighs classes.
+        """
+        function = self._function
+        options = function.keywords if isinstance(function, partial) else {}
+        called = function.func if isinstance(function, partial) else function
+        plain = self._is_plain and called is getattr(functional, str(self.name)) and not getattr(function, "args", ())
+        if not plain or not _ROW_OPTIONS.issuperset(options):
+            return None
+        return self.name, self.ignored_label, tuple(sorted(options.items()))
+
+    def per_row(self, output: Tensor, label: Tensor) -> Tensor:
+        """Return the loss of each row, [n], for a loss with a ``row_signature``; no row may be without its label.
+
+        :param output: [n, ...]
+        :param label: [n, ...], on any device
+        :raise DataError: if output and label do not fit each other
+        """
+        loss = self._apart_from_autocast(output, label, reduction="none")
+        return loss.flatten(1).mean(1) if loss.dim() > 1 else loss
+
     def _directly(self, output: Any, label: Any) -> Tensor | None:
         """Return the loss of what mostly comes: output and label that are fit for it already; else None.
 
@@ -120,17 +147,20 @@ class Loss:
             )
         if not isinstance(label, Tensor):
             raise DataError(f"loss {self.name!r} needs a tensor of labels, got {type(label).__name__}")
+        return self._apart_from_autocast(output, label)
+
+    def _apart_from_autocast(self, output: Tensor, label: Tensor, **options: str) -> Tensor:
         output, label = self._fit(without_half(output), label.to(output.device, non_blocking=True))
         kind = output.device.type
         if not torch.is_autocast_enabled(kind):
-            return self._computed(output, label)
+            return self._computed(output, label, options)
         # Autocast would choose a precision of its own, and forbids binary_cross_entropy altogether.
         with torch.autocast(kind, enabled=False):
-            return self._computed(output, label)
+            return self._computed(output, label, options)
 
-    def _computed(self, output: Tensor, label: Tensor) -> Tensor:
+    def _computed(self, output: Tensor, label: Tensor, options: Mapping[str, str]) -> Tensor:
         try:
-            return self._function(output, label)
+            return self._function(output, label, **options)
         except IndexError as error:  # how torch says on the CPU that a class has no column in the output
             text = f"loss {self.name!r}: {error} The output has the shape {tuple(output.shape)}"
             raise DataError(f"{text}; set the task's num_classes to have labels checked") from error

@@ -41,6 +41,11 @@ class Output:
         self._target = target
 
     @property
+    def name(self) -> str | None:
+        """Which of the outputs by name it is; None for a function."""
+        return self._output if isinstance(self._output, str) else None
+
+    @property
     def predicts_values(self) -> bool:
         """Whether it is certain that predictions are numbers and no classes."""
         return self._target is Target.VALUE and self._output in ("identity", "exp")

@@ -86,7 +86,7 @@ class TaskNetwork(nn.ModuleDict):
         """
         self._find(name)
         del self._tasks[name]
-        self._forget_plans()
+        self.forget_plans()
         self._drop_unused()
 
     def plan(self, names: Sequence[str]) -> Plan:
@@ -100,10 +100,15 @@ class TaskNetwork(nn.ModuleDict):
             self._plans[key] = Plan([self._find(name) for name in key], devices)
         return self._plans[key]
 
+    def forget_plans(self) -> None:
+        """Compile the plans anew, since what they run may have changed."""
+        self._plans.clear()
+        self.version += 1
+
     def place(self, device: torch.device) -> None:
         """Move every module to ``device``, or to the one that a task's ``module_device`` names for it."""
         self._device = device
-        self._forget_plans()
+        self.forget_plans()
         for name, place in self._placement().items():
             self[name].to(place)
 
@@ -117,10 +122,6 @@ class TaskNetwork(nn.ModuleDict):
         outputs = plan.run(self, sources)
         return {name: outputs[name] for name in plan.action_names}
 
-    def _forget_plans(self) -> None:
-        self._plans.clear()
-        self.version += 1
-
     def _find(self, name: str) -> Task:
         if name not in self._tasks:
             raise ConfigError(f"the model has no task {name!r}{nearest(name, self._tasks)}")
@@ -129,7 +130,7 @@ class TaskNetwork(nn.ModuleDict):
     def _accept(self, tasks: Sequence[Task], module_names: set[str]) -> None:
         check_flow(tasks, module_names)
         _merge_devices(tasks)
-        self._forget_plans()
+        self.forget_plans()
 
     def _define(self, modules: Mapping[str, nn.Module], owner: str) -> None:
         for name, module in modules.items():

@@ -1,0 +1,183 @@
+"""Which of a model's tasks are run as one, and when no longer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from torch.nn.modules import module as torch_module
+
+from ..data.batch import Batch
+from ..optim.update import Update
+from ..tasks.stackable import find_stacks
+from ..tasks.task import Task
+from ..tasks.task_network import TaskNetwork
+from ..tasks.task_stack import TaskStack
+from ..types import State
+
+_LOGGER = logging.getLogger(__name__)
+
+SHOWN = 4
+"""How many tasks of a stack the log names."""
+
+CHECKED_EVERY = 32
+"""Batches of one stream between two looks at whether somebody has changed modules that are run as one."""
+
+
+class TaskStacks:
+    """Puts tasks together whose remaining flow is the same, and takes them apart where they could come out different.
+
+    Tasks are together only as long as every batch that is trained on carries all of them or none: one that is absent
+    has no gradient, which to an optimizer is not the same as a gradient of zero.
+
+    :param network: the modules and tasks
+    :param update: what trains them
+    """
+
+    def __init__(self, network: TaskNetwork, update: Update) -> None:
+        self._network = network
+        self._update = update
+        self._version = network.version
+        self._active: list[TaskStack] = []
+        self._classes: dict[str, int] = {}
+        """Task name -> number of the tasks that no batch has parted it from; 0 if it was never parted from any."""
+        self._were_parted = False
+        self._stream: object = None
+        self._batches = 0
+
+    @property
+    def names(self) -> list[tuple[str, ...]]:
+        """The names of the tasks of each stack."""
+        return [stack.names for stack in self._active]
+
+    def of(self, names: Collection[str]) -> list[TaskStack]:
+        """Return the stacks all of whose tasks are among ``names``, in an order that depends on nothing else."""
+        if self._version != self._network.version:  # tasks have changed, what is together will be looked at anew
+            return []
+        whole = [stack for stack in self._active if all(name in names for name in stack.names)]
+        places = {name: place for place, name in enumerate(names)}
+        return sorted(whole, key=lambda stack: places[stack.names[0]])
+
+    def learn(self, batches: Iterable[Batch]) -> None:
+        """Learn from batches of all loaders that are trained on which tasks will never be together."""
+        for batch in batches:
+            if batch.tasks:
+                self._part(batch.tasks)
+
+    def settle(self, names: Collection[str]) -> None:
+        """Put tasks together and take them apart, as it is to be before a batch of these tasks is trained on."""
+        self.check()
+        self._were_parted |= self._part(names)
+        for stack in list(self._active):
+            carried = sum(name in names for name in stack.names)
+            if 0 < carried < len(stack.names):
+                self._dissolve(stack, f"a batch carries {carried} of them")
+        if not self._update.takes_stacks or _watches_all_modules():
+            return
+        stacked = {name for stack in self._active for name in stack.names}
+        free: dict[int, list[Task]] = {}
+        known = self._network.tasks
+        for name in known:
+            if name in names and name not in stacked:
+                free.setdefault(self._classes.get(name, 0), []).append(known[name])
+        conditions: Mapping[Any, Any] | None = None
+        for tasks in free.values():
+            if len(tasks) > 1:
+                conditions = self._update.stack_conditions() if conditions is None else conditions
+                for alike in find_stacks(tasks, self._network, conditions, known.values()):
+                    self._stack(alike)
+
+    def notice(self, stream: object) -> None:
+        """Check what is together, at the first batch of a stream and now and then; without a stream each time."""
+        self._batches += 1
+        if (
+            stream is None
+            or stream is not self._stream
+            or self._version != self._network.version
+            or self._batches % CHECKED_EVERY == 0
+        ):
+            self._stream = stream
+            self.check()
+
+    def check(self) -> None:
+        """Take apart what somebody has changed the modules, weights or tasks of."""
+        if not self._active:
+            self._version = self._network.version
+            return
+        if self._version != self._network.version:
+            self._version = self._network.version
+            self.dissolve("the model's tasks have changed")
+        elif not self._update.takes_stacks or _watches_all_modules():
+            self.dissolve("somebody watches every module, or the optimizer")
+        for stack in list(self._active):
+            if not stack.is_intact(self._network):
+                self._dissolve(stack, "somebody has changed or watches one of their modules")
+
+    def dissolve(self, reason: str) -> None:
+        """Run all tasks apart from now on, until some are put together again."""
+        for stack in list(self._active):
+            self._dissolve(stack, reason)
+
+    def state_dict(self) -> dict[str, State]:
+        """Return which tasks batches have parted, so that a resumed run puts the same ones together."""
+        if not self._were_parted:
+            return {}
+        together: dict[int, list[str]] = {}
+        for name in self._network.tasks:
+            together.setdefault(self._classes.get(name, 0), []).append(name)
+        return {"together": list(together.values())}
+
+    def load_state_dict(self, state: Mapping[str, State]) -> None:
+        """Go on from what ``state_dict`` returned."""
+        for names in state.get("together", ()):
+            self._were_parted |= self._part(names)
+
+    def _part(self, names: Collection[str]) -> bool:
+        """Part these tasks from all others, and return whether that is new."""
+        numbers: dict[tuple[int, bool], int] = {}
+        classes = {}
+        for name in self._network.tasks:
+            key = self._classes.get(name, 0), name in names
+            classes[name] = numbers.setdefault(key, len(numbers))
+        is_new = len(numbers) > len({self._classes.get(name, 0) for name in classes})
+        if is_new:
+            self._classes = classes
+        return is_new
+
+    def _stack(self, tasks: list[Task]) -> None:
+        stack = TaskStack(tasks, self._network, list(self._network.tasks.values()))
+        self._update.stack(stack.tail.parameters)
+        self._active.append(stack)
+        self._has_changed()
+        _LOGGER.info("%s run as one: what remains of their flows is the same", _shown(stack))
+
+    def _dissolve(self, stack: TaskStack, reason: str) -> None:
+        self._update.unstack(stack.tail.parameters)
+        for parameter in stack.tail.parameters:
+            parameter.release()
+        self._active.remove(stack)
+        self._has_changed()
+        _LOGGER.info("%s run apart from now on: %s", _shown(stack), reason)
+
+    def _has_changed(self) -> None:
+        # In this order, since a thread that prepares batches may ask meanwhile.
+        self._version += 1
+        self._network.forget_plans()
+
+
+def _shown(stack: TaskStack) -> str:
+    names = [repr(name) for name in stack.names]
+    if len(names) <= SHOWN:
+        return f"tasks {', '.join(names)}"
+    return f"{len(names)} tasks, {', '.join(names[: SHOWN - 1])} … {names[-1]},"
+
+
+def _watches_all_modules() -> bool:
+    """Whether somebody is told of every module that runs, whichever it is."""
+    return bool(
+        torch_module._global_forward_hooks
+        or torch_module._global_forward_pre_hooks
+        or torch_module._global_backward_hooks
+        or torch_module._global_backward_pre_hooks
+    )
