@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..constants import ALL_STREAMS
 from ..data.batch import Batch
+from ..data.stream_wrapper import StreamWrapper
 from ..data.task_loader import TaskLoader
 from ..errors import ConfigError, DataError
 from ..tasks.global_metrics import GlobalMetric, GlobalMetrics
@@ -53,10 +54,11 @@ def score(
         raise ConfigError(f"a stream cannot be called {ALL_STREAMS!r}: averages over all streams stand there")
     tables: dict[str, ScoreTable] = {}
     tasks = model.tasks
+    read = frozenset(name for task in tasks.values() for name in task.eval_outputs)
     for name, sources in streams.items():
         tables[name] = ScoreTable()
         for source in sources:
-            for batch, outputs in evaluate_batches(model, source):
+            for batch, outputs in evaluate_batches(model, source, read):
                 batch.update(outputs)
                 tables[name].add(batch, tasks)
     pages = {name: table.result() for name, table in tables.items()}
@@ -74,13 +76,16 @@ def _rank(name: str) -> int:
 
 
 def evaluate_batches(
-    model: MultiTaskModel, batches: Iterable[Mapping[str, Any]]
+    model: MultiTaskModel, batches: Iterable[Mapping[str, Any]], read: frozenset[str] | None = None
 ) -> Iterator[tuple[Batch, dict[str, Any]]]:
     """Yield every batch, prepared, with the model's outputs; the network's mode is left as it was found.
 
+    :param read: names of the outputs that somebody reads beside the losses; None for all
     :raise DataError: naming the batch that cannot be used
     """
     training = {module: module.training for module in model.network.modules()}
+    stream = StreamWrapper(lambda: batches)  # tells the model what is read, as in the main loop
+    stream.outputs = read
     try:
         for index, given in enumerate(batches):
             if not isinstance(given, Mapping):
@@ -88,7 +93,7 @@ def evaluate_batches(
             batch = given.copy() if isinstance(given, Batch) else Batch(given)
             try:
                 batch = batch if batch.prepared else model.prepare(batch)
-                yield batch, model.run(batch, train=False)
+                yield batch, model.run(batch, train=False, stream=stream)
             except DataError as error:
                 raise error.within(f"batch {index}") from error
     finally:

@@ -41,13 +41,19 @@ class TaskRun(NamedTuple):
 
         :param flow: all action outputs of the task by name
         """
-        task = self.task
+        if not torch.is_grad_enabled():
+            self._read(flow, outputs)
+            return
         with torch.no_grad():
-            if "prob" in self.reads or "pred" in self.reads:
-                prob = task.probabilities(flow)
-                if "prob" in self.reads:
-                    outputs[self.prob] = prob
-                if "pred" in self.reads:
-                    outputs[self.pred] = task.predictions(prob)
-            if "action outputs" in self.reads:
-                outputs.update(task.select_outputs(flow))
+            self._read(flow, outputs)
+
+    def _read(self, flow: Mapping[str, Any], outputs: dict[str, Any]) -> None:
+        task, reads = self.task, self.reads
+        if "prob" in reads:
+            outputs[self.prob] = prob = task.probabilities(flow)
+            if "pred" in reads:
+                outputs[self.pred] = task.predictions(prob)
+        elif "pred" in reads:
+            outputs[self.pred] = task.predict(flow)
+        if "action outputs" in reads:
+            outputs.update(task.select_outputs(flow))

@@ -76,7 +76,6 @@ class Output:
                 raise ConfigError(f"'output' must return a tensor, not a {type(value).__name__}")
         return without_half(value).detach()
 
-    @torch.no_grad()
     def predictions(self, prob: Tensor) -> Tensor:
         """Return the most probable class, the side of one half for 0 or 1, or the value itself.
 
@@ -89,3 +88,19 @@ class Output:
         if has_classes and (classifies or (callable(self._output) and self._target is Target.OTHER)):
             return prob.argmax(CLASS_DIM)
         return prob
+
+    def predict(self, outputs: Mapping[str, Any], last: str) -> Tensor:
+        """Return the predictions where nobody asks for the probabilities.
+
+        The most probable class is that of the largest output, so that no probabilities are computed where rows have
+        classes. Only outputs that are no finite numbers, or too close for their probabilities to differ in float32,
+        make a difference.
+
+        :param outputs: all outputs of the flow by name
+        :param last: the name of the last action
+        """
+        if self._output == "softmax" or (self._output == "exp" and self._target is Target.CLASS):
+            value = outputs[last]
+            if isinstance(value, Tensor) and value.dim() > 1 and value.shape[CLASS_DIM] > 1:
+                return value.argmax(CLASS_DIM)
+        return self.predictions(self.probabilities(outputs, last))

@@ -210,9 +210,8 @@ class ScoreTable:
         if not isinstance(label, Tensor):
             label = torch.as_tensor(label)
         uids = batch.get(UID_SOURCE) if takes_uids else None
-        rows = batch.rows.get(task.name)
-        if rows is not None:
-            size = label.shape[0]
+        if batch.rows and task.name in batch.rows:
+            rows, size = batch.rows[task.name], label.shape[0]
             label, prob, pred = (select_rows(value, rows, size) for value in (label, prob, pred))
             uids = select_rows(uids, rows, size) if isinstance(uids, Tensor) else uids and PickedUids(uids, rows)
         try:

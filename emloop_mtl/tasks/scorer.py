@@ -105,7 +105,7 @@ class Scorer:
         :param pred: what ``Task.predictions`` returned, or None
         :param uids: the identifiers of the rows, for functions that take them
         """
-        for metric in self.metrics:
+        for metric in self._metrics.values():
             metric.update(label, prob, pred, uids)
 
     def compute(self) -> dict[str, float]:

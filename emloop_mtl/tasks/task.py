@@ -182,6 +182,16 @@ class Task:
         """
         return self.output.predictions(prob)
 
+    def predict(self, outputs: Mapping[str, Any]) -> Tensor:
+        """Return the predictions where nobody asks for the probabilities, which are not computed if that can be.
+
+        :param outputs: all action outputs of the task by name
+        """
+        try:
+            return self.output.predict(outputs, self.output_name)
+        except ConfigError as error:
+            raise self._error(str(error), "output") from error
+
     def select_outputs(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``action_outputs`` by the names that ``action_output_names`` lists, without their gradients.
 

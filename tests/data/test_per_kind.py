@@ -15,7 +15,12 @@ def make(kind: object = None, name: str = "d", label: str | None = "y", **more: 
 @pytest.mark.parametrize("kind", [None, object()], ids=["unknown to the model", "known to the model"])
 def test_it_is_worked_out_once_for_batches_of_a_kind(kind: object) -> None:
     seen: list[Batch] = []
-    per_kind = PerKind(lambda batch: seen.append(batch) or len(seen))
+
+    def work_out(batch: Batch) -> int:
+        seen.append(batch)
+        return len(seen)
+
+    per_kind = PerKind(work_out)
     assert [per_kind.of(make(kind)) for _ in range(3)] == [1, 1, 1]
     assert per_kind.of(make(kind, name="e")) == 2
     assert per_kind.of(make(kind, loss=1)) == 3

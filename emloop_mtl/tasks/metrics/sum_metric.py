@@ -30,28 +30,26 @@ class SumMetric(Metric):
     _rows: int
     _waiting: list[tuple[Tensor, Tensor]]
     """Labels and predictions of batches that are still to be counted."""
-    _entries: int
-    """How many labels wait."""
-    _known: tuple[Any, ...] | None
-    """What the batches that wait have in common with one that has been counted."""
+    _known: tuple[torch.Size, torch.Size] | None
+    """The shapes of those that wait, which are shapes of a batch that has passed all checks."""
+    _most: int
+    """How many of them may wait."""
 
     def update(self, label: Tensor, prob: Tensor | None, pred: Tensor | None, uids: Any = None) -> None:
-        self._rows += label.shape[0]
+        shape = label.shape
+        self._rows += shape[0]
         if pred is None or not self.counts_together:
             self._count(label, prob, pred)
-            return
-        shape, other = label.shape, pred.shape
-        # A batch like one that passed all checks passes them too: its rows can wait.
-        kind = shape[1:], other[1:], label.dtype, pred.dtype, label.device, pred.device
-        if kind != self._known or shape[0] != other[0]:
+        elif (shape, pred.shape) == self._known:
+            waiting = self._waiting
+            waiting.append((label, pred))
+            if len(waiting) >= self._most:
+                self._count_waiting()
+        else:
             self._count_waiting()
             self._count(label, prob, pred)
-            self._known = kind
-            return
-        self._waiting.append((label, pred))
-        self._entries += label.numel()
-        if len(self._waiting) >= MOST_BATCHES or self._entries >= MOST_ENTRIES:
-            self._count_waiting()
+            self._known = shape, pred.shape
+            self._most = min(MOST_BATCHES, max(1, MOST_ENTRIES // max(1, label.numel())))
 
     @abstractmethod
     def sums(self, label: Tensor, prob: Tensor | None, pred: Tensor | None) -> Tensor:
@@ -73,7 +71,7 @@ class SumMetric(Metric):
     def reset(self) -> None:
         self._sums = None
         self._rows = 0
-        self._waiting, self._entries, self._known = [], 0, None
+        self._waiting, self._known, self._most = [], None, 1
 
     def state_dict(self) -> dict[str, State]:
         self._count_waiting()
@@ -87,7 +85,7 @@ class SumMetric(Metric):
     def _count_waiting(self) -> None:
         if self._waiting:
             labels, preds = (torch.cat(values) for values in zip(*self._waiting, strict=True))
-            self._waiting, self._entries = [], 0
+            self._waiting = []
             self._count(labels, None, preds)
 
     def _count(self, label: Tensor, prob: Tensor | None, pred: Tensor | None) -> None:
