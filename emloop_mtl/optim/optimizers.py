@@ -14,6 +14,7 @@ from torch import nn
 
 from ..errors import ConfigError, nearest
 from .bert_adam import BertAdam
+from .implementation import choose_implementation
 from .parameter_groups import PATH as GROUPS_PATH
 from .parameter_groups import make_groups
 from .sparse_gradients import check_gradient_kinds, pack, unpack
@@ -116,7 +117,7 @@ def check_optimizer(settings: Mapping[str, Any]) -> None:
 def create_optimizer(
     settings: Mapping[str, Any], parameters: Iterable[tuple[str, nn.Parameter]], network: nn.Module | None = None
 ) -> torch.optim.Optimizer:
-    """Create an optimizer for named parameters.
+    """Create an optimizer for named parameters, in the implementation that ``choose_implementation`` finds.
 
     :param settings: ``class``, the arguments of its constructor, and ``parameters``, a function that gets the
         network and returns a list of groups, each a mapping with ``params`` and options that win over the arguments
@@ -131,9 +132,12 @@ def create_optimizer(
     options = {key: tuple(v) if isinstance(v, list) else v for key, v in settings.items() if key not in _OURS}
     function = settings.get("parameters")
     if function is None:
-        optimizer = _make(kind, [(name, p) for name, p in parameters if p.requires_grad], options)
+        pairs = [(name, p) for name, p in parameters if p.requires_grad]
+        options |= choose_implementation(kind, options, [{"params": pairs}], network)
+        optimizer = _make(kind, pairs, options)
     else:
         groups = make_groups(function, network, parameters)
+        options |= choose_implementation(kind, options, groups, network)
         optimizer = _make(kind, groups, options, GROUPS_PATH if len(groups) > 1 else ())
         for index, group in enumerate(groups):
             _check_group(optimizer, index, group)
@@ -189,8 +193,17 @@ def load_optimizer_state(optimizer: torch.optim.Optimizer, state: Mapping[str, A
     for name, index in index_of.items():
         for key, value in restored.get(index, {}).items():
             if isinstance(value, torch.Tensor):
-                entry = optimizer.state[parameters[name]]
-                entry[key] = entry[key] if entry[key].dtype == value.dtype else value.to(entry[key].device)
+                parameter = parameters[name]
+                entry = optimizer.state[parameter]
+                kept = entry[key] if entry[key].dtype == value.dtype else value.to(entry[key].device)
+                entry[key] = laid_out_like(parameter, kept)
+
+
+def laid_out_like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Return a value of the parameter's shape with its strides too, since fused optimizers take that for granted."""
+    if value.is_sparse or value.shape != parameter.shape or value.stride() == parameter.stride():
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)
 
 
 def _names(plain: Mapping[str, Any]) -> dict[int, str]:

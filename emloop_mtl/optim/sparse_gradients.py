@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -29,6 +29,12 @@ def check_gradient_kinds(optimizer: torch.optim.Optimizer, network: nn.Module) -
         for parameter in group["params"]:
             if parameter in kinds and (text := _problem(optimizer, group, kinds[parameter])) is not None:
                 raise ConfigError(f"optimizer {type(optimizer).__name__}: {names[parameter]!r} has {text}")
+
+
+def certainly_dense(parameters: Iterable[nn.Parameter], network: nn.Module | None) -> bool:
+    """Whether the modules of a network tell that none of these parameters can get a sparse gradient."""
+    kinds = {} if network is None else _gradient_kinds(network)
+    return all(kinds.get(parameter) is False for parameter in parameters)
 
 
 def explain_gradients(
@@ -69,7 +75,7 @@ def gradient_values(parameters: Iterable[nn.Parameter]) -> list[torch.Tensor]:
     return values
 
 
-def clip_values(values: Sequence[torch.Tensor], max_norm: float) -> None:
+def clip_values(values: list[torch.Tensor], max_norm: float) -> None:
     """Scale values in place so that their norm is ``max_norm`` at most, to the bit as ``clip_grad_norm_`` does."""
     device = values[0].device
     if all(value.device == device for value in values):
@@ -125,6 +131,8 @@ def _problem(optimizer: torch.optim.Optimizer, group: Mapping[str, Any], sparse:
         return text if only_sparse else None
     if not takes_sparse and type(optimizer).__module__.startswith(("torch.optim.", "emloop_mtl.")):
         return "sparse gradients, and it takes none; use sparse_adam, sgd or adagrad, or sparse: false in its module"
+    if takes_sparse and group.get("fused"):
+        return "sparse gradients, and fused: true takes none; leave it out"
     if takes_sparse and group.get("weight_decay"):
         return "sparse gradients, and with them weight_decay must be 0; a parameter group of its own can have that"
     return None

@@ -13,10 +13,18 @@ from torch import nn
 from ..errors import ConfigError
 from ..types import State
 from .backward import Backward
+from .first_momentum import FirstMomentum
 from .learning_rate import LearningRate
 from .optimizer_stacks import OptimizerStacks
 from .optimizer_step import OptimizerStep
-from .optimizers import create_optimizer, load_optimizer_state, named_parameters, needs_closure, optimizer_state
+from .optimizers import (
+    create_optimizer,
+    laid_out_like,
+    load_optimizer_state,
+    named_parameters,
+    needs_closure,
+    optimizer_state,
+)
 from .sparse_gradients import clip_values, explain_gradients, gradient_values, pack, unpack
 from .stacked_parameter import StackedParameter
 from .stacked_state import split_tensor
@@ -78,6 +86,7 @@ class Update:
         self._stacks = OptimizerStacks(self.optimizer, lambda: self.learning_rate.initial_state)
         self._find_trained()
         self._step_optimizer = OptimizerStep(self.optimizer)
+        self._begin_momentum = FirstMomentum(self.optimizer)
         self._run_backward = Backward()
         self._has_own_zero_grad = type(self.optimizer).zero_grad is not torch.optim.Optimizer.zero_grad
         self._clip_norm = clip_norm
@@ -164,6 +173,8 @@ class Update:
 
     def _apply(self) -> None:
         self.learning_rate.apply(self.step - 1)
+        if self._begin_momentum.is_needed:
+            self._begin_momentum()
         try:
             if self.repeats:
                 self._step_with_closure()
@@ -253,9 +264,10 @@ class Update:
             self._planned = state["planned"]
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.learning_rate.load_state_dict(state.get("learning_rate", {}))
+        self._forget_gradients()
         for name, gradient in state["gradients"].items():
             parameter = self._parameters[name]
-            parameter.grad = unpack(gradient).to(parameter.device, parameter.dtype)
+            parameter.grad = laid_out_like(parameter, unpack(gradient).to(parameter.device, parameter.dtype))
         if self._scaler is not None and state["scaler"] is not None:
             self._scaler.load_state_dict(state["scaler"])
 

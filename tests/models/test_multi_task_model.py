@@ -82,7 +82,7 @@ class Outputs:
 def test_training_equals_a_loop_written_by_hand() -> None:
     model = make_model(update={"clip_norm": 1.0})
     modules = nn.ModuleDict(make_modules())
-    optimizer = torch.optim.SGD(modules.parameters(), lr=0.1, momentum=0.9)
+    optimizer = torch.optim.SGD(modules.parameters(), lr=0.1, momentum=0.9, fused=True)
     for step in range(5):
         batch = make_batch(seed=step)
         torch.manual_seed(step)
