@@ -119,7 +119,6 @@ class AbstractTaskScheduler(ABC):
         self, loaders: Sequence[Loader], lengths: list[int | None], seed: int, pass_number: int, start: int
     ) -> Iterator[list[Batch]]:
         walks = [LoaderWalk(loader, pass_number, asked) for loader, asked in zip(loaders, lengths, strict=True)]
-        takes = [walk.take for walk in walks]
         picks = self.picks(lengths, seed=seed, pass_number=pass_number)
         pick = next(picks, None)
         try:
@@ -127,10 +126,11 @@ class AbstractTaskScheduler(ABC):
                 complete = all(walks[index].skip() for index in pick)
                 start -= complete
                 pick = picks.send(complete)
+            batches = [walk.batches() for walk in walks]
             while pick is not None:
                 step = []
                 for index in pick:
-                    batch = takes[index]()
+                    batch = next(batches[index], None)
                     if batch is None:
                         break
                     batch.ends_step = False

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
@@ -30,34 +29,40 @@ class LoaderWalk:
         self._asked = asked
         self._length = loader.num_batches
         self._skipped = 0
-        self.take: Callable[[], Batch | None] = partial(next, self._batches(), None)
-        """Returns the next batch, None if as many as there are were asked for and no more are there.
-
-        It raises a ``DataError`` if the loader has fewer batches than it says, or none where some are asked for. It
-        is called for every batch, hence no method.
-        """
+        self._batches: Iterator[Batch] | None = None
 
     def skip(self) -> bool:
         """Leave out one batch and tell whether there was one; of a known length, before the first one is taken."""
         if self._length is None:
-            return self.take() is not None
+            return next(self.batches(), None) is not None
         self._skipped += 1
         return True
 
-    def _batches(self) -> Iterator[Batch]:
-        length = self._length
-        number, taken = divmod(self._skipped, length) if length else (0, 0)
-        while True:
-            for batch in self._loader.batches((self._pass_number, number) if number else self._pass_number, taken):
-                taken += 1
-                yield batch
-                if taken == length:
-                    break
-            else:
-                if length is not None:
-                    raise DataError(f"loader {self._loader.name!r} ended after {taken} of {length} batches")
-                if self._asked is None:
-                    return
-                if taken == 0:
-                    raise DataError(f"loader {self._loader.name!r} is empty, but {self._asked} batches are asked of it")
-            number, taken = number + 1, 0
+    def batches(self) -> Iterator[Batch]:
+        """Return the batches that were not skipped, as many as are asked for and more; each time the same iterator.
+
+        It raises a ``DataError`` if the loader has fewer batches than it says, or none where some are asked for.
+        """
+        if self._batches is None:
+            self._batches = _walk(self._loader, self._pass_number, self._asked, self._length, self._skipped)
+        return self._batches
+
+
+def _walk(loader: Loader, pass_number: int, asked: int | None, length: int | None, start: int) -> Iterator[Batch]:
+    # A function on its own: what refers to itself would leave the loader open, and its processes, until Python looks
+    # for such circles.
+    number, taken = divmod(start, length) if length else (0, 0)
+    while True:
+        for batch in loader.batches((pass_number, number) if number else pass_number, taken):
+            taken += 1
+            yield batch
+            if taken == length:
+                break
+        else:
+            if length is not None:
+                raise DataError(f"loader {loader.name!r} ended after {taken} of {length} batches")
+            if asked is None:
+                return
+            if taken == 0:
+                raise DataError(f"loader {loader.name!r} is empty, but {asked} batches are asked of it")
+        number, taken = number + 1, 0

@@ -1,5 +1,6 @@
 """What every task scheduler promises, and the order of each."""
 
+import gc
 import logging
 import random
 from collections import Counter
@@ -244,3 +245,27 @@ def test_schedulers_without_state_have_an_empty_one() -> None:
     for scheduler in (Sequential(), RoundRobin(), Mixed()):
         assert scheduler.state_dict() == {}
         scheduler.load_state_dict({})
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("start", [0, 2])
+def test_a_walk_that_is_left_leaves_no_loader_open(known: bool, start: int) -> None:
+    left = []
+
+    class Open(FakeLoader):
+        def batches(self, pass_number: int | tuple[int, int], start: int = 0) -> Iterator[Batch]:
+            try:
+                yield from super().batches(pass_number, start)
+            finally:
+                left.append(self.name)
+
+    gc.disable()  # which would find what refers to itself, but who knows when
+    try:
+        steps = RoundRobin().steps([Open("a", 5, known), Open("b", 5, known)], start=start)
+        for _ in range(3):
+            next(steps)
+        assert left == []
+        del steps
+        assert sorted(left) == ["a", "b"]
+    finally:
+        gc.enable()
