@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Generator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
+
+import torch
 
 T = TypeVar("T")
 
@@ -14,7 +17,8 @@ class ReadAhead(Generic[T]):
     """The items of a generator, at most ``size`` of them drawn ahead by a thread.
 
     The thread rests while ``size`` items wait, until half of them are taken: to wake it for each costs more than many
-    an item. What the generator raises is raised where its item would have been.
+    an item. What the generator raises is raised where its item would have been. On CUDA the thread works in the stream
+    of the one that made this, so that what it copies there without waiting is there for who uses it.
 
     :param items: the generator; from now on only the thread touches it
     :param size: how many items may wait
@@ -30,6 +34,7 @@ class ReadAhead(Generic[T]):
         self._closed = False
         self._ended = False
         self._error: BaseException | None = None
+        self._stream = _current_stream()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -68,19 +73,30 @@ class ReadAhead(Generic[T]):
 
     def _run(self) -> None:
         try:
-            for item in self._items:
-                with self._changed:
-                    if len(self._waiting) >= self._size:
-                        while len(self._waiting) > self._few and not self._closed:
-                            self._changed.wait()
-                    if self._closed:
-                        break
-                    self._waiting.append(item)
-                    self._changed.notify_all()
-            self._items.close()
+            with self._stream:
+                self._read()
         except BaseException as error:
             # The consumer's to handle.
             self._error = error
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def _read(self) -> None:
+        for item in self._items:
+            with self._changed:
+                if len(self._waiting) >= self._size:
+                    while len(self._waiting) > self._few and not self._closed:
+                        self._changed.wait()
+                if self._closed:
+                    break
+                self._waiting.append(item)
+                self._changed.notify_all()
+        self._items.close()
+
+
+def _current_stream() -> AbstractContextManager[object]:
+    """Return a context in which another thread works in the CUDA stream, and on the device, that this one is in."""
+    if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return nullcontext()
+    return torch.cuda.stream(torch.cuda.current_stream())

@@ -3,8 +3,10 @@
 import threading
 import time
 from collections.abc import Generator
+from contextlib import contextmanager
 
 import pytest
+import torch
 
 from emloop_mtl.data.read_ahead import ReadAhead
 
@@ -94,3 +96,33 @@ def test_a_thread_that_hangs_can_be_left_behind() -> None:
     hanging.set()
     items.close()
     assert all(thread.name != "reader" for thread in threading.enumerate())
+
+
+def test_the_thread_works_in_the_stream_of_who_made_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    @contextmanager
+    def stream(number: int) -> Generator[None, None, None]:
+        threads.append(f"{threading.current_thread().name} enters {number}")
+        yield
+        threads.append(f"{threading.current_thread().name} leaves {number}")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: 7)
+    monkeypatch.setattr(torch.cuda, "stream", stream)
+    items = ReadAhead(numbers(3, []), 2, "reader")
+    assert list(items) == [0, 1, 2]
+    items.close()
+    assert threads == ["reader enters 7", "reader leaves 7"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_what_the_thread_copies_to_cuda_is_there_for_who_uses_it() -> None:
+    def batches() -> Generator[torch.Tensor, None, None]:
+        for number in range(50):
+            yield torch.full((2**20,), float(number)).pin_memory().to("cuda", non_blocking=True)
+
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
+        items = ReadAhead(batches(), 4, "reader")
+        assert [(item * 2).sum().item() for item in items] == [2.0 * number * 2**20 for number in range(50)]
