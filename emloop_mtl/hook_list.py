@@ -5,11 +5,13 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .abstract_hook import EVENTS, AbstractHook
 from .epoch_book import EpochBook, find_entry
 from .errors import CheckpointError, ConfigError, TrainingTerminated, nearest
+from .hook_times import HookTimes
 from .types import EpochNumber, State, TimeProfile
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class HookList:
         self._check_twins()
         self._acting = {event: [hook for hook in self._hooks if _overrides(hook, event)] for event in EVENTS}
         self._after_batch = [hook.after_batch for hook in self._acting["after_batch"]]
+        self.times = HookTimes([hook.name for hook in self._acting["after_batch"]])
+        """What each hook has taken in the epoch under way, or in the one that has just ended."""
 
     def __iter__(self) -> Iterator[AbstractHook]:
         return iter(self._hooks)
@@ -72,17 +76,39 @@ class HookList:
 
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """Announce an epoch; hooks may append to ``eval_streams``."""
+        self.times.begin()
         for hook in self._acting["before_epoch"]:
+            began = perf_counter()
             hook.before_epoch(epoch_id=epoch_id, train_streams=train_streams, eval_streams=eval_streams)
+            self.times.add(hook.name, perf_counter() - began)
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> TrainingTerminated | None:
         """Hand a batch to every hook and return the first wish to terminate."""
+        times = self.times
+        if not times.left or stream_name != times.stream:
+            return self._timed_after_batch(stream_name, batch_data)
+        times.left -= 1
         end: TrainingTerminated | None = None
         for act in self._after_batch:
             try:
                 act(stream_name=stream_name, batch_data=batch_data)
             except TrainingTerminated as wish:
                 end = end or wish
+        return end
+
+    def _timed_after_batch(self, stream_name: str, batch_data: Batch) -> TrainingTerminated | None:
+        end: TrainingTerminated | None = None
+        seconds: list[float] = []
+        began = perf_counter()
+        for act in self._after_batch:
+            try:
+                act(stream_name=stream_name, batch_data=batch_data)
+            except TrainingTerminated as wish:
+                end = end or wish
+            ended = perf_counter()
+            seconds.append(ended - began)
+            began = ended
+        self.times.add_batch(stream_name, seconds)
         return end
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochBook) -> TrainingTerminated | None:
@@ -93,12 +119,14 @@ class HookList:
         end: TrainingTerminated | None = None
         for hook in self._acting["after_epoch"]:
             epoch_data.writer = hook
+            began = perf_counter()
             try:
                 hook.after_epoch(epoch_id=epoch_id, epoch_data=epoch_data)
             except TrainingTerminated as wish:
                 end = end or wish
             except ConfigError as error:
                 raise _located(error, hook) from error.__cause__
+            self.times.add(hook.name, perf_counter() - began)
         self._prove(epoch_data)
         return end
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .learning_rate.lr_schedule import LRSchedule
     from .learning_rate.warmup import Warmup
     from .reporting.every_n_epoch import EveryNEpoch
+    from .reporting.log_profile import LogProfile
     from .reporting.log_variables import LogVariables
     from .reporting.show_progress import ShowProgress
     from .reporting.training_trace import TrainingTrace
@@ -38,6 +39,7 @@ __all__ = [
     "Evaluate",
     "EveryNEpoch",
     "LRSchedule",
+    "LogProfile",
     "LogVariables",
     "OnPlateau",
     "RestoreBest",
@@ -65,6 +67,7 @@ _MODULES = {
     "Evaluate": ".evaluation.evaluate",
     "EveryNEpoch": ".reporting.every_n_epoch",
     "LRSchedule": ".learning_rate.lr_schedule",
+    "LogProfile": ".reporting.log_profile",
     "LogVariables": ".reporting.log_variables",
     "OnPlateau": ".stopping.on_plateau",
     "RestoreBest": ".checkpointing.restore_best",

@@ -28,7 +28,7 @@ LAYERS = (
     ("config",),
     ("main_loop",),
     ("hook_list", "checkpoint", "epoch_book", "streams", "batch_gate", "loop_arguments", "saver", "hooks"),
-    ("abstract_hook", "slow_streams"),
+    ("abstract_hook", "hook_times", "slow_streams"),
     ("models",),
     ("tasks", "optim", "weighting"),
     ("data",),
