@@ -416,6 +416,10 @@ class MultiTaskModel(AbstractModel):
         stacks = {} if self._stacks is None else self._stacks.state_dict()
         return {} if self._update is None else {**self._update.state_dict(), **stacks}
 
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """Return the gradients of an open window by parameter name."""
+        return {} if self._update is None else self._update.gradients()
+
     def load_training_state_dict(self, state: dict[str, State]) -> None:
         """Restore what ``training_state_dict`` returned."""
         if self._stacks is not None:

@@ -8,20 +8,23 @@ import torch
 from torch import nn
 
 from ..errors import CheckpointError
+from ..utils.tensor_tree import take_apart
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write the weights of a network in the safetensors format; the folder is made.
+    """Write the weights of a network in the safetensors format, tied ones once; the folder is made.
 
     :raise CheckpointError: if the file cannot be written
     """
     from safetensors import SafetensorError
-    from safetensors.torch import save_model
+    from safetensors.torch import save_file
 
     partial = path.with_suffix(".tmp")
+    tree = take_apart(network.state_dict())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_model(network, str(partial))
+        tensors = {name: _alone(tensor) for name, tensor in tree.tensors.items()}
+        save_file(tensors, partial, metadata={"format": "pt", **tree.ties})
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: the weights cannot be written: {error}") from error
@@ -33,9 +36,21 @@ def load_weights(network: nn.Module, path: str | Path, device: torch.device) -> 
     :raise CheckpointError: if the file cannot be read or does not fit
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_model
+    from safetensors.torch import load_file
 
     try:
-        load_model(network, str(path), device=str(device))
+        tensors = load_file(path, device=str(device))
+        for name, owner in take_apart(network.state_dict()).ties.items():
+            if name not in tensors and owner in tensors:
+                tensors[name] = tensors[owner]
+            elif owner not in tensors and name in tensors:
+                tensors[owner] = tensors[name]
+        network.load_state_dict(tensors)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be loaded as weights of this model: {error}") from error
+
+
+def _alone(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that fills its storage, as the format wants it; those of tasks that run as one share theirs."""
+    tensor = tensor.detach().contiguous()
+    return tensor if tensor.untyped_storage().nbytes() == tensor.nbytes else tensor.clone()

@@ -21,12 +21,20 @@ def checks_of_training(model: Any) -> Iterator[tuple[str, Check]]:
     network = getattr(model, "network", None)
     if not isinstance(network, nn.Module):
         return
-    with_gradients = getattr(model, "precision", None) != "fp16"
+    gradients = {} if getattr(model, "precision", None) == "fp16" else _gradients(model, network)
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             yield from _named(f"the weight {name!r}", parameter)
-            if with_gradients and parameter.grad is not None:
-                yield from _named(f"the gradient of {name!r}", parameter.grad)
+            if name in gradients:
+                yield from _named(f"the gradient of {name!r}", gradients[name])
+
+
+def _gradients(model: Any, network: nn.Module) -> dict[str, Tensor]:
+    """Return the open gradients by parameter name; a model that trains parameters as one tells them itself."""
+    if hasattr(model, "gradients"):
+        told: dict[str, Tensor] = model.gradients()
+        return told
+    return {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}
 
 
 def _named(what: str, value: Tensor) -> Iterator[tuple[str, Check]]:
