@@ -73,7 +73,8 @@ class IterableReader(IterableDataset[Any]):
 
     def _batches(self) -> Iterator[Mapping[str, Any]]:
         for batch in self._dataset if self._batch_size is None else self._made_batches(self._batch_size):
-            if not isinstance(batch, Mapping):
+            # Nearly all are dicts, which is told faster.
+            if not isinstance(batch, dict) and not isinstance(batch, Mapping):
                 raise DataError(f"a batch is a mapping of source names to values, not a {type(batch).__name__}")
             yield batch
 
