@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 from ..data.batch import Batch
 from ..errors import DataError
 from ..tasks.flow_outputs import FlowOutputs
+from ..tasks.plan import Plan
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
+from .plan_compiler import PlanCompiler
 from .task_run import TaskRun
 
 
@@ -27,6 +30,7 @@ class BatchRun:
     :param outputs: names of the outputs that somebody reads; None for all
     :param device: where the loss is made if no task has one
     :param precision: what autocast computes in; None for no autocast
+    :param compiler: compiles flows; None for none that are compiled
     """
 
     def __init__(
@@ -36,10 +40,12 @@ class BatchRun:
         outputs: frozenset[str] | None,
         device: torch.device,
         precision: torch.dtype | None,
+        compiler: PlanCompiler | None = None,
     ) -> None:
         # A ModuleDict looks up its modules in Python, this dictionary of its own does not.
         self._modules: Mapping[str, Any] = network._modules
-        self._plan = network.plan(tuple(task.name for task in tasks))
+        self._compiler = compiler
+        self._set_plan(network.plan(tuple(task.name for task in tasks)))
         self._tasks = [TaskRun.of(task, outputs) for task in tasks]
         self._device = device
         self._precision = precision
@@ -82,6 +88,11 @@ class BatchRun:
 
     def _run_flow(self, batch: Batch) -> FlowOutputs:
         if self._precision is None:
-            return self._plan.run(self._modules, batch)
+            return self._run_plan(batch)
         with torch.autocast(self._device.type, self._precision):
-            return self._plan.run(self._modules, batch)
+            return self._run_plan(batch)
+
+    def _set_plan(self, plan: Plan) -> None:
+        compiler, modules = self._compiler, self._modules
+        self._run_plan: Callable[[Batch], FlowOutputs]
+        self._run_plan = partial(plan.run, modules) if compiler is None else compiler(plan, modules).run

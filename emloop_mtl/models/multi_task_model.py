@@ -28,6 +28,7 @@ from .device_copy import as_tensor, to_device
 from .evaluation import predict, score
 from .find_device import find_device
 from .label_join import LabelJoin
+from .plan_compiler import PlanCompiler
 from .stacked_batch_run import StackedBatchRun
 from .task_stacks import TaskStacks
 from .weights_file import load_weights, save_weights
@@ -56,6 +57,7 @@ class MultiTaskModel(AbstractModel):
     :param output_dir: where ``save`` writes
     :param stack_tasks: whether tasks whose remaining flow is the same are run as one, which changes nothing but speed
         and the last digits of numbers
+    :param compile: whether flows are compiled, each set of tasks by itself; or arguments of ``torch.compile``
     :raise ConfigError: for tasks that cannot be run together, and for unknown or wrong settings
     """
 
@@ -76,9 +78,11 @@ class MultiTaskModel(AbstractModel):
         precision: str = "fp32",
         output_dir: str | Path | None = None,
         stack_tasks: bool = True,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f"unknown precision {precision!r}{nearest(precision, PRECISIONS)}", ("precision",))
+        self._compiler = PlanCompiler(compile) if compile is not False else None
         listed = _listed(tasks)
         self.name = name
         self.device = find_device(device)
@@ -324,10 +328,11 @@ class MultiTaskModel(AbstractModel):
         if run is None:
             tasks = [self._task(name) for name in batch.tasks]
             precision = None if self.precision == "fp32" else PRECISIONS[self.precision]
+            how = outputs, self.device, precision, self._compiler
             if kind.joins:
-                run = StackedBatchRun(self.network, tasks, kind.tasks, kind.joins, outputs, self.device, precision)
+                run = StackedBatchRun(self.network, tasks, kind.tasks, kind.joins, *how)
             else:
-                run = BatchRun(self.network, tasks, outputs, self.device, precision)
+                run = BatchRun(self.network, tasks, *how)
             kind.runs[outputs] = run
         return run
 

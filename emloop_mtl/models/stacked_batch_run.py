@@ -15,6 +15,7 @@ from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
 from .batch_run import BatchRun
 from .label_join import LabelJoin
+from .plan_compiler import PlanCompiler
 from .stack_run import StackRun
 from .task_run import TaskRun
 
@@ -29,6 +30,7 @@ class StackedBatchRun(BatchRun):
     :param outputs: names of the outputs that somebody reads; None for all
     :param device: where the loss is made if no task has one
     :param precision: what autocast computes in; None for no autocast
+    :param compiler: compiles what is run one by one; None for none that is compiled
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class StackedBatchRun(BatchRun):
         outputs: frozenset[str] | None,
         device: torch.device,
         precision: torch.dtype | None,
+        compiler: PlanCompiler | None = None,
     ) -> None:
-        super().__init__(network, tasks, outputs, device, precision)
-        self._apart = BatchRun(network, tasks, outputs, device, precision)
+        super().__init__(network, tasks, outputs, device, precision, compiler)
+        self._apart = BatchRun(network, tasks, outputs, device, precision, compiler)
         runs = {entry.task.name: entry for entry in self._tasks}
         self._names = [name for entry in self._tasks for name in _output_names(entry, labels[entry.task.name])]
         self._stacks = [StackRun(join, [runs[name] for name in join.stack.names]) for join in joins]
@@ -50,7 +53,7 @@ class StackedBatchRun(BatchRun):
         stack_of = {name: join.stack for join in joins for name in join.stack.names}
         self._tasks = [entry for entry in self._tasks if entry.task.name not in stack_of]
         rest = [stack_of[task.name].cut(task) if task.name in stack_of else task for task in tasks]
-        self._plan = Plan(rest)
+        self._set_plan(Plan(rest))
 
     def forward(self, batch: Batch, train: bool) -> tuple[Tensor, dict[str, Any]]:
         """Return the model's loss, which gradients flow from, and the outputs by name, which have none.

@@ -1,0 +1,66 @@
+"""A plan that torch has compiled."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..tasks.action_input import INPUT
+from ..tasks.flow_outputs import FlowOutputs
+from ..tasks.plan import Plan
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class CompiledPlan:
+    """Runs a plan like the plan itself, by code that ``torch.compile`` makes of it when it is first run.
+
+    Only tensors go in. A plan that hands over the whole batch, or a source that is no tensor, is run as it is.
+
+    :param plan: the plan
+    :param modules: module name -> what is called
+    :param options: arguments of ``torch.compile``
+    """
+
+    def __init__(self, plan: Plan, modules: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]) -> None:
+        self._plan = plan
+        self._modules = modules
+        self._slots = {INPUT: 0, **{name: slot for slot, name in enumerate(plan.action_names, 1)}}
+        self._runs_as_it_is = plan.takes_all_sources
+
+        def run(sources: dict[str, Tensor]) -> tuple[Any, ...]:
+            flow = plan.run(modules, sources)
+            return tuple([flow[name] for name in plan.action_names])
+
+        # torch keeps what it has compiled, and counts how often it had to, by code object; so each plan has its own.
+        own = FunctionType(run.__code__.replace(co_name="run_flow"), run.__globals__, closure=run.__closure__)
+        self._run: Callable[[dict[str, Tensor]], tuple[Any, ...]] = torch.compile(own, **options)
+        if self._runs_as_it_is:
+            self._tell("a module gets the whole batch")
+
+    def run(self, batch: Mapping[str, Any]) -> FlowOutputs:
+        """Run every action once and return what they returned.
+
+        :param batch: the sources, on the device where the modules are
+        :raise DataError: if the batch lacks a source
+        """
+        if self._runs_as_it_is:
+            return self._plan.run(self._modules, batch)
+        sources = {name: batch[name] for name in self._plan.sources if name in batch}
+        if len(sources) < len(self._plan.sources):
+            return self._plan.run(self._modules, batch)  # which says what is missing
+        for name, value in sources.items():
+            if not isinstance(value, Tensor):
+                self._runs_as_it_is = True
+                self._tell(f"the source {name!r} is a {type(value).__name__}")
+                return self._plan.run(self._modules, batch)
+        return FlowOutputs(self._slots, [batch, *self._run(sources)])
+
+    def _tell(self, reason: str) -> None:
+        names = ", ".join(self._plan.task_names)
+        _LOGGER.warning("compile: the flow of %s is run without being compiled: %s", names, reason)
