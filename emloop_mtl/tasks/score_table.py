@@ -79,15 +79,14 @@ class ScoreTable:
         self._result = None
         if tasks is not self._tasks:
             self._tasks, self._kinds = tasks, PerKind(self._find_kind)
-        kind = self._kinds.of(batch)
-        if kind.losses is not None:
-            size = batch.size
+        tasks_with_loss, pick_losses, means, scores = self._kinds.of(batch)
+        if means is not None:
+            rows, size = batch.rows, batch.size
             if size is None:
                 size = _count_rows(batch)
-            rows = batch.rows
-            weights = tuple(rows[task].shape[0] if task in rows else size for task in kind.tasks) if rows else size
-            kind.losses.add(kind.pick_losses(batch), weights)
-        for scored in kind.scored:
+            each = tuple(rows[task].shape[0] if task in rows else size for task in tasks_with_loss) if rows else size
+            means.add(pick_losses(batch), each)
+        for scored in scores:
             self._add_scores(scored, batch)
 
     def result(self) -> dict[str, float]:

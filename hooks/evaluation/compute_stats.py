@@ -30,9 +30,9 @@ class _Tap(NamedTuple):
     variable: str
     task: str | None
     """The task that it is the loss of."""
-    statistics: Collection[Statistic]
-    add_single: Sequence[Callable[[Tensor, int], None]]
-    """What takes it where it is a single number."""
+    means: Sequence[Callable[[tuple[Tensor], int], None]]
+    """What adds a single number to the mean."""
+    others: Sequence[Statistic]
 
 
 class ComputeStats(AbstractHook):
@@ -99,15 +99,18 @@ class ComputeStats(AbstractHook):
                 return
             kinds = self._kinds[stream_name] = PerKind(partial(self._find_taps, stream_name))
         for tap in kinds.of(batch_data):
-            value = batch_data[tap.variable]
-            if isinstance(value, Tensor) and value.dim() == 0 and not (value.requires_grad or value.is_complex()):
-                rows = batch_data.rows
-                weight = len(rows[tap.task]) if rows and tap.task in rows else batch_data.size
-                if weight:
-                    for add in tap.add_single:
-                        add(value, weight)
-            else:
+            variable, task, means, others = tap
+            value = batch_data[variable]
+            if not isinstance(value, Tensor) or value.dim() or value.is_complex():
                 self._take(stream_name, tap, batch_data)
+                continue
+            rows = batch_data.rows
+            weight = len(rows[task]) if rows and task in rows else batch_data.size
+            if weight:
+                for add in means:
+                    add((value,), weight)
+                for statistic in others:
+                    statistic.add(value.detach(), weight)
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
         """Write the numbers."""
@@ -151,8 +154,9 @@ class ComputeStats(AbstractHook):
             if holds(self, variable, stream, batch):
                 statistics = self._of(stream, variable).values()
                 task = variable.removesuffix("/loss")
-                add_single = [statistic.add_single for statistic in statistics]
-                taps.append(_Tap(variable, task if task != variable else None, statistics, add_single))
+                means = [statistic.means.add for statistic in statistics if statistic.means is not None]
+                others = [statistic for statistic in statistics if statistic.means is None]
+                taps.append(_Tap(variable, task if task != variable else None, means, others))
         return taps
 
     def _take(self, stream: str, tap: _Tap, batch: Batch) -> None:
@@ -164,7 +168,7 @@ class ComputeStats(AbstractHook):
         weight = len(batch.rows[tap.task]) if tap.task in batch.rows else batch.size or 0
         if values.numel() == 0 or (values.dim() == 0 and weight == 0):
             return
-        for statistic in tap.statistics:
+        for statistic in self._of(stream, tap.variable).values():
             statistic.add(values, weight)
 
     def _read(self, variables: Any) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from emloop_mtl.types import State
 from emloop_mtl.utils.running_mean import RunningMean
+from emloop_mtl.utils.running_means import RunningMeans
 
 _NUMPY = (
     *("all", "amax", "amin", "any", "argmax", "argmin", "average", "count_nonzero", "max", "mean", "median", "min"),
@@ -73,9 +74,9 @@ class Statistic:
             self._mean.add(values.mean(dtype=torch.float64), values.numel())
 
     @property
-    def add_single(self) -> Callable[[Tensor, int], None]:
-        """``add`` for a single number, 0-d, that weighs something."""
-        return self._mean.add if self._mean is not None and self._aggregation == "mean" else self.add
+    def means(self) -> RunningMeans | None:
+        """What single numbers can be added to at once, without ``add``; None where they cannot."""
+        return None if self._mean is None or self._aggregation != "mean" else self._mean.means
 
     def result(self) -> float:
         """Return the number, nan where there were no values."""
