@@ -53,8 +53,7 @@ class StackRun:
         """
         total = self._add_losses(values, flow, batch, outputs) if self._join.labels else None
         if self._probs or self._preds:
-            with torch.no_grad():
-                self._add_readings(values, flow, outputs)
+            self._add_readings(values, flow, outputs)
         if self._selecting:
             every = StackedOutputs(flow, [(self._stack, values)])
             for task in self._selecting:
@@ -81,14 +80,14 @@ class StackRun:
         return total
 
     def _add_readings(self, values: Sequence[Tensor], flow: Mapping[str, Any], outputs: dict[str, Any]) -> None:
-        probs = self._stack.probabilities(values)
-        if probs is None:
+        found = self._stack.readings(values, bool(self._probs), bool(self._preds))
+        if found is None:
             every = StackedOutputs(flow, [(self._stack, values)])
             for entry in self._entries:
                 entry._replace(reads=entry.reads - {"action outputs"}).add_readings(every, outputs)
             return
-        for places, stacked in ((self._probs, probs), (self._preds, self._stack.predictions(probs))):
+        for kind, places in (("prob", self._probs), ("pred", self._preds)):
             if places:
-                parts = stacked.unbind()
+                parts = found[kind].unbind()
                 for place, name in places:
                     outputs[name] = parts[place]

@@ -46,6 +46,9 @@ _ALIASES = {
 _TORCH_IGNORES = -100
 """The class that torch's losses leave out by default."""
 
+_TAKING_CLASSES_SECOND = ("cross_entropy", "nll_loss")
+"""Losses that take rows with further dimensions behind that of the classes."""
+
 _ROW_OPTIONS = frozenset({"ignore_index", "label_smoothing", "beta", "delta"})
 """Options of the functions by which a batch's loss stays the mean over its rows."""
 
@@ -111,14 +114,18 @@ class Loss:
         return self.name, self.ignored_label, tuple(sorted(options.items()))
 
     def per_row(self, output: Tensor, label: Tensor) -> Tensor:
-        """Return the loss of each row, [n], for a loss with a ``row_signature``; no row may be without its label.
+        """Return the loss of each row, [a, b], for a loss with a ``row_signature``; no row may be without its label.
 
-        :param output: [n, ...]
-        :param label: [n, ...], on any device
+        :param output: the outputs of rows in two dimensions, [a, b, classes]
+        :param label: [a, b] or [a, b, classes], on any device
         :raise DataError: if output and label do not fit each other
         """
-        loss = self._apart_from_autocast(output, label, reduction="none")
-        return loss.flatten(1).mean(1) if loss.dim() > 1 else loss
+        if self.name in _TAKING_CLASSES_SECOND:
+            # So torch goes through many rows at once; few classes in the last dimension take it ten times as long.
+            label = label.transpose(1, 2) if label.dim() == output.dim() else label
+            return self._apart_from_autocast(output.transpose(1, 2), label, reduction="none")
+        loss = self._apart_from_autocast(output.flatten(0, 1), label.flatten(0, 1), reduction="none")
+        return (loss.flatten(1).mean(1) if loss.dim() > 1 else loss).view(output.shape[:2])
 
     def _directly(self, output: Any, label: Any) -> Tensor | None:
         """Return the loss of what mostly comes: output and label that are fit for it already; else None.

@@ -68,22 +68,20 @@ class TaskStack:
         output = values[-1]
         if self._loss is None or output.dim() != 3:
             return None
-        rows, tasks, _ = output.shape
         target, labelled = labels.values, labels.labelled
-        if target.shape[:2] != (tasks, rows):
+        if target.shape[:2] != (len(self.tasks), output.shape[0]):
             return None
-        # Tasks first, where that is how the output lies in memory already.
-        output, over = output.transpose(0, 1), 1
-        if not output.is_contiguous():
-            output, over = output.transpose(0, 1), 0
+        output, is_tasks_first = _as_it_lies(output)
+        if not is_tasks_first:
             target = target.transpose(0, 1)
             labelled = None if labelled is None else labelled.transpose(0, 1)
         if labelled is not None:  # so that what an unlabelled row makes of its input leaves no trace
             output = output.masked_fill(~labelled.unsqueeze(-1), 0)
-        loss = self._loss.per_row(output.flatten(0, 1), target.flatten(0, 1)).view(output.shape[:2])
+        loss = self._loss.per_row(output, target)
+        rows = 1 if is_tasks_first else 0
         if labelled is None or labels.counts is None:
-            return loss.mean(over)
-        return loss.where(labelled, 0).sum(over) / labels.counts
+            return loss.mean(rows)
+        return loss.where(labelled, 0).sum(rows) / labels.counts
 
     def total(self, losses: Tensor) -> Tensor:
         """Return the sum of the losses of the tasks, each by its weight."""
@@ -94,20 +92,36 @@ class TaskStack:
             self._weights = weights, torch.tensor(weights, dtype=losses.dtype).to(losses.device, non_blocking=True)
         return losses @ self._weights[1]
 
-    def probabilities(self, values: Sequence[Tensor]) -> Tensor | None:
-        """Return what the tasks say about each row, [tasks, rows, ...]; None where that is to be asked of each."""
-        output = values[-1].detach()
-        if output.dim() != 3:
-            return None
-        output = output.transpose(0, 1)
-        name = self.tasks[0].output_name
-        prob = self.tasks[0].output.probabilities({name: output.flatten(0, 1)}, name)
-        return prob.view(*output.shape[:2], *prob.shape[1:])
+    @torch.no_grad()
+    def readings(self, values: Sequence[Tensor], prob: bool, pred: bool) -> dict[str, Tensor] | None:
+        """Return what somebody reads of each row, ``prob`` and ``pred``, [tasks, rows, ...].
 
-    def predictions(self, prob: Tensor) -> Tensor:
-        """Return what the tasks predict, [tasks, rows, ...].
-
-        :param prob: what ``probabilities`` has returned
+        :param values: what ``run`` has returned
+        :param prob: whether somebody reads probabilities
+        :param pred: whether somebody reads predictions
+        :return: None where that is to be asked of each task
         """
-        pred = self.tasks[0].predictions(prob.flatten(0, 1))
-        return pred.view(*prob.shape[:2], *pred.shape[1:])
+        if values[-1].dim() != 3:
+            return None
+        task = self.tasks[0]
+        output, is_tasks_first = _as_it_lies(values[-1].detach())
+        # Classes second, as everywhere, also because torch is faster so.
+        flow = {task.output_name: output.transpose(1, 2)}
+        found = {}
+        if prob:
+            found["prob"] = task.probabilities(flow)
+        if pred:
+            found["pred"] = task.predictions(found["prob"]) if prob else task.predict(flow)
+        return {
+            kind: (value.transpose(1, -1) if is_tasks_first else value.movedim(-1, 0)).contiguous()
+            for kind, value in found.items()
+        }
+
+
+def _as_it_lies(output: Tensor) -> tuple[Tensor, bool]:
+    """Return an output with the tasks first, [tasks, rows, classes], if it lies so in memory, or with the rows first.
+
+    :param output: [rows, tasks, classes]
+    """
+    turned = output.transpose(0, 1)
+    return (turned, True) if turned.is_contiguous() else (output, False)
