@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Literal
 
 import torch
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 from ..constants import TRAIN_STREAM
 from ..errors import ConfigError, DataError, nearest
@@ -51,7 +51,7 @@ class TaskLoader:
         worth it, an iterable dataset with at most one from its second round on, and columns are never read by others
     :param seed: what the order derives from; by default the seed of the ``MultiTaskDataset``, or 0
     :param deterministic: whether reading draws no global random numbers; by default the dataset's attribute of that
-        name, and true for a plain ``ColumnDataset``
+        name, and true for a plain ``ColumnDataset`` or a ``torch.utils.data.Subset`` of one
     :raise ConfigError: for an argument out of range, or a label that the dataset is known to lack
     """
 
@@ -92,7 +92,7 @@ class TaskLoader:
         self._by_row = collate is not None
         self._collate = collate or partial(default_collate, ragged=ragged)
         if deterministic is None:
-            plain = isinstance(dataset, ColumnDataset) and collate is None and _reads_as_ever(type(dataset))
+            plain = collate is None and _reads_as_ever(_whole(dataset))
             deterministic = bool(getattr(dataset, "deterministic", plain))
         self._draws = not deterministic
 
@@ -128,8 +128,8 @@ class TaskLoader:
     @property
     def sources(self) -> list[str] | None:
         """Names of the sources of a batch, None where they are not known without reading one."""
-        known = isinstance(self.dataset, ColumnDataset) and not self._by_row
-        return self.dataset.sources if known else None
+        dataset = _whole(self.dataset)
+        return dataset.sources if isinstance(dataset, ColumnDataset) and not self._by_row else None
 
     def __len__(self) -> int:
         length = self.num_batches
@@ -154,7 +154,8 @@ class TaskLoader:
                 if self._auto is not None and self._auto.number is None:
                     self._auto.never("columns are read faster than they come from another process")
                 facts = self.tasks, self.name, self.split
-                columns = ColumnReader(self.dataset, self._order(parts), self.batch_size, *facts)
+                order = _rows_of(self.dataset, self._order(parts))
+                columns = ColumnReader(_whole(self.dataset), order, self.batch_size, *facts)
                 yield from columns.read(start, len(self))
                 return
             for sources in self._read(parts, start):
@@ -167,8 +168,7 @@ class TaskLoader:
     @property
     def _reads_columns(self) -> bool:
         """Whether columns are read as they are, in this process, so that several batches can be read at once."""
-        plain = isinstance(self.dataset, ColumnDataset) and _reads_as_ever(type(self.dataset))
-        return plain and not (self._by_row or self._draws or self._workers)
+        return _reads_as_ever(_whole(self.dataset)) and not (self._by_row or self._draws or self._workers)
 
     @property
     def _workers(self) -> int:
@@ -245,7 +245,8 @@ class TaskLoader:
     def _checked_tasks(self, tasks: Mapping[str, str | None]) -> dict[str, str | None]:
         if not isinstance(tasks, Mapping):
             raise ConfigError(f"loader {self.name!r}: tasks is a mapping of task names to label sources (or None)")
-        known = self.dataset.sources if isinstance(self.dataset, ColumnDataset) else None
+        dataset = _whole(self.dataset)
+        known = dataset.sources if isinstance(dataset, ColumnDataset) else None
         for task, label in tasks.items():
             if known is not None and label is not None and label not in known:
                 text = f"the data has no label {label!r} for task {task!r}{nearest(label, known)}"
@@ -255,7 +256,7 @@ class TaskLoader:
     def _check_ragged(self, ragged: tuple[str, ...], collate: object) -> None:
         if ragged and collate is not None:
             raise ConfigError(f"loader {self.name!r}: ragged has no effect beside a collate function; leave one out")
-        if ragged and isinstance(self.dataset, ColumnDataset):
+        if ragged and isinstance(_whole(self.dataset), ColumnDataset):
             raise ConfigError(f"loader {self.name!r}: a ColumnDataset knows its ragged columns; leave out ragged")
 
 
@@ -269,5 +270,20 @@ def _as_promised(batches: Iterator[Mapping[str, Any]], start: int, length: int |
         raise DataError(f"the dataset ended after {number} batches, though its length makes {length}")
 
 
-def _reads_as_ever(kind: type) -> bool:
-    return kind.__getitems__ is ColumnDataset.__getitems__  # type: ignore[attr-defined]
+def _whole(dataset: Any) -> Any:
+    """Return what a dataset is a subset of, if it is one."""
+    while type(dataset) is Subset:
+        dataset = dataset.dataset
+    return dataset
+
+
+def _rows_of(dataset: Any, rows: torch.Tensor) -> torch.Tensor:
+    """Return the numbers that rows of a dataset have in what it is a subset of."""
+    while type(dataset) is Subset:
+        rows = torch.as_tensor(dataset.indices, dtype=torch.int64)[rows]
+        dataset = dataset.dataset
+    return rows
+
+
+def _reads_as_ever(dataset: Any) -> bool:
+    return isinstance(dataset, ColumnDataset) and type(dataset).__getitems__ is ColumnDataset.__getitems__

@@ -9,10 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import Subset
 
 from emloop_mtl.data import Batch, ColumnDataset, TaskLoader
 from emloop_mtl.data.column_reader import BATCHES_AT_ONCE, BYTES_AT_ONCE
 from emloop_mtl.data.tensor_column import ALIGNMENT
+from emloop_mtl.errors import ConfigError
 
 
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -136,6 +138,26 @@ def test_a_dataset_with_a_way_of_its_own_is_asked_for_every_batch() -> None:
     read = batches(Doubled("d", {"x": torch.ones(10, 16)}, {"y": torch.arange(10)}))
     assert asked == [4, 4, 2]
     assert {value for batch in read for value in batch["x"].flatten().tolist()} == {2.0}
+
+
+@pytest.mark.parametrize(
+    "indices", [[7, 3, 11, 0, 1, 2], range(2, 12, 2), np.array([4, 5, 5, 6]), torch.tensor([9, 8])]
+)
+def test_a_subset_is_read_from_the_columns_too(indices: Any) -> None:
+    part = Subset(Subset(columns(24), range(1, 24, 2)), indices)  # rows 1, 3, 5, ... of which some
+    loader = TaskLoader(part, {"t": "y"}, split="valid", batch_size=4)
+    expected = [2 * int(index) + 1 for index in indices]
+    shuffled = TaskLoader(part, {"t": "y"}, batch_size=4, seed=2)
+    apart = TaskLoader(part, {"t": "y"}, batch_size=4, seed=2, deterministic=False)
+    assert list(map(plain, shuffled)) == list(map(plain, apart))
+    batches = list(loader)
+    assert [row for batch in batches for row in batch["y"].tolist()] == expected
+    assert [row for batch in batches for row in batch["_uids_"].tolist()] == expected
+    assert all(batch.origin is not None for batch in batches)
+    assert loader.deterministic
+    assert loader.sources == ["x", "y", "_uids_"]
+    with pytest.raises(ConfigError, match="the data has no label 'z' for task 't'"):
+        TaskLoader(part, {"t": "z"}, batch_size=4)
 
 
 def test_columns_may_change_in_a_pass() -> None:

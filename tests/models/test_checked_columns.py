@@ -133,7 +133,7 @@ def test_a_column_that_was_replaced_is_checked(checked: list[int]) -> None:
     assert checked == [ROWS, ROWS, 4]
 
 
-@pytest.mark.parametrize("kind", ["long", "copied", "mapped", "inference", "subset", "checked otherwise"])
+@pytest.mark.parametrize("kind", ["long", "copied", "mapped", "inference", "checked otherwise"])
 def test_what_is_checked_batch_by_batch(
     kind: str, checked: list[int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -144,8 +144,6 @@ def test_what_is_checked_batch_by_batch(
     loader, model = make_loader(), make_model(Otherwise if kind == "checked otherwise" else Task)
     if kind == "long":
         monkeypatch.setattr(checked_columns, "MOST_ELEMENTS", ROWS - 1)
-    if kind == "subset":
-        loader.dataset = torch.utils.data.Subset(loader.dataset, range(ROWS))
     if kind == "mapped":
         np.save(tmp_path / "y.npy", np.arange(ROWS) % 3)
         loader = make_loader(np.load(tmp_path / "y.npy", mmap_mode="r"))
