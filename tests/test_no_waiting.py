@@ -1,0 +1,197 @@
+"""A step of a training never makes the host wait for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emloop_mtl.data.column_dataset import ColumnDataset
+from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
+from emloop_mtl.data.task_loader import TaskLoader
+from emloop_mtl.hooks import (
+    ComputeStats,
+    Evaluate,
+    LogProfile,
+    LogVariables,
+    LRSchedule,
+    SaveLatest,
+    ScoreTasks,
+    ShowProgress,
+    StopAfter,
+    StopOnNaN,
+    Warmup,
+    WriteJSON,
+    WriteTensorBoard,
+)
+from emloop_mtl.main_loop import MainLoop
+from emloop_mtl.models.batch_run import BatchRun
+from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.optim.learning_rate import LearningRate
+from emloop_mtl.optim.update import Update
+from emloop_mtl.schedulers.mixed import Mixed
+from emloop_mtl.tasks import Action, Task
+
+WAYS: dict[str, Callable[[Tensor], Any]] = {
+    "item": lambda tensor: tensor.sum().item(),
+    "bool": lambda tensor: bool(tensor.any()),
+    "float": lambda tensor: float(tensor[0]),
+    "int": lambda tensor: int(tensor[0]),
+    "index": lambda tensor: [1, 2, 3][tensor[0]],
+    "in": lambda tensor: 2 in tensor,
+    "tolist": lambda tensor: tensor.tolist(),
+    "tolist of a number": lambda tensor: tensor[0].tolist(),
+    "cpu": lambda tensor: tensor.cpu(),
+    "numpy": lambda tensor: tensor.numpy(),
+    "mask": lambda tensor: tensor[tensor > 0],
+    "assigning by mask": lambda tensor: tensor.index_put_((tensor > 0,), torch.tensor(1)),
+    "nonzero": lambda tensor: tensor.nonzero(),
+    "where": lambda tensor: torch.where(tensor > 1),
+    "unique": lambda tensor: torch.unique(tensor),
+    "equal": lambda tensor: torch.equal(tensor, tensor),
+    "bincount": lambda tensor: torch.bincount(tensor),
+}
+
+
+@pytest.mark.parametrize("wait", WAYS.values(), ids=WAYS.keys())
+def test_the_guard_notices_every_way_of_waiting(wait: Callable[[Tensor], Any], no_waiting: Any) -> None:
+    tensor = torch.tensor([1, 2])
+    with pytest.raises(AssertionError, match="waits for the device"), no_waiting():
+        wait(tensor)
+    wait(tensor)
+
+
+class Dataset(MultiTaskDataset):
+    """Tasks of every kind, with and without missing labels, alone in their batches and together."""
+
+    def loaders(self) -> list[TaskLoader]:
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(48, 5, generator=generator)
+        kind = torch.randint(3, (48,), generator=generator)
+        kind[::5] = -100
+        value = torch.randn(48, generator=generator)
+        value[:20] = float("nan")
+        labels = {
+            "kind": kind,
+            "kind2": torch.randint(3, (48,), generator=generator),
+            "value": value,
+            "tags": torch.randint(2, (48, 4), generator=generator).float(),
+            "own": torch.randn(48, 2, generator=generator),
+        }
+        columns = ColumnDataset("data", {"x": x, "uid": [f"row {n}" for n in range(48)]}, labels, uid="uid")
+        together = {name: name for name in ("kind", "kind2", "value", "tags")}
+        made = []
+        for split in ("train", "valid"):
+            for name, tasks in (("together", together), ("alone", {"own": "own"})):
+                made.append(TaskLoader(columns, tasks, name=f"{name}_{split}", split=split, batch_size=8))
+        return made
+
+
+def own_loss(outputs: Any, label: Tensor) -> Tensor:
+    return functional.mse_loss(outputs["own_out"], label) + 0.01 * outputs["features"].square().mean()
+
+
+def make_model(**options: Any) -> MultiTaskModel:
+    torch.manual_seed(0)
+    modules: dict[str, nn.Module] = {
+        "trunk": nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1)),
+        **{f"{name}_head": nn.Linear(8, n) for name, n in (("kind", 3), ("kind2", 3), ("tags", 4), ("own", 2))},
+        "value_head": nn.Linear(8, 1),
+    }
+
+    def task(name: str, **settings: Any) -> Task:
+        flow = [Action("features", "trunk", "x"), Action(f"{name}_out", f"{name}_head", "features")]
+        return Task(name, flow=flow, label=name, **settings)
+
+    tasks = [
+        task("kind", loss="cross_entropy", missing_label=-100, metrics=["accuracy", "f1_macro"], weight=0.5),
+        task("kind2", loss="cross_entropy", metrics=["accuracy"], action_outputs=["features"]),
+        task("value", loss="mse", missing_label=float("nan"), metrics=["mean_squared_error"]),
+        task("tags", loss="bce_with_logits"),
+        task("own", loss=own_loss),
+    ]
+    options = {"optimizer": {"class": "adamw", "lr": 0.01}, **options}
+    return MultiTaskModel(tasks, modules, device="cpu", **options)
+
+
+def run_training(folder: Path, no_waiting: Any, streams: Any = None, **options: Any) -> int:
+    """Train for two epochs, guarded from the model to the last hook of each step; return how many there were."""
+    hooks = [
+        *(Evaluate(["valid"]), ScoreTasks(), ComputeStats(["loss", "kind2/features"]), LogVariables(), LogProfile()),
+        *(ShowProgress(), WriteJSON(), WriteTensorBoard(), SaveLatest(), StopOnNaN(after_batch=True)),
+        *(Warmup(percentage=0.2), LRSchedule("cosine_annealing", min_lr=1e-5), StopAfter(epochs=2)),
+    ]
+    model = make_model(**options)
+    loop = MainLoop(model, Dataset(streams=streams), hooks, output_dir=folder)
+    run, after_batch, steps = model.run, loop.hooks.after_batch, 0
+
+    def guarded_run(batch: Any, train: bool, stream: Any = None) -> Any:
+        nonlocal steps
+        if not train:
+            return run(batch, train, stream)
+        steps += 1
+        batch = batch if batch.prepared else model.prepare(batch)  # on the host, before the copy to the device
+        with no_waiting():
+            return run(batch, train, stream)
+
+    def guarded_after_batch(stream_name: str, batch_data: Any) -> Any:
+        if not loop.is_training:
+            return after_batch(stream_name, batch_data)
+        with no_waiting():
+            return after_batch(stream_name, batch_data)
+
+    model.run = guarded_run  # type: ignore[method-assign]
+    loop.hooks.after_batch = guarded_after_batch  # type: ignore[method-assign]
+    loop.run_training()
+    return steps
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "fp32": {},
+    "bf16": {"precision": "bf16"},
+    "fp16": {"precision": "fp16"},
+    "windows": {"update": {"accumulate": 3, "clip_norm": 0.5}},
+    "Mixed": {"streams": {"train": {"scheduler": Mixed()}}, "update": {"clip_norm": 0.5}},
+    "sgd": {"optimizer": {"class": "sgd", "lr": 0.1, "momentum": 0.9}},
+    "plain adam": {"optimizer": {"class": "adam", "fused": False}},
+    "bert_adam": {"optimizer": {"class": "bert_adam"}},
+    "tasks apart": {"stack_tasks": False},
+    "compiled": {"compile": {"backend": "eager"}},
+}
+
+
+@pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS.keys())
+def test_no_step_of_a_training_waits(options: dict[str, Any], tmp_path: Path, no_waiting: Any) -> None:
+    assert run_training(tmp_path, no_waiting, **options) == 2 * 12
+
+
+@pytest.mark.parametrize(
+    ("owner", "method"),
+    [
+        (BatchRun, "_add_tasks"),
+        (Task, "task_loss"),
+        (Update, "end_step"),
+        (LearningRate, "apply"),
+        (ComputeStats, "after_batch"),
+        (ScoreTasks, "after_batch"),
+        (StopOnNaN, "after_batch"),
+        (ShowProgress, "after_batch"),
+    ],
+)
+def test_one_place_that_waits_is_noticed(
+    owner: Any, method: str, tmp_path: Path, no_waiting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = getattr(owner, method)
+
+    def waiting(*args: Any, **kwargs: Any) -> Any:
+        torch.ones(1).item()
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(owner, method, waiting)
+    with pytest.raises(AssertionError, match="waits for the device"):
+        run_training(tmp_path, no_waiting, stack_tasks=False)
