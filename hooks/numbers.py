@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from numbers import Real
 
 import numpy as np
@@ -40,6 +41,18 @@ def fetch_numbers(values: Iterable[object]) -> list[float | None]:
         for (index, _), number in zip(group, fetched, strict=True):
             numbers[index] = float(number)
     return numbers
+
+
+def fetch_rows(rows: Sequence[torch.Tensor]) -> list[list[float]]:
+    """Return the numbers of each vector, in one transfer per device and dtype."""
+    groups: defaultdict[tuple[torch.device, torch.dtype], list[int]] = defaultdict(list)
+    for index, row in enumerate(rows):
+        groups[row.device, row.dtype].append(index)
+    found: dict[int, list[float]] = {}
+    for group in groups.values():
+        numbers = iter(torch.cat([rows[index] for index in group]).tolist())
+        found |= {index: list(islice(numbers, len(rows[index]))) for index in group}
+    return [found[index] for index in range(len(rows))]
 
 
 def show_number(number: float) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -15,13 +17,15 @@ from emloop_mtl.data.per_kind import PerKind
 from emloop_mtl.errors import ConfigError, NotFiniteError, nearest
 from emloop_mtl.tasks.score_table import MODEL_LOSS, UNNAMED_DATA
 from emloop_mtl.types import EpochData, EpochNumber, State
+from emloop_mtl.utils.pick import pick
 
 from ..arguments import check_count, check_names
 from ..evaluation.batch_variable import holds
-from ..numbers import any_numbers_of, fetch_numbers, is_loss, warn_of_missed_numbers
+from ..numbers import any_numbers_of, fetch_numbers, fetch_rows, is_loss, warn_of_missed_numbers
 from .batch_place import BatchPlace
 from .non_finite import Check, checks_of, is_bad
 from .trained_values import checks_of_training
+from .waiting import MANY, Waiting, joined_numbers
 
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
@@ -31,14 +35,6 @@ log = logging.getLogger(__name__)
 
 CHECK_EVERY = 100
 """Batches between two fetchings."""
-
-
-class _Waiting(NamedTuple):
-    """Something of a batch that is still to be fetched and looked at."""
-
-    place: BatchPlace
-    variable: str
-    check: Tensor | bool
 
 
 class StopOnNaN(AbstractHook):
@@ -112,8 +108,10 @@ class StopOnNaN(AbstractHook):
         """Stream -> tasks and datasets that have a loss in this epoch."""
         self._unlabelled: dict[str, PerKind[set[str]]] = {}
         """Stream -> the tasks of each kind of batch with a loss that was not yet of any labels in this epoch."""
+        self._held: dict[str, PerKind[tuple[list[str], Callable[[Batch], Sequence[Any]]]]] = {}
+        """Stream -> those of the variables that each kind of batch holds, and what takes them."""
         self._notes_losses = after_epoch and variables is None
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
         self._unread = 0
         self._warned: set[str] = set()
 
@@ -167,6 +165,7 @@ class StopOnNaN(AbstractHook):
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """Count batches anew."""
         self._epoch, self._batches, self._labelled, self._unlabelled = epoch_id, {}, {}, {}
+        self._held = {}
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Look at a batch.
@@ -184,15 +183,17 @@ class StopOnNaN(AbstractHook):
             return
         index = self._batches.get(stream_name, 0)
         self._batches[stream_name] = index + 1
-        place: BatchPlace | None = None
+        held = self._held.get(stream_name)
+        if held is None:
+            held = self._held[stream_name] = PerKind(partial(self._find_held, stream_name))
+        variables, pick_values = held.of(batch_data)
+        values = pick_values(batch_data)
+        joined = joined_numbers(values) if len(variables) >= MANY else None
         is_found = False
-        for variable in self._of_batches:
-            if variable not in batch_data and not self._must_hold(variable, stream_name, batch_data):
-                continue
-            for check in self._known(checks_of(batch_data[variable], self._stop_on_inf), variable, stream_name):
-                place = place or self._place(stream_name, index, batch_data)
-                self._waiting.append(_Waiting(place, variable, check))
-                is_found = is_found or check is True
+        if joined is not None:
+            self._waiting.append(Waiting(self._place(stream_name, index, batch_data), variables, joined))
+        else:
+            is_found = self._look_at(zip(variables, values, strict=True), stream_name, index, batch_data)
         self._unread += 1
         if is_found or self._unread >= self._check_every:
             self._read()
@@ -248,7 +249,7 @@ class StopOnNaN(AbstractHook):
         """Go on counting in the epoch that was under way."""
         self._epoch, self._batches = state["epoch"], dict(state["batches"])
         self._labelled = {stream: set(found) for stream, found in state["labelled"].items()}
-        self._waiting, self._unread, self._unlabelled = [], 0, {}
+        self._waiting, self._unread, self._unlabelled, self._held = [], 0, {}, {}
 
     def _note_losses(self, stream: str, batch: Batch, tasks: set[str]) -> None:
         """Note which of ``tasks`` have labels in a batch, and take these out."""
@@ -267,6 +268,27 @@ class StopOnNaN(AbstractHook):
             if task not in getattr(self.main_loop.model, "tasks", ()) or is_known:
                 if variable != MODEL_LOSS:  # the mean of others that are looked at, and of what is left out
                     yield variable
+
+    def _find_held(self, stream: str, batch: Batch) -> tuple[list[str], Callable[[Batch], Sequence[Any]]]:
+        """Return which of the variables the batches of a kind hold, and what takes them."""
+        held = [name for name in self._of_batches if name in batch or self._must_hold(name, stream, batch)]
+        return held, pick(held)
+
+    def _look_at(self, values: Iterable[tuple[str, Any]], stream: str, index: int, batch: Batch) -> bool:
+        """Let what there is to know wait; return whether something is known to be bad already."""
+        place: BatchPlace | None = None
+        is_found = False
+        for variable, value in values:
+            checks: Iterable[Tensor | bool]
+            if isinstance(value, Tensor) and not value.dim() and value.is_floating_point():
+                checks = (value.detach() if value.requires_grad else value,)  # the most, so without further questions
+            else:
+                checks = self._known(checks_of(value, self._stop_on_inf), variable, stream)
+            for check in checks:
+                place = place or self._place(stream, index, batch)
+                self._waiting.append(Waiting(place, (variable,), check))
+                is_found = is_found or check is True
+        return is_found
 
     def _must_hold(self, variable: str, stream: str, batch: Batch) -> bool:
         return self._variables is not None and holds(self, variable, stream, batch)
@@ -293,15 +315,29 @@ class StopOnNaN(AbstractHook):
     def _read(self) -> None:
         """Fetch what is waiting and look at it."""
         waiting, self._waiting, self._unread = self._waiting, [], 0
-        results = zip(waiting, self._fetched(waiting), strict=True)
-        for each, (bad, what) in results:
-            if bad:
-                rest = ((other, found) for other, found in results if other.place is each.place)
-                variables = {each.variable: what}
-                for other, (also_bad, its_what) in rest:
-                    if also_bad:
-                        variables.setdefault(other.variable, its_what)
-                raise NotFiniteError(f"{self.name}: {self._shown(variables)} in {each.place}")
+        findings = self._findings(waiting)
+        for place, variable, what in findings:
+            variables = {variable: what}
+            for other, also, its_what in findings:
+                if other is place:
+                    variables.setdefault(also, its_what)
+            raise NotFiniteError(f"{self.name}: {self._shown(variables)} in {place}")
+
+    def _findings(self, waiting: Sequence[Waiting]) -> Iterator[tuple[BatchPlace, str, str]]:
+        """Fetch what is waiting; yield where something is bad, the variable, and what it is."""
+        single = iter(self._fetched([each for each in waiting if len(each.variables) == 1]))
+        rows = iter(fetch_rows([each.check for each in waiting if len(each.variables) > 1]))  # type: ignore[misc]
+        for place, variables, _ in waiting:
+            if len(variables) == 1:
+                bad, what = next(single)
+                if bad:
+                    yield place, variables[0], what
+                continue
+            row = next(rows)
+            if not all(map(math.isfinite, row)):
+                for variable, number in zip(variables, row, strict=True):
+                    if is_bad(number, self._stop_on_inf):
+                        yield place, variable, str(number)
 
     def _check_training(self) -> None:
         if self._main_loop is None:

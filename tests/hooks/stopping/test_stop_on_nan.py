@@ -25,6 +25,7 @@ from emloop_mtl.errors import ConfigError, DataError, NotFiniteError
 from emloop_mtl.hooks import ComputeStats, Evaluate, SaveLatest, ScoreTasks, StopAfter, StopOnNaN
 from emloop_mtl.hooks.stopping import stop_on_nan
 from emloop_mtl.hooks.stopping.trained_values import checks_of_training
+from emloop_mtl.hooks.stopping.waiting import MANY
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks.task import Task
@@ -637,3 +638,32 @@ def test_the_command_says_so_in_one_line_and_fails(tmp_path: Path, monkeypatch: 
     assert result.exit_code == 1
     last = result.stderr.splitlines()[-1]
     assert last == "error: StopOnNaN: 'loss' is nan in epoch 0, stream 'train', batch 0"
+
+
+@pytest.mark.parametrize("stop_on_inf", [False, True])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_of_many_losses_those_that_are_bad_are_named(bad: float, stop_on_inf: bool) -> None:
+    def values(task: int) -> Any:
+        def loss(batch: Batch) -> torch.Tensor:
+            return torch.tensor(bad if batch["x"][0] == 7 and task in (3, 20) else 1.0)
+
+        return loss
+
+    outputs = {f"t{task}/loss": values(task) for task in range(MANY + 10)}
+    dataset = FakeDataset(train=[{"x": [number]} for number in range(12)])
+    hook = StopOnNaN(after_batch=True, after_epoch=False, stop_on_inf=stop_on_inf)
+    arguments: dict[str, Any] = {"outputs": outputs, "dataset": dataset, "skip_zeroth_epoch": True}
+    if bad == math.inf and not stop_on_inf:
+        run_hook(hook, **arguments)
+        return
+    with pytest.raises(NotFiniteError) as info:
+        run_hook(hook, **arguments)
+    place = "in epoch 1, stream 'train', step 8, batch 7"
+    assert str(info.value) == f"StopOnNaN: 't3/loss' is {bad}, 't20/loss' is {bad} {place}"
+
+
+def test_many_values_of_several_kinds_are_looked_at_one_by_one() -> None:
+    outputs: dict[str, Any] = {f"t{task}/loss": torch.tensor(1.0) for task in range(MANY)}
+    outputs |= {"host/loss": math.nan, "each/loss": torch.ones(3)}
+    with pytest.raises(NotFiniteError, match="'host/loss' is nan in epoch 1"):
+        run_hook(StopOnNaN(after_batch=True, after_epoch=False), outputs=outputs, skip_zeroth_epoch=True)
