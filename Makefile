@@ -32,6 +32,7 @@ check: $(STAMP)  ## check format, lint, types and architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks/*.py
 	$(PYTEST) tests/test_architecture.py
 
 format: $(STAMP)  ## format the code and repair what ruff can repair
@@ -49,7 +50,7 @@ docs: $(STAMP)  ## build the manual and its reference into site/
 	$(BIN)/python docs/build_site.py
 
 bench: $(STAMP)  ## measure the cost of the engine beside loops by hand, into benchmarks/results.json
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks $(if $(PEERS_PYTHON),--peers-python $(PEERS_PYTHON))
 
 bench-quick: $(STAMP)  ## check that what make bench compares is the same work
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --quick

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
@@ -30,10 +31,13 @@ from typing import Any
 
 from . import jobs
 from .agreement import DifferentWorkError
-from .rows import table
-from .suite import QUICK, Run, Sizes, parts
+from .clock import CLOCK
+from .rows import table, with_table
+from .sizes import QUICK, Sizes
+from .suite import Part, parts
 
 RESULTS = Path(__file__).parent / "results.json"
+PAGE = Path(__file__).parents[1] / "docs/performance.md"
 
 
 def environment() -> dict[str, Any]:
@@ -47,44 +51,52 @@ def environment() -> dict[str, Any]:
     return {"processor": processor, "threads": 1, "python": platform.python_version(), **packages}
 
 
-def report(names: Iterable[str], run: Run, sizes: Sizes) -> dict[str, Any]:
+def report(measures: Mapping[str, Part], names: Iterable[str], run: jobs.Run, sizes: Sizes) -> dict[str, Any]:
     """Measure, print each line when it is there, and the table at the end."""
     began, rows = monotonic(), []
     for name in names:
-        for row in parts()[name](run, sizes):
+        for row in measures[name](run, sizes):
             rows.append(row.as_data())
             print(table(rows[-1:]).splitlines()[-1], flush=True)
     print(f"\n{table(rows)}\n\n{monotonic() - began:.0f} seconds")
-    return {"environment": environment(), "settings": sizes._asdict(), "rows": rows}
+    settings = sizes._asdict() | {"clock": os.environ.get(CLOCK, "wall")}
+    return {"environment": environment(), "settings": settings, "rows": rows}
 
 
 def quickly(job: jobs.Job) -> jobs.Result:
     """Do a job in this process, but some in their own, so that this is tried too."""
-    return jobs.in_process(job) if job["job"] == "score" else jobs.here(job)
+    return jobs.in_process(job) if job["job"] in ("score", "peer") else jobs.here(job)
 
 
-def main() -> None:
-    """Read the command line and do what it says."""
+def main(given: Sequence[str] | None = None) -> None:
+    """Do what the command line says.
+
+    :param given: the arguments, if they are not those of the process
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="check that the work is the same; times mean nothing")
     parser.add_argument("--markdown", action="store_true", help="print the table of results.json")
     parser.add_argument("--rounds", type=int, default=Sizes().rounds, help="processes of each kind (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=[*parts()], metavar="PART", help=f"of {', '.join(parts())}")
-    parser.add_argument("--job", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.job:
-        print(json.dumps(jobs.here(json.loads(arguments.job))))
-        return
+    parser.add_argument(
+        "--peers-python", default=sys.executable, metavar="PATH", help="the interpreter that has others"
+    )
+    parser.add_argument("--cpu", action="store_true", help="count the time on the processor, on a busy machine")
+    arguments = parser.parse_args(given)
+    if arguments.cpu:
+        os.environ[CLOCK] = "cpu"  # for the processes that measure
     if arguments.markdown:
         print(table(json.loads(RESULTS.read_text(encoding="utf-8"))["rows"]))
         return
     run, sizes = (quickly, QUICK) if arguments.quick else (jobs.in_process, Sizes(rounds=arguments.rounds))
     try:
-        found = report(arguments.only or parts(), run, sizes)
+        measures = parts(arguments.peers_python)
+        found = report(measures, arguments.only or measures, run, sizes)
     except DifferentWorkError as error:
         sys.exit(f"not the same work: {error}")
     if not arguments.quick and not arguments.only:
         RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), table(found["rows"])), encoding="utf-8")
 
 
 if __name__ == "__main__":

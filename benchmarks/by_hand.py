@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, TensorDataset
 
+from .clock import now
 from .trained import Trained
 from .workloads import (
     BATCH_SIZE,
@@ -60,7 +60,7 @@ def train(
     found = Trained(steps)
     for epoch in range(1, epochs + 1):
         sums = [torch.zeros((), dtype=torch.float64) for _ in range(workload.tasks + 1)]
-        began = perf_counter()
+        began = now()
         if loader is not None:
             _train_from_loader(trunk, heads[0], optimizer, loader, steps, sums[-1])
         elif workload.feeding == "turns":
@@ -71,14 +71,14 @@ def train(
             _train_one_task(trunk, heads[0], optimizer, stream, steps, sums[-1])
         else:
             _train_many_tasks(trunk, heads, optimizer, stream, steps, sums)
-        found.train_seconds.append(perf_counter() - began)
+        found.train_seconds.append(now() - began)
         loss = sums[-1].item() / (steps * (workload.tasks if workload.feeding == "joint" else 1))
         found.scores = _evaluate(trunk, heads, valid_batches)
         with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             task_losses = {task_name(index): value.item() / steps for index, value in enumerate(sums[:-1])}
             file.write(json.dumps({"epoch": epoch, "loss": loss, **task_losses, **found.scores}) + "\n")
         torch.save({"weights": modules.state_dict(), "optimizer": optimizer.state_dict()}, folder / "latest.pt")
-        found.epoch_seconds.append(perf_counter() - began)
+        found.epoch_seconds.append(now() - began)
         found.losses.append(loss)
     found.weights = modules.state_dict()
     return found

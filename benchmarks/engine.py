@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from itertools import islice
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -39,6 +38,7 @@ from emloop_mtl.hooks import (
     WriteTensorBoard,
 )
 
+from .clock import now
 from .trained import Trained
 from .workloads import (
     BATCH_SIZE,
@@ -120,7 +120,7 @@ class ClockStart(AbstractHook):
     began = 0.0
 
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
-        self.began = perf_counter()
+        self.began = now()
 
 
 class ClockEnd(AbstractHook):
@@ -134,7 +134,7 @@ class ClockEnd(AbstractHook):
 
     def after_batch(self, stream_name: str, batch_data: Any) -> None:
         if stream_name == "train":
-            self._trained = perf_counter()
+            self._trained = now()
 
     def after_epoch(self, epoch_id: int, epoch_data: dict[str, dict[str, Any]]) -> None:
         self._found.train_seconds.append(self._trained - self._start.began)
@@ -146,7 +146,7 @@ class ClockEnd(AbstractHook):
         self.main_loop.when_saved(self._note_end)
 
     def _note_end(self) -> None:
-        self._found.epoch_seconds.append(perf_counter() - self._start.began)
+        self._found.epoch_seconds.append(now() - self._start.began)
 
 
 def make_tasks(workload: Workload, more_tasks: int = 0) -> list[Task]:

@@ -6,13 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeAlias
 
 Job = dict[str, Any]
 Result = dict[str, Any]
+Run: TypeAlias = Callable[[Job], Result]
 
 ROOT = Path(__file__).parents[1]
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -20,19 +22,29 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 def in_process(job: Job) -> Result:
     """Do a job in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks", "--job", json.dumps(job)]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | ONE_THREAD, check=True, stdout=subprocess.PIPE, text=True, timeout=600
-    )
+    command = [job.get("python", sys.executable), "-m", "benchmarks.jobs", json.dumps(job)]
+    environment = os.environ | ONE_THREAD
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{job} failed:\n{done.stderr}")
     result: Result = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
 def here(job: Job) -> Result:
     """Do a job in this process."""
-    kinds: dict[str, Callable[..., Result]] = {"train": _train, "score": _score, "hooks": _hooks}
+    kinds: dict[str, Callable[..., Result]] = {"train": _train, "score": _score, "hooks": _hooks, "peer": _peer}
     with TemporaryDirectory(prefix="emloop_mtl_benchmark_") as folder:
         return kinds[job["job"]](Path(folder), **job["arguments"])
+
+
+def in_turns(run: Run, jobs: Mapping[str, Job], rounds: int) -> dict[str, list[Result]]:
+    """Do every job once per round, so that whatever else the machine does meets all alike; the order alternates."""
+    found: dict[str, list[Result]] = {kind: [] for kind in jobs}
+    for turn in range(rounds):
+        for kind in list(jobs) if turn % 2 == 0 else list(jobs)[::-1]:
+            found[kind].append(run(jobs[kind]))
+    return found
 
 
 def train_job(kind: str, workload: str, optimizer: str, steps: int, epochs: int, more_tasks: int = 0) -> Job:
@@ -62,6 +74,16 @@ def hooks_job(kind: str, count: int, steps: int, epochs: int) -> Job:
     :param count: how many
     """
     return {"job": "hooks", "arguments": {"kind": kind, "count": count, "steps": steps, "epochs": epochs}}
+
+
+def peer_job(python: str, peer: str, workload: str, steps: int, epochs: int) -> Job:
+    """Train by another library.
+
+    :param python: the interpreter that has it
+    :param peer: one of ``peers.PEERS``
+    """
+    arguments = {"peer": peer, "workload": workload, "steps": steps, "epochs": epochs}
+    return {"job": "peer", "python": python, "arguments": arguments}
 
 
 def _train(folder: Path, kind: str, workload: str, optimizer: str, steps: int, epochs: int, more_tasks: int) -> Result:
@@ -106,3 +128,24 @@ def _hooks(folder: Path, kind: str, count: int, steps: int, epochs: int) -> Resu
     hooks = [] if kind == "none" else [{"empty": Empty, "pass": Pass}[kind]() for _ in range(count)]
     found = engine.train(WORKLOADS["A"], "sgd", steps, epochs, folder, hooks)
     return {"microseconds": 1e6 * min(found.train_seconds) / steps}
+
+
+def _peer(folder: Path, peer: str, workload: str, steps: int, epochs: int) -> Result:
+    from importlib import import_module
+
+    import torch
+
+    from .workloads import WORKLOADS
+
+    torch.set_num_threads(1)
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        found = import_module(f".peers.{peer}", __package__).train(WORKLOADS[workload], steps, epochs, folder)
+    return {
+        "microseconds": 1e6 * min(found.train_seconds) / found.steps,
+        "loss": found.losses[-1] if found.losses else None,
+        "weights": found.fingerprint(),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(here(json.loads(sys.argv[1]))))

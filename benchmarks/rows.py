@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
@@ -13,7 +14,7 @@ class Row:
     """A line.
 
     :param title: what is measured
-    :param value: the number
+    :param value: the number; None where nothing could be measured
     :param target: what it may be at most; None where nothing is promised
     :param unit: of ``value``; empty for a ratio
     :param low: the lowest of the rounds
@@ -23,7 +24,7 @@ class Row:
     """
 
     title: str
-    value: float
+    value: float | None
     target: float | None = None
     unit: str = ""
     low: float | None = None
@@ -34,7 +35,7 @@ class Row:
     @property
     def holds(self) -> bool | None:
         """Whether the number is what it may be; None where nothing is promised."""
-        return None if self.target is None else self.value <= self.target
+        return None if self.target is None or self.value is None else self.value <= self.target
 
     def as_data(self) -> dict[str, Any]:
         """Return the line as plain data."""
@@ -64,7 +65,7 @@ def value_row(title: str, values: Sequence[float], unit: str, target: float | No
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return lines, as ``as_data`` makes them, as a table in Markdown that reads well on a terminal, too."""
-    header = ["", "by hand", "engine", "ratio", "from", "to", "at most", "holds"]
+    header = ["", "by hand", "measured", "ratio", "from", "to", "at most", "holds"]
     cells = [header, *map(_cells, rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
     lines = [
@@ -75,6 +76,12 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     ]
     rule = "|" + "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths)) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def with_table(page: str, text: str) -> str:
+    """Return a page whose table of results, the first below that heading, is replaced."""
+    before, heading, after = page.partition("\n## Results\n")
+    return before + heading + re.sub(r"(?:^\|.*\n)+", lambda match: f"{text}\n", after, count=1, flags=re.MULTILINE)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn.functional import cross_entropy
 from emloop_mtl import MainLoop, MultiTaskDataset, MultiTaskModel, TaskLoader
 from emloop_mtl.hooks import ComputeStats, LogVariables, ScoreTasks, ShowProgress
 
+from .clock import now
 from .engine import ReadyLoader, logging_as_usual, make_tasks
 from .workloads import BATCH_SIZE, WORKLOADS, Batch, head_name, label_name, make_batches, make_modules, task_name
 
@@ -44,9 +44,9 @@ def score(kind: str, samples: int, folder: Path) -> dict[str, Any]:
         peak = _read_status("VmHWM") - before
         seconds = []
         for _ in range(REPEATS):
-            began = perf_counter()
+            began = now()
             run(batches)
-            seconds.append(perf_counter() - began)
+            seconds.append(now() - began)
     return {"milliseconds": 1e3 * min(seconds), "scores": scores, "peak_kb": peak}
 
 

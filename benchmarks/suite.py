@@ -2,60 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from . import imports
+from .against_peers import measure_peers
 from .agreement import Agreement, DifferentWorkError, check
-from .jobs import Job, Result, hooks_job, score_job, train_job
+from .jobs import Job, Result, Run, hooks_job, in_turns, score_job, train_job
 from .rows import Row, ratio_row, value_row
+from .sizes import Sizes
 from .workloads import OPTIMIZERS, WORKLOADS, Workload
-
-Run = Callable[[Job], Result]
-
-
-class Sizes(NamedTuple):
-    """How much is measured.
-
-    :param rounds: processes of each kind
-    :param share: steps of an epoch, in times of the workload's own
-    :param epochs: epochs of a process, of which the fastest counts
-    :param samples: samples of each task to score
-    :param more: hooks, or tasks, to add where one more is measured
-    """
-
-    rounds: int = 3
-    share: float = 1.0
-    epochs: int = 4
-    samples: tuple[int, int] = (10_000, 100_000)
-    more_hooks: int = 100
-    more_tasks: int = 20
-
 
 Part: TypeAlias = Callable[[Run, Sizes], Iterator[Row]]
 """Measures something and yields its lines; raises ``DifferentWorkError`` where the engine does other work."""
-
-QUICK = Sizes(rounds=1, share=0.01, epochs=2, samples=(200, 400), more_hooks=2, more_tasks=2)
 
 MOST_GROWTH_KB = 1024
 """How much more memory may be needed for ten times the samples: less than any allocation worth the name, and more than
 how the size of a process varies from one to another."""
 
 
-def in_turns(run: Run, jobs: Mapping[str, Job], rounds: int) -> dict[str, list[Result]]:
-    """Do every job once per round, so that whatever else the machine does meets all alike; the order alternates."""
-    found: dict[str, list[Result]] = {kind: [] for kind in jobs}
-    for turn in range(rounds):
-        for kind in list(jobs) if turn % 2 == 0 else list(jobs)[::-1]:
-            found[kind].append(run(jobs[kind]))
-    return found
+def parts(peers_python: str = sys.executable) -> dict[str, Part]:
+    """Return what there is to measure, by name: the workloads, what is no ratio of theirs, and other libraries.
 
-
-def parts() -> dict[str, Part]:
-    """Return what there is to measure, by name: the workloads, and what is no ratio of theirs."""
+    :param peers_python: the interpreter that has those
+    """
     workloads: dict[str, Part] = {name: partial(_workload, workload) for name, workload in WORKLOADS.items()}
-    return {**workloads, "scoring": _scoring, "hooks": _hooks, "more tasks": _more_tasks, "imports": _imports}
+    others = {"scoring": _scoring, "hooks": _hooks, "more tasks": _more_tasks, "imports": _imports}
+    return {**workloads, **others, "peers": partial(measure_peers, peers_python)}
 
 
 def _workload(workload: Workload, run: Run, sizes: Sizes) -> Iterator[Row]:
@@ -71,13 +46,9 @@ def _imports(run: Run, sizes: Sizes) -> Iterator[Row]:
     yield value_row("`emloop-mtl --help`", imports.help_text(times), "s", 0.3)
 
 
-def _steps(workload: Workload, sizes: Sizes) -> int:
-    return 4 * max(1, round(workload.steps * sizes.share / 4))  # whole rounds where four tasks take turns
-
-
 def _training(run: Run, sizes: Sizes, workload: Workload, optimizer: str, agreement: Agreement) -> Iterator[Row]:
     def job(kind: str) -> Job:
-        return train_job(kind, workload.name, optimizer, _steps(workload, sizes), sizes.epochs)
+        return train_job(kind, workload.name, optimizer, sizes.steps(workload.steps), sizes.epochs)
 
     found = in_turns(run, {"by hand": job("by hand"), "engine": job("engine")}, sizes.rounds)
     # The first round's neighbour: what is compared with nothing need not take more time.
@@ -134,7 +105,7 @@ def _scoring(run: Run, sizes: Sizes) -> Iterator[Row]:
 
 
 def _hooks(run: Run, sizes: Sizes) -> Iterator[Row]:
-    count, steps = sizes.more_hooks, _steps(WORKLOADS["A"], sizes)
+    count, steps = sizes.more_hooks, sizes.steps(WORKLOADS["A"].steps)
     jobs = {kind: hooks_job(kind, count, steps, sizes.epochs) for kind in ("none", "empty", "pass")}
     found = in_turns(run, jobs, sizes.rounds)
     for kind, title in (("empty", "a hook without events, per step"), ("pass", "a hook that does nothing, per step")):
@@ -146,7 +117,7 @@ def _hooks(run: Run, sizes: Sizes) -> Iterator[Row]:
 def _more_tasks(run: Run, sizes: Sizes) -> Iterator[Row]:
     count, workload = sizes.more_tasks, WORKLOADS["B"]
     jobs = {
-        f"{kind} {more}": train_job(kind, "B", "sgd", _steps(workload, sizes), sizes.epochs, more)
+        f"{kind} {more}": train_job(kind, "B", "sgd", sizes.steps(workload.steps), sizes.epochs, more)
         for kind in ("by hand", "engine")
         for more in (0, count)
     }
