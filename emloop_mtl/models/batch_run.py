@@ -48,7 +48,7 @@ class BatchRun:
         self._set_plan(network.plan(tuple(task.name for task in tasks)))
         self._tasks = [TaskRun.of(task, outputs) for task in tasks]
         self._device = device
-        self._precision = precision
+        self._autocast = None if precision is None else torch.autocast(device.type, precision)
 
     def forward(self, batch: Batch, train: bool) -> tuple[Tensor, dict[str, Any]]:
         """Return the model's loss, which gradients flow from, and the outputs by name, which have none.
@@ -87,9 +87,9 @@ class BatchRun:
         return total, outputs
 
     def _run_flow(self, batch: Batch) -> FlowOutputs:
-        if self._precision is None:
+        if self._autocast is None:
             return self._run_plan(batch)
-        with torch.autocast(self._device.type, self._precision):
+        with self._autocast:
             return self._run_plan(batch)
 
     def _set_plan(self, plan: Plan) -> None:

@@ -73,8 +73,7 @@ class StackedBatchRun(BatchRun):
 
     def _run(self, batch: Batch, train: bool) -> tuple[Tensor, dict[str, Any]]:
         flow = self._run_flow(batch)
-        autocast = nullcontext() if self._precision is None else torch.autocast(self._device.type, self._precision)
-        with autocast:
+        with self._autocast or nullcontext():
             values = [stack.run(flow, batch) for stack in self._stacks]
         outputs: dict[str, Any] = dict.fromkeys(self._names)
         total: Tensor | None = None
