@@ -18,6 +18,12 @@ from .tensor_column import TensorColumn, split
 BATCHES_AT_ONCE = 64
 """How many batches are copied at once at most; an operation on a few rows costs as much as one on many."""
 
+VALUES_AT_ONCE = 384
+"""How many tensors they may consist of together: each takes memory of its own, which is slow beyond the cache."""
+
+FEW_BATCHES = 16
+"""How many batches make up for that in any case."""
+
 BYTES_AT_ONCE = 2**20
 """How many bytes of them at most, so that they stay in the cache until they are trained on."""
 
@@ -98,7 +104,8 @@ class _Layout:
             else:
                 self.singly.append(column)
             self._names += column.sources
-        self.count = max(1, min(BATCHES_AT_ONCE, BYTES_AT_ONCE // max(1, total)))
+        wanted = min(BATCHES_AT_ONCE, max(FEW_BATCHES, VALUES_AT_ONCE // max(1, len(self._names))))
+        self.count = max(1, min(wanted, BYTES_AT_ONCE // max(1, total)))
         """How many batches are copied at once."""
 
     def sources(self, rows: torch.Tensor) -> Iterator[tuple[tuple[str, Any], ...]]:

@@ -84,6 +84,15 @@ def test_a_column_costs_one_copy_for_many_batches() -> None:
     assert counter.calls.count("unsafe_split") == 3 * 3
 
 
+@pytest.mark.parametrize(("labels", "at_once"), [(2, 64), (15, 24), (31, 16), (100, 16)])
+def test_of_many_columns_fewer_batches_are_copied_at_once(labels: int, at_once: int) -> None:
+    # 384 values at once, and 16 batches at least; the features are a column too.
+    dataset = ColumnDataset("d", {"x": torch.zeros(400, 16)}, {f"y{n}": torch.arange(400) for n in range(labels)})
+    loader = TaskLoader(dataset, {"t": "y0"}, batch_size=4)
+    found = next(iter(loader))["y0"].untyped_storage().nbytes()
+    assert found == at_once * 4 * 8
+
+
 def test_what_is_copied_at_once_is_bounded() -> None:
     wide = 4096  # floats in a row, so 64 KiB in a batch, and y adds a little to the 1 MiB of 16 such batches
     sizes = {batch["x"].untyped_storage().nbytes() for batch in batches(columns(200, wide))[:30]}
