@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,17 @@ def own_loss(outputs: Any, label: Tensor) -> Tensor:
     return functional.mse_loss(outputs["own_out"], label) + 0.01 * outputs["features"].square().mean()
 
 
-def make_model(**options: Any) -> MultiTaskModel:
+@contextmanager
+def no_synchronizing() -> Iterator[None]:
+    """A context in which CUDA itself refuses whatever the host must wait for."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def make_model(device: str, **options: Any) -> MultiTaskModel:
     torch.manual_seed(0)
     modules: dict[str, nn.Module] = {
         "trunk": nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1)),
@@ -116,17 +127,17 @@ def make_model(**options: Any) -> MultiTaskModel:
         task("own", loss=own_loss),
     ]
     options = {"optimizer": {"class": "adamw", "lr": 0.01}, **options}
-    return MultiTaskModel(tasks, modules, device="cpu", **options)
+    return MultiTaskModel(tasks, modules, device=device, **options)
 
 
-def run_training(folder: Path, no_waiting: Any, streams: Any = None, **options: Any) -> int:
+def run_training(folder: Path, guard: Any, streams: Any = None, device: str = "cpu", **options: Any) -> int:
     """Train for two epochs, guarded from the model to the last hook of each step; return how many there were."""
     hooks = [
         *(Evaluate(["valid"]), ScoreTasks(), ComputeStats(["loss", "kind2/features"]), LogVariables(), LogProfile()),
         *(ShowProgress(), WriteJSON(), WriteTensorBoard(), SaveLatest(), StopOnNaN(after_batch=True)),
         *(Warmup(percentage=0.2), LRSchedule("cosine_annealing", min_lr=1e-5), StopAfter(epochs=2)),
     ]
-    model = make_model(**options)
+    model = make_model(device, **options)
     loop = MainLoop(model, Dataset(streams=streams), hooks, output_dir=folder)
     run, after_batch, steps = model.run, loop.hooks.after_batch, 0
 
@@ -136,13 +147,13 @@ def run_training(folder: Path, no_waiting: Any, streams: Any = None, **options: 
             return run(batch, train, stream)
         steps += 1
         batch = batch if batch.prepared else model.prepare(batch)  # on the host, before the copy to the device
-        with no_waiting():
+        with guard():
             return run(batch, train, stream)
 
     def guarded_after_batch(stream_name: str, batch_data: Any) -> Any:
         if not loop.is_training:
             return after_batch(stream_name, batch_data)
-        with no_waiting():
+        with guard():
             return after_batch(stream_name, batch_data)
 
     model.run = guarded_run  # type: ignore[method-assign]
@@ -168,6 +179,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS.keys())
 def test_no_step_of_a_training_waits(options: dict[str, Any], tmp_path: Path, no_waiting: Any) -> None:
     assert run_training(tmp_path, no_waiting, **options) == 2 * 12
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS.keys())
+def test_no_step_of_a_training_waits_for_cuda(options: dict[str, Any], tmp_path: Path) -> None:
+    run_training(tmp_path / "warm", nullcontext, device="cuda", **options)  # libraries wait when they are first used
+    assert run_training(tmp_path / "run", no_synchronizing, device="cuda", **options) == 2 * 12
 
 
 @pytest.mark.parametrize(
