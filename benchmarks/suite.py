@@ -51,7 +51,7 @@ def _training(run: Run, sizes: Sizes, workload: Workload, optimizer: str, agreem
         return train_job(kind, workload.name, optimizer, sizes.steps(workload.steps), sizes.epochs)
 
     found = in_turns(run, {"by hand": job("by hand"), "engine": job("engine")}, sizes.rounds)
-    # The first round's neighbour: what is compared with nothing need not take more time.
+    # Beside the last round's loop: once is enough where nothing is promised.
     found["by hand, fused"] = [run(job("by hand, fused"))]
     _check_weights(workload, optimizer, agreement, found)
     title = f"{workload.name}, {optimizer}: {workload.title}"
