@@ -18,8 +18,8 @@ class FirstMomentum:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
-        is_concerned = isinstance(optimizer, torch.optim.SGD) and optimizer.defaults["fused"]
-        self.is_needed = bool(is_concerned) and not optimizer.defaults["dampening"]
+        is_sgd = isinstance(optimizer, torch.optim.SGD)
+        self.is_needed = is_sgd and any(group.get("fused") for group in optimizer.param_groups)
         """Whether it ever does anything."""
         self._complete: dict[Any, Any] | None = None
         self._entries = 0
@@ -31,7 +31,7 @@ class FirstMomentum:
             return
         is_complete = True
         for group in self._optimizer.param_groups:
-            if not group["momentum"]:
+            if not group["fused"] or not group["momentum"] or group["dampening"]:
                 continue
             for parameter in group["params"]:
                 if state.get(parameter, {}).get("momentum_buffer") is not None:

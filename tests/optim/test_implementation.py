@@ -134,6 +134,24 @@ def test_a_momentum_that_begins_late_is_found_whoever_has_looked_for_it() -> Non
     assert [weight.tolist() for weight in weights] == [[value] * 2 for value in expected]
 
 
+def test_momentum_is_left_alone_where_it_would_make_a_difference() -> None:
+    """With dampening the first gradient counts in full, which a momentum of 0 to begin with would change."""
+    weights = {name: nn.Parameter(torch.ones(1)) for name in ("fused", "plain")}
+    network = nn.ParameterDict(weights)
+
+    def groups(network: nn.Module) -> list[dict[str, Any]]:
+        one, other = network.parameters()
+        return [{"params": [one], "fused": True}, {"params": [other], "fused": False, "dampening": 0.5}]
+
+    settings = {"class": "sgd", "lr": 1.0, "momentum": 0.5, "parameters": groups}
+    update = Update(dict(network.named_parameters()), settings, network)
+    for _ in range(2):
+        update.backward(sum(weight.sum() for weight in weights.values()), lambda: torch.zeros(()))  # type: ignore[arg-type]
+        update.end_step()
+    # Gradients are 1. Fused: 1, then 0.5 + 1. With dampening: 1, then 0.5 + 0.5.
+    assert [weight.item() for weight in weights.values()] == [1 - 1 - 1.5, 1 - 1 - 1.0]
+
+
 @pytest.mark.parametrize("name", FUSED)
 @pytest.mark.parametrize(("before", "after"), [(True, False), (False, True)])
 def test_a_checkpoint_of_one_is_continued_by_the_other(name: str, before: bool, after: bool) -> None:
