@@ -322,7 +322,7 @@ class MultiTaskModel(AbstractModel):
         if train and not kind.is_settled:
             if self._stacks is not None:
                 self._stacks.settle(batch.tasks)
-                kind = self._kind_of(batch)
+                kind = kind if kind.is_of(self.network) else self._kind_of(batch)
             kind.is_settled = True
         run = kind.runs.get(outputs)
         if run is None:

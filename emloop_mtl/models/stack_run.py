@@ -64,15 +64,17 @@ class StackRun:
         self, values: Sequence[Tensor], flow: Mapping[str, Any], batch: Batch, outputs: dict[str, Any]
     ) -> Tensor:
         labels = self._join.of(batch)
-        losses = None if labels is None else self._stack.losses(values, labels)
-        if losses is None:
+        found = None if labels is None else self._stack.losses(values, labels)
+        if found is not None:
+            losses, total = found
+        else:
             every = StackedOutputs(flow, [(self._stack, values)])
             rows = batch.rows
             losses = torch.stack(
                 [task.task_loss(every, batch[label], rows.get(task.name)) for task, label in self._join.labels]
             )
+            total = self._stack.total(losses)
         outputs.update(zip(self._losses, losses.detach().unbind(), strict=True))
-        total = self._stack.total(losses)
         if labels is not None and labels.unlabelled:
             # Where a task has no labelled row, all that its flow runs gets a gradient of zero, needed or not.
             reached = [flow[name] for place in labels.unlabelled for name in self._shared[place]]

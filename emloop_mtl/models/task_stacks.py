@@ -10,7 +10,7 @@ from torch.nn.modules import module as torch_module
 
 from ..data.batch import Batch
 from ..optim.update import Update
-from ..tasks.stackable import find_stacks
+from ..tasks.stackable import FEWEST, find_stacks
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
 from ..tasks.task_stack import TaskStack
@@ -83,7 +83,7 @@ class TaskStacks:
                 free.setdefault(self._classes.get(name, 0), []).append(known[name])
         conditions: Mapping[Any, Any] | None = None
         for tasks in free.values():
-            if len(tasks) > 1:
+            if len(tasks) >= FEWEST:
                 conditions = self._update.stack_conditions() if conditions is None else conditions
                 for alike in find_stacks(tasks, self._network, conditions, known.values()):
                     self._stack(alike)

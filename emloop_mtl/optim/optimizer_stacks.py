@@ -10,7 +10,7 @@ from torch import nn, optim
 
 from .stacked_name import StackedName
 from .stacked_parameter import StackedParameter
-from .stacked_state import is_joined, join_entries, split_entries
+from .stacked_state import is_joined, join_entries, split_entries, split_tensor
 
 ELEMENTWISE = (
     optim.SGD,
@@ -71,7 +71,7 @@ class OptimizerStacks:
                 join_entries(state, stacked)
             gradients = [member.grad for member in stacked.members if member.grad is not None]
             if gradients:
-                stacked.leaf.grad = torch.stack(gradients)
+                stacked.leaf.grad = torch.cat(gradients)
                 for member in stacked.members:
                     member.grad = None
 
@@ -85,8 +85,10 @@ class OptimizerStacks:
             for state in (self._optimizer.state, self._further()):
                 split_entries(state, stacked)
             if stacked.leaf.grad is not None:
-                for member, gradient in zip(stacked.members, stacked.leaf.grad.unbind(), strict=True):
-                    member.grad = gradient.clone()
+                for member, gradient in zip(
+                    stacked.members, split_tensor(stacked.name, stacked.leaf.grad), strict=True
+                ):
+                    member.grad = gradient[1].clone()
                 stacked.leaf.grad = None
 
     def _group_of(self, parameter: nn.Parameter) -> dict[str, Any] | None:

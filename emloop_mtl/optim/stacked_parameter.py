@@ -11,7 +11,7 @@ from .stacked_name import StackedName
 
 
 class StackedParameter:
-    """Parameters of one shape, whose values from now on are views of one leaf, ``[n, *shape]``.
+    """Parameters of one shape, whose values from now on are parts of one leaf, one after the other in its rows.
 
     So whoever reads, saves or loads the parameters goes on as before, and one operation of the leaf is one of all. A
     graph must be made of the leaf, which is what gradients and the optimizer's state belong to.
@@ -27,12 +27,12 @@ class StackedParameter:
         self._attribute = attribute
         self.members: tuple[nn.Parameter, ...] = tuple(getattr(owner, attribute) for owner in owners)
         with torch.no_grad():
-            values = torch.stack([member.detach() for member in self.members])
+            values = torch.cat([member.detach() for member in self.members])
         self.leaf = nn.Parameter(values, requires_grad=self.members[0].requires_grad)
         self._take(values)
 
     def _take(self, values: torch.Tensor) -> None:
-        for member, value in zip(self.members, values.unbind(), strict=True):
+        for member, value in zip(self.members, values.chunk(len(self.members)), strict=True):
             member.data = value
         self._addresses = [member.data_ptr() for member in self.members]
 

@@ -19,14 +19,15 @@ def split_entry(name: str, entry: Mapping[str, Any]) -> Iterator[tuple[str, dict
     if not isinstance(name, StackedName):
         yield name, dict(entry)
         return
+    parts = {key: value.chunk(len(name.members)) for key, value in entry.items() if is_joined(value)}
     for index, member in enumerate(name.members):
-        yield member, {key: value[index] if is_joined(value) else own(value) for key, value in entry.items()}
+        yield member, {key: parts[key][index] if key in parts else own(value) for key, value in entry.items()}
 
 
 def split_tensor(name: str, value: torch.Tensor) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield a value of a parameter, its gradient above all, under the name of each that it stands for."""
     if isinstance(name, StackedName):
-        yield from zip(name.members, value.unbind(), strict=True)
+        yield from zip(name.members, value.chunk(len(name.members)), strict=True)
     else:
         yield name, value
 
@@ -36,7 +37,7 @@ def join_entries(state: MutableMapping[Any, Any], stacked: StackedParameter) -> 
     entries = [state.pop(member, None) for member in stacked.members]
     if entries[0] is not None:
         state[stacked.leaf] = {
-            key: torch.stack([entry[key] for entry in entries]) if is_joined(value) else value
+            key: torch.cat([entry[key] for entry in entries]) if is_joined(value) else value
             for key, value in entries[0].items()
         }
 

@@ -49,6 +49,9 @@ _TORCH_IGNORES = -100
 _TAKING_CLASSES_SECOND = ("cross_entropy", "nll_loss")
 """Losses that take rows with further dimensions behind that of the classes."""
 
+_MANY_CLASSES = 16
+"""As many as a processor takes at once."""
+
 _ROW_OPTIONS = frozenset({"ignore_index", "label_smoothing", "beta", "delta"})
 """Options of the functions by which a batch's loss stays the mean over its rows."""
 
@@ -120,7 +123,7 @@ class Loss:
         :param label: [a, b] or [a, b, classes], on any device
         :raise DataError: if output and label do not fit each other
         """
-        if self.name in _TAKING_CLASSES_SECOND:
+        if self.name in _TAKING_CLASSES_SECOND and output.shape[-1] < _MANY_CLASSES:
             # So torch goes through many rows at once; few classes in the last dimension take it ten times as long.
             label = label.transpose(1, 2) if label.dim() == output.dim() else label
             return self._apart_from_autocast(output.transpose(1, 2), label, reduction="none")

@@ -77,6 +77,6 @@ def _parameter_signature(parameter: nn.Parameter | None) -> Hashable:
         return None
     hooked = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
     plain = type(parameter) is nn.Parameter and parameter.is_leaf and parameter.is_floating_point()
-    if hooked or not plain or parameter.layout is not torch.strided or not parameter.dim():
+    if hooked or not plain or parameter.layout is not torch.strided or not parameter.dim() or not parameter.numel():
         return False
     return tuple(parameter.shape), parameter.dtype, parameter.device, parameter.requires_grad

@@ -13,11 +13,14 @@ from .action_input import ActionInput
 from .stack_signature import is_activation, module_signature
 from .task import Task
 
+FEWEST = 3
+"""Two tasks that run as one take longer than two that do not: what joins and parts them costs more than it saves."""
+
 
 def find_stacks(
     tasks: Sequence[Task], network: nn.ModuleDict, conditions: Mapping[nn.Parameter, Hashable], known: Iterable[Task]
 ) -> list[list[Task]]:
-    """Return the tasks whose remaining flow is the same, two or more in each list.
+    """Return the tasks whose remaining flow is the same, ``FEWEST`` or more in each list.
 
     What remains of a flow is a chain of actions that no other task has, from one value that it shares with others.
 
@@ -35,7 +38,7 @@ def find_stacks(
         signature = _signature(task, uses, network, conditions)
         if signature is not None:
             found.setdefault(signature, []).append(task)
-    return [alike for alike in found.values() if len(alike) > 1]
+    return [alike for alike in found.values() if len(alike) >= FEWEST]
 
 
 def tail_of(task: Task, known: Iterable[Task]) -> tuple[Action, ...]:

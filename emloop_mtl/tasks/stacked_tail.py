@@ -71,10 +71,11 @@ class StackedTail:
         else:
             weight, bias = (self._stack(names, modules, attribute) for attribute in ("weight", "bias"))
             if isinstance(first, nn.LayerNorm):
-                operations.append(_layer_norm(first, weight, bias, self._is_stacked))
+                operations.append(_layer_norm(first, len(modules), weight, bias, self._is_stacked))
             else:
                 assert weight is not None
-                operations.append((_stacked_linear if self._is_stacked else _first_linear)(weight, bias))
+                make = _stacked_linear if self._is_stacked else _first_linear
+                operations.append(make(len(modules), weight, bias))
             self._is_stacked |= weight is not None
 
     def _stack(self, names: Sequence[str], modules: Sequence[nn.Module], attribute: str) -> nn.Parameter | None:
@@ -85,24 +86,28 @@ class StackedTail:
         return stacked.leaf
 
 
-def _first_linear(weight: nn.Parameter, bias: nn.Parameter | None) -> Operation:
+def _first_linear(tasks: int, weight: nn.Parameter, bias: nn.Parameter | None) -> Operation:
     """Return one layer that is as wide as those of all tasks together, for an input that they share."""
-    tasks, width, _ = weight.shape
+    width = weight.shape[0] // tasks
 
     def run(value: Tensor) -> Tensor:
-        flat = functional.linear(value, weight.flatten(0, 1), None if bias is None else bias.flatten())
+        flat = functional.linear(value, weight, bias)
         return flat.view(*value.shape[:-1], tasks, width)
 
     return run
 
 
-def _stacked_linear(weight: nn.Parameter, bias: nn.Parameter | None) -> Operation:
+def _stacked_linear(tasks: int, weight: nn.Parameter, bias: nn.Parameter | None) -> Operation:
     """Return the layers of all tasks, each for an input of its own."""
+    shape = tasks, -1, weight.shape[1]
 
     def run(value: Tensor) -> Tensor:
         rows = value if value.dim() == 3 else value.flatten(0, -3)
-        rows, transposed = rows.transpose(0, 1), weight.transpose(1, 2)
-        result = torch.bmm(rows, transposed) if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, transposed)
+        rows, transposed = rows.transpose(0, 1), weight.view(shape).transpose(1, 2)
+        if bias is None:
+            result = torch.bmm(rows, transposed)
+        else:
+            result = torch.baddbmm(bias.view(tasks, 1, -1), rows, transposed)
         result = result.transpose(0, 1)
         return result if value.dim() == 3 else result.view(*value.shape[:-1], result.shape[-1])
 
@@ -110,7 +115,7 @@ def _stacked_linear(weight: nn.Parameter, bias: nn.Parameter | None) -> Operatio
 
 
 def _layer_norm(
-    module: nn.LayerNorm, weight: nn.Parameter | None, bias: nn.Parameter | None, is_stacked: bool
+    module: nn.LayerNorm, tasks: int, weight: nn.Parameter | None, bias: nn.Parameter | None, is_stacked: bool
 ) -> Operation:
     shape, eps = list(module.normalized_shape), module.eps
 
@@ -118,7 +123,7 @@ def _layer_norm(
         value = functional.layer_norm(value, shape, eps=eps)
         if weight is None:
             return value
-        value = (value if is_stacked else value.unsqueeze(-2)) * weight
-        return value if bias is None else value + bias
+        value = (value if is_stacked else value.unsqueeze(-2)) * weight.view(tasks, -1)
+        return value if bias is None else value + bias.view(tasks, -1)
 
     return run

@@ -39,7 +39,8 @@ class TaskStack:
         """What is run here: the name of an action -> its place in the tail, and the number of its task."""
         self._modules = {name: network[name] for tail in self._tails for name in (action.module for action in tail)}
         self._loss = tasks[0].loss
-        self._weights: tuple[list[float], Tensor] | None = None
+        self._kept_weights: tuple[list[float], Tensor] | None = None
+        self._kept_share: tuple[object, Tensor] | None = None
 
     def cut(self, task: Task) -> Task:
         """Return a task of the stack without the actions that are run here."""
@@ -60,10 +61,11 @@ class TaskStack:
         """
         return self.tail(flow[self._action] if self._source is None else batch[self._source])
 
-    def losses(self, values: Sequence[Tensor], labels: StackedLabels) -> Tensor | None:
-        """Return the losses of the tasks, [tasks], not weighted; None where they have to be computed apart.
+    def losses(self, values: Sequence[Tensor], labels: StackedLabels) -> tuple[Tensor, Tensor] | None:
+        """Return the losses of the tasks, [tasks], and the sum of these by their weights, which alone has gradients.
 
         :param values: what ``run`` has returned
+        :return: None where the losses have to be computed apart
         """
         output = values[-1]
         if self._loss is None or output.dim() != 3:
@@ -79,18 +81,38 @@ class TaskStack:
             output = output.masked_fill(~labelled.unsqueeze(-1), 0)
         loss = self._loss.per_row(output, target)
         rows = 1 if is_tasks_first else 0
-        if labelled is None or labels.counts is None:
-            return loss.mean(rows)
-        return loss.where(labelled, 0).sum(rows) / labels.counts
+        with torch.no_grad():
+            if labelled is None or labels.counts is None:
+                losses, share = loss.mean(rows), self._share(loss, rows)
+            else:
+                losses = loss.where(labelled, 0).sum(rows) / labels.counts
+                share = labelled * (self._weights(loss) / labels.counts).unsqueeze(rows)
+        # One operation forward and one backward, where means and their sum would be three.
+        return losses, torch.dot(loss.flatten(), share.flatten())
 
     def total(self, losses: Tensor) -> Tensor:
         """Return the sum of the losses of the tasks, each by its weight."""
+        return torch.dot(losses, self._weights(losses))
+
+    def _weights(self, losses: Tensor) -> Tensor:
+        """Return the weights of the tasks, [tasks], alike in dtype and device."""
         weights = [task.weight for task in self.tasks]
-        if weights.count(1) == len(weights):
-            return losses.sum()
-        if self._weights is None or self._weights[0] != weights:
-            self._weights = weights, torch.tensor(weights, dtype=losses.dtype).to(losses.device, non_blocking=True)
-        return losses @ self._weights[1]
+        if self._kept_weights is None or self._kept_weights[0] != weights:
+            self._kept_weights = weights, torch.tensor(weights, dtype=torch.float64)
+            self._kept_share = None
+        return self._kept_weights[1].to(losses.device, losses.dtype, non_blocking=True)
+
+    def _share(self, loss: Tensor, rows: int) -> Tensor:
+        """Return what each row's loss counts in the sum of the losses, all rows being labelled.
+
+        :param loss: [tasks, rows] or [rows, tasks]
+        :param rows: which dimension is that of the rows
+        """
+        weights = self._weights(loss)
+        kind = rows, loss.shape, loss.dtype, loss.device
+        if self._kept_share is None or self._kept_share[0] != kind:
+            self._kept_share = kind, (weights / loss.shape[rows]).unsqueeze(rows).expand_as(loss).contiguous()
+        return self._kept_share[1]
 
     @torch.no_grad()
     def readings(self, values: Sequence[Tensor], prob: bool, pred: bool) -> dict[str, Tensor] | None:
@@ -105,17 +127,20 @@ class TaskStack:
             return None
         task = self.tasks[0]
         output, is_tasks_first = _as_it_lies(values[-1].detach())
-        # Classes second, as everywhere, also because torch is faster so.
-        flow = {task.output_name: output.transpose(1, 2)}
         found = {}
+        # torch finds probabilities faster with the classes second, and the largest of them with the classes last.
         if prob:
-            found["prob"] = task.probabilities(flow)
-        if pred:
-            found["pred"] = task.predictions(found["prob"]) if prob else task.predict(flow)
-        return {
-            kind: (value.transpose(1, -1) if is_tasks_first else value.movedim(-1, 0)).contiguous()
-            for kind, value in found.items()
-        }
+            told = task.probabilities({task.output_name: output.transpose(1, 2)})
+            found["prob"] = (told.transpose(1, 2) if is_tasks_first else told.movedim(-1, 0)).contiguous()
+        if pred and prob:
+            rows = found["prob"]
+            predicted = task.predictions(rows.flatten(0, 1))
+            found["pred"] = predicted.view(*rows.shape[:2], *predicted.shape[1:])
+        elif pred:
+            predicted = task.predict({task.output_name: output.flatten(0, 1)})
+            predicted = predicted.view(*output.shape[:2], *predicted.shape[1:])
+            found["pred"] = (predicted if is_tasks_first else predicted.transpose(0, 1)).contiguous()
+        return found
 
 
 def _as_it_lies(output: Tensor) -> tuple[Tensor, bool]:

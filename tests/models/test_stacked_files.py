@@ -58,13 +58,13 @@ class Dataset(MultiTaskDataset):
     def loaders(self) -> list[TaskLoader]:
         generator = torch.Generator().manual_seed(4)
         features = {"x": torch.randn(40, 5, generator=generator, dtype=torch.float64)}
-        labels = {f"t{n}": torch.randint(3, (40,), generator=generator) for n in range(4)}
+        labels = {f"t{n}": torch.randint(3, (40,), generator=generator) for n in range(7)}
         labels["t1"][::3] = -100
         every = {name: name for name in labels}
         columns = ColumnDataset("all", features, labels)
         found = [TaskLoader(columns, every, name="all", split="train", batch_size=8)]
         if self._parted:
-            some = {"t0": "t0", "t2": "t2"}
+            some = {"t0": "t0", "t2": "t2", "t5": "t5"}
             found.append(TaskLoader(columns, some, name="some", split="train", batch_size=16))
         found += [TaskLoader(columns, {name: name}, name=name, split="valid", batch_size=16) for name in labels]
         return found
@@ -86,15 +86,15 @@ def make_loop(folder: Path, model: MultiTaskModel, parted: bool, buffer: int, *h
 def test_a_killed_run_ends_like_one_that_was_not(
     make_heads: MakeHeads, tmp_path: Path, parted: bool, buffer: int
 ) -> None:
-    undisturbed = make_heads(**SETTINGS)
+    undisturbed = make_heads(7, **SETTINGS)
     make_loop(tmp_path / "whole", undisturbed, parted, buffer).run_training()
-    stacks = [("t0", "t2"), ("t1", "t3")] if parted else [("t0", "t1", "t2", "t3")]
+    stacks = [("t0", "t2", "t5"), ("t1", "t3", "t4", "t6")] if parted else [tuple(f"t{n}" for n in range(7))]
     assert undisturbed.stacked_tasks == stacks
     for step in (1, 5, 6, 9):
         folder = tmp_path / f"killed{step}"
         with pytest.raises(KilledError):
-            make_loop(folder, make_heads(**SETTINGS), parted, buffer, Kill(step)).run_training()
-        resumed = make_heads(**SETTINGS)
+            make_loop(folder, make_heads(7, **SETTINGS), parted, buffer, Kill(step)).run_training()
+        resumed = make_heads(7, **SETTINGS)
         loop = make_loop(folder, resumed, parted, buffer)
         loop.restore(newest_checkpoint(folder / "checkpoints"))
         loop.run_training()
@@ -104,7 +104,7 @@ def test_a_killed_run_ends_like_one_that_was_not(
 
 
 def test_stacked_and_apart_come_to_the_same_through_the_loop(make_heads: MakeHeads, tmp_path: Path) -> None:
-    models = [make_heads(stack_tasks=stack, **SETTINGS) for stack in (True, False)]
+    models = [make_heads(7, stack_tasks=stack, **SETTINGS) for stack in (True, False)]
     for number, model in enumerate(models):
         make_loop(tmp_path / str(number), model, True, 2).run_training()
     for name, weight in models[1].state_dict().items():
@@ -149,7 +149,7 @@ def test_an_infinite_gradient_in_an_open_window_is_found(make_heads: MakeHeads, 
                 gradients = [p.grad for p in model.optimizer.param_groups[0]["params"] if p.grad is not None]
                 gradients[-1].view(-1)[-1] = float("inf")
 
-    model = make_heads(**SETTINGS)
+    model = make_heads(7, **SETTINGS)
     loop = make_loop(tmp_path, model, False, 0, Spoil())
-    with pytest.raises(Exception, match="the gradient of 't3_head.2.bias'"):
+    with pytest.raises(Exception, match="the gradient of 't6_head.2.bias'"):
         loop.run_training()

@@ -86,6 +86,12 @@ def test_it_can_be_turned_off(make_heads: MakeHeads, make_batch: MakeBatch, hidd
     assert model.stacked_tasks == []
 
 
+def test_two_tasks_run_apart(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
+    model = make_heads(2)
+    model.run(make_batch(2), train=True)
+    assert model.stacked_tasks == []
+
+
 def test_tasks_in_turn_and_a_single_one_run_apart(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
     model = make_heads()
     for step in range(8):
@@ -97,16 +103,14 @@ def test_tasks_in_turn_and_a_single_one_run_apart(make_heads: MakeHeads, make_ba
 
 
 def test_only_tasks_that_always_come_together_are_one(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
-    model = make_heads()
+    model = make_heads(7)
+    every = [f"t{number}" for number in range(7)]
+    splits = [(every[:3], "train"), (every, "train"), (every[6:], "valid")]
     model.check_tasks(
-        [
-            Batch(dict.fromkeys(["x", "t0", "t1"]), tasks={"t0": "t0", "t1": "t1"}, split="train"),
-            Batch(dict.fromkeys(["x", *ALL[0]]), tasks=dict(zip(ALL[0], ALL[0], strict=True)), split="train"),
-            Batch(dict.fromkeys(["x", "t3"]), tasks={"t3": "t3"}, split="valid"),
-        ]
+        [Batch(dict.fromkeys(["x", *names]), tasks={n: n for n in names}, split=split) for names, split in splits]
     )
-    model.run(make_batch(), train=True)
-    assert model.stacked_tasks == [("t0", "t1"), ("t2", "t3")]
+    model.run(make_batch(7), train=True)
+    assert model.stacked_tasks == [("t0", "t1", "t2"), ("t3", "t4", "t5", "t6")]
     assert "together" not in model.training_state_dict()
 
 
@@ -316,18 +320,18 @@ def test_updates_of_a_loaded_state_do_not_share_their_counters(make_heads: MakeH
 
 
 def test_tasks_that_were_parted_stay_so_after_a_restart(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
-    model = make_heads()
-    for step, tasks in enumerate([4, ["t0", "t1"], 4]):
+    model = make_heads(7)
+    for step, tasks in enumerate([7, ["t0", "t1", "t4"], 7]):
         model.run(make_batch(tasks, seed=step), train=True)
     state, weights = copy.deepcopy(model.training_state_dict()), copy.deepcopy(model.state_dict())
-    assert state["together"] == [["t0", "t1"], ["t2", "t3"]]
-    other = make_heads()
+    assert state["together"] == [["t0", "t1", "t4"], ["t2", "t3", "t5", "t6"]]
+    other = make_heads(7)
     other.load_state_dict(weights)
     other.load_training_state_dict(state)
     for step in range(3, 6):
         for each in (model, other):
-            each.run(make_batch(seed=step), train=True)
-    assert sorted(other.stacked_tasks) == sorted(model.stacked_tasks) == [("t0", "t1"), ("t2", "t3")]
+            each.run(make_batch(7, seed=step), train=True)
+    assert sorted(other.stacked_tasks) == sorted(model.stacked_tasks) == [("t0", "t1", "t4"), ("t2", "t3", "t5", "t6")]
     assert same_state(model.state_dict(), other.state_dict())
 
 
@@ -348,14 +352,14 @@ def test_a_rate_that_empties_the_state_does_so_for_all(make_heads: MakeHeads, ma
 
 
 def test_tasks_whose_states_differ_run_apart(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
-    model = make_heads()
+    model = make_heads(6)
     state = copy.deepcopy(model.training_state_dict())
-    trained = make_heads(stack_tasks=False)
-    trained.run(make_batch(["t0", "t1"]), train=True)
+    trained = make_heads(6, stack_tasks=False)
+    trained.run(make_batch(["t0", "t1", "t2"]), train=True)
     state["optimizer"] = trained.training_state_dict()["optimizer"]
     model.load_training_state_dict(state)
-    model.run(make_batch(), train=True)
-    assert model.stacked_tasks == [("t0", "t1"), ("t2", "t3")]
+    model.run(make_batch(6), train=True)
+    assert model.stacked_tasks == [("t0", "t1", "t2"), ("t3", "t4", "t5")]
 
 
 def test_a_wrong_label_is_named_as_ever(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
