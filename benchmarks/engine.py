@@ -132,6 +132,10 @@ class ClockEnd(AbstractHook):
         self._found = found
         self._trained = 0.0
 
+    def requires(self) -> tuple[str, ...]:
+        """Read nothing of a batch: of a hook that does not say so the engine computes all outputs."""
+        return ()
+
     def after_batch(self, stream_name: str, batch_data: Any) -> None:
         if stream_name == "train":
             self._trained = now()
