@@ -402,6 +402,8 @@ class MultiTaskModel(AbstractModel):
 
     def set_length(self, total_steps: int | None, pass_steps: int | None, missing: str = "") -> None:
         """Learn how long the training will be, for the learning rate and the last accumulation window."""
+        if self._stacks is not None:
+            self._stacks.check()
         if self._update is not None:
             self._update.set_length(total_steps, pass_steps, missing)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn, optim
 
+from .learning_rate import LearningRate
 from .stacked_name import StackedName
 from .stacked_parameter import StackedParameter
 from .stacked_state import is_joined, join_entries, split_entries, split_tensor
@@ -31,12 +32,12 @@ class OptimizerStacks:
     """Lets an optimizer hold one leaf in place of several parameters, and these again.
 
     :param optimizer: the optimizer, with nothing stacked yet
-    :param further: returns further state by parameter, which is joined and split like the optimizer's own
+    :param learning_rate: its rate, which knows what the state begins with
     """
 
-    def __init__(self, optimizer: optim.Optimizer, further: Callable[[], MutableMapping[Any, Any]]) -> None:
+    def __init__(self, optimizer: optim.Optimizer, learning_rate: LearningRate) -> None:
         self._optimizer = optimizer
-        self._further = further
+        self._learning_rate = learning_rate
         names = [name for group in optimizer.param_groups for name in group["param_names"]]
         self._places = {name: place for place, name in enumerate(names)}
 
@@ -67,7 +68,7 @@ class OptimizerStacks:
             if group is None:  # frozen, so that the optimizer was not given it
                 continue
             self._replace(group, stacked.members, {stacked.name: stacked.leaf})
-            for state in (self._optimizer.state, self._further()):
+            for state in (self._optimizer.state, self._learning_rate.initial_state):
                 join_entries(state, stacked)
             gradients = [member.grad for member in stacked.members if member.grad is not None]
             if gradients:
@@ -82,7 +83,7 @@ class OptimizerStacks:
             if group is None:
                 continue
             self._replace(group, [stacked.leaf], dict(zip(stacked.name.members, stacked.members, strict=True)))
-            for state in (self._optimizer.state, self._further()):
+            for state in (self._optimizer.state, self._learning_rate.initial_state):
                 split_entries(state, stacked)
             if stacked.leaf.grad is not None:
                 for member, gradient in zip(

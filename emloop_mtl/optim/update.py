@@ -83,7 +83,7 @@ class Update:
         self.learning_rate = LearningRate(self.optimizer)
         self.step = 0
         """Steps that have ended so far."""
-        self._stacks = OptimizerStacks(self.optimizer, lambda: self.learning_rate.initial_state)
+        self._stacks = OptimizerStacks(self.optimizer, self.learning_rate)
         self._find_trained()
         self._step_optimizer = OptimizerStep(self.optimizer)
         self._begin_momentum = FirstMomentum(self.optimizer)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -39,8 +40,8 @@ class TaskStack:
         """What is run here: the name of an action -> its place in the tail, and the number of its task."""
         self._modules = {name: network[name] for tail in self._tails for name in (action.module for action in tail)}
         self._loss = tasks[0].loss
-        self._kept_weights: tuple[list[float], Tensor] | None = None
-        self._kept_share: tuple[object, Tensor] | None = None
+        self._known_weights: list[float] = []
+        self._made: dict[str, tuple[object, Tensor]] = {}
 
     def cut(self, task: Task) -> Task:
         """Return a task of the stack without the actions that are run here."""
@@ -96,11 +97,7 @@ class TaskStack:
 
     def _weights(self, losses: Tensor) -> Tensor:
         """Return the weights of the tasks, [tasks], alike in dtype and device."""
-        weights = [task.weight for task in self.tasks]
-        if self._kept_weights is None or self._kept_weights[0] != weights:
-            self._kept_weights = weights, torch.tensor(weights, dtype=torch.float64)
-            self._kept_share = None
-        return self._kept_weights[1].to(losses.device, losses.dtype, non_blocking=True)
+        return self._kept("weights", (losses.dtype, losses.device), partial(self._make_weights, losses))
 
     def _share(self, loss: Tensor, rows: int) -> Tensor:
         """Return what each row's loss counts in the sum of the losses, all rows being labelled.
@@ -108,11 +105,27 @@ class TaskStack:
         :param loss: [tasks, rows] or [rows, tasks]
         :param rows: which dimension is that of the rows
         """
-        weights = self._weights(loss)
         kind = rows, loss.shape, loss.dtype, loss.device
-        if self._kept_share is None or self._kept_share[0] != kind:
-            self._kept_share = kind, (weights / loss.shape[rows]).unsqueeze(rows).expand_as(loss).contiguous()
-        return self._kept_share[1]
+        return self._kept("share", kind, partial(self._make_share, loss, rows))
+
+    def _kept(self, name: str, kind: object, make: Callable[[], Tensor]) -> Tensor:
+        """Return what was made before for tasks of the same weights, and anew where these or ``kind`` have changed."""
+        weights = [task.weight for task in self.tasks]
+        if weights != self._known_weights:
+            self._known_weights = weights
+            self._made.clear()
+        known, value = self._made.get(name, (None, None))
+        if value is None or known != kind:
+            value = make()
+            self._made[name] = kind, value
+        return value
+
+    def _make_weights(self, losses: Tensor) -> Tensor:
+        weights = torch.tensor(self._known_weights, dtype=losses.dtype)
+        return weights.to(losses.device, non_blocking=True)
+
+    def _make_share(self, loss: Tensor, rows: int) -> Tensor:
+        return (self._make_weights(loss) / loss.shape[rows]).unsqueeze(rows).expand_as(loss).contiguous()
 
     @torch.no_grad()
     def readings(self, values: Sequence[Tensor], prob: bool, pred: bool) -> dict[str, Tensor] | None:

@@ -362,6 +362,32 @@ def test_tasks_whose_states_differ_run_apart(make_heads: MakeHeads, make_batch: 
     assert model.stacked_tasks == [("t0", "t1", "t2"), ("t3", "t4", "t5")]
 
 
+def test_a_weight_may_change_at_any_time(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
+    together, apart = (make_heads(stack_tasks=stack) for stack in (True, False))
+    for step in range(5):
+        for model in (together, apart):
+            model.tasks["t1"].weight = 10.0 * (step // 2)
+            model.run(make_batch(seed=step, missing=0.4 * (step % 2)), train=True)
+    for name, weight in apart.state_dict().items():
+        # float64 rounds in the 16th digit; Adam divides by roots of small numbers
+        torch.testing.assert_close(together.state_dict()[name], weight, rtol=1e-11, atol=1e-11)
+
+
+def test_a_copy_of_a_model_is_trained_by_itself(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
+    model = make_heads(optimizer={"class": "adagrad", "lr": 0.1})
+    model.run(make_batch(), train=True)
+    before = copy.deepcopy(model.state_dict())
+    twin = copy.deepcopy(model)
+    for step in range(3):
+        twin.run(make_batch(seed=step), train=True)
+    assert same_state(model.state_dict(), before)
+    for step in range(3):
+        model.run(make_batch(seed=step), train=True)
+    assert twin.stacked_tasks == model.stacked_tasks == ALL
+    assert same_state(model.state_dict(), twin.state_dict())
+    assert same_state(model.training_state_dict(), twin.training_state_dict())
+
+
 def test_a_wrong_label_is_named_as_ever(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
     errors = []
     for stack in (True, False):

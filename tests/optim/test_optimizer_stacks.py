@@ -143,7 +143,7 @@ def test_open_gradients_are_joined_and_parted() -> None:
 
 def test_conditions_tell_what_differs() -> None:
     network, update = make()
-    stacks = OptimizerStacks(update.optimizer, dict)
+    stacks = OptimizerStacks(update.optimizer, update.learning_rate)
     conditions = stacks.conditions()
     assert conditions[network["a"].weight] == conditions[network["b"].weight]
     network["a"].weight.grad = torch.zeros_like(network["a"].weight)
