@@ -17,6 +17,8 @@ def to_device(value: Any, device: torch.device) -> Any:
     Floating-point arrays and lists come out in torch's default dtype, tensors keep theirs. Copies to CUDA start
     from pinned memory and do not wait. What is not numeric, such as a list of strings, is returned as it is.
     """
+    if type(value) is torch.Tensor and value.device == device and value.dtype not in _HARDLY_SUPPORTED:
+        return value  # as nearly always
     tensor = as_tensor(value)
     if not isinstance(tensor, torch.Tensor) or tensor.device == device:
         return tensor

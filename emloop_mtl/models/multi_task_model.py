@@ -240,30 +240,26 @@ class MultiTaskModel(AbstractModel):
         kind = self._kind_of(batch)
         if not batch.tasks:
             batch.tasks = dict(kind.tasks)
-        known = batch.rows
-        labels = kind.labels
-        apart: list[str] = []
+        labels, moved = kind.labels, kind.moved
         for join in kind.joins:
             if not join.prepare(batch, self.device):
                 labels += join.labels
-                apart += [label for _, label in join.labels]
+                moved += tuple(label for _, label in join.labels)
+        rows = batch.rows
         for pair in labels:
-            if self._checked_columns.hold(batch, pair):
+            if batch.origin is not None and self._checked_columns.hold(batch, pair):
                 continue
             task, label = pair
-            values = batch[label] = as_tensor(batch[label])
-            if task.name not in known:
-                rows = task.check_labels(values, label)
-                if rows is not None:
-                    known[task.name] = rows
+            if task.name not in rows:
+                batch[label] = values = as_tensor(batch[label])
+                labelled = task.check_labels(values, label)
+                if labelled is not None:
+                    rows[task.name] = labelled
         device = self.device
-        for name in (*kind.moved, *apart) if apart else kind.moved:
-            value = batch[name]
-            moved = to_device(value, device)
-            if moved is not value:
-                batch[name] = moved
-        for name, rows in known.items():
-            known[name] = to_device(rows, self.device)
+        for name in moved:
+            batch[name] = to_device(batch[name], device)
+        for name in rows:
+            rows[name] = to_device(rows[name], device)
         batch.kind = kind
         batch.origin = None
         batch.prepared = True

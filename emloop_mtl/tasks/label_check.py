@@ -35,19 +35,22 @@ class LabelCheck:
         :param label: the labels of a batch, [n, ...], on the host
         :raise DataError: for a label that is neither usable nor marked as missing
         """
-        label = _as_tensor(label)
         if self._missing is None and self._is_certainly_usable(label):
             return None
+        label = _as_tensor(label)
         rows = self._labelled_rows(label)
         self._check(label if rows is None else label[rows], rows)
         return rows
 
-    def _is_certainly_usable(self, label: Tensor) -> bool:
+    def _is_certainly_usable(self, label: Any) -> bool:
         """Tell of class numbers, as most labels are, that all can be used; False is no verdict."""
-        if label.dtype is not torch.int64 or self._target is not Target.CLASS or not label.numel():
+        if type(label) is not Tensor or label.dtype is not torch.int64 or self._target is not Target.CLASS:
+            return False
+        if not label.ndim or not label.numel():
             return False
         least, most = label.aminmax()
-        return least.item() >= 0 and (self.num_classes is None or most.item() < self.num_classes)
+        classes = self.num_classes
+        return least.item() >= 0 and (classes is None or most.item() < classes)
 
     def _labelled_rows(self, label: Tensor) -> Tensor | None:
         if self._missing is None:
