@@ -126,7 +126,10 @@ class Loss:
         if self.name in _TAKING_CLASSES_SECOND and output.shape[-1] < _MANY_CLASSES:
             # So torch goes through many rows at once; few classes in the last dimension take it ten times as long.
             label = label.transpose(1, 2) if label.dim() == output.dim() else label
-            return self._apart_from_autocast(output.transpose(1, 2), label, reduction="none")
+            output = output.transpose(1, 2)
+            if label.dtype is torch.int64 and output.dtype not in HALF and label.device == output.device:
+                return self._computed(output, label, {"reduction": "none"})  # nothing is left to be made fit
+            return self._apart_from_autocast(output, label, reduction="none")
         loss = self._apart_from_autocast(output.flatten(0, 1), label.flatten(0, 1), reduction="none")
         return (loss.flatten(1).mean(1) if loss.dim() > 1 else loss).view(output.shape[:2])
 
