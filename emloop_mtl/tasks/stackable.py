@@ -65,7 +65,8 @@ def _signature(
     """Return what is equal for tasks that can be run as one; None for a task that runs apart."""
     loss = None if task.loss is None else task.loss.row_signature
     tail = _private_end(task, uses.actions)
-    if loss is None or task.output.name is None or not _is_chain(task, tail, uses):
+    # A subclass may check labels, or compute whatever else, in a way of its own.
+    if type(task) is not Task or loss is None or task.output.name is None or not _is_chain(task, tail, uses):
         return None
     modules = [network[action.module] for action in tail]
     signatures = tuple(map(module_signature, modules))

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from .target import Target
 
+_NOT_COMPARED = frozenset((torch.uint16, torch.uint32, torch.uint64))
+"""Dtypes that torch can hold but not compare."""
+
 
 class StackedLabels:
     """The labels of tasks in one batch.
@@ -45,7 +48,7 @@ class StackedLabels:
         :param target: what they are
         """
         first = labels[0]
-        if type(first) is not Tensor or not first.dim() or not first.shape[0]:
+        if type(first) is not Tensor or not first.dim() or not first.shape[0] or first.dtype in _NOT_COMPARED:
             return None
         # A loss leaves out single labels of rows with a dimension for several, which the mean over rows does not.
         if target is Target.CLASS and first.dim() > 1 and not (first.is_floating_point() and first.shape[-1] > 1):
@@ -71,11 +74,12 @@ class StackedLabels:
 
     def to(self, device: torch.device) -> StackedLabels:
         """Move the labels to a device, without waiting for it, and return them."""
-        for name in self.__slots__:
-            value = getattr(self, name)
-            if isinstance(value, Tensor) and value.device != device:
-                pinned = value.pin_memory() if device.type == "cuda" and value.device.type == "cpu" else value
-                setattr(self, name, pinned.to(device, non_blocking=True))
+        if self.values.device != device:
+            for name in ("values", "labelled", "counts"):
+                value = getattr(self, name)
+                if value is not None:
+                    pinned = value.pin_memory() if device.type == "cuda" and value.device.type == "cpu" else value
+                    setattr(self, name, pinned.to(device, non_blocking=True))
         return self
 
     def _leave_out(self, labelled: Tensor) -> None:

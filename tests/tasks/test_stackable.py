@@ -88,6 +88,18 @@ def test_weights_of_tasks_may_differ() -> None:
     assert stacks(*tasks) == [["a", "b", "c"]]
 
 
+def test_tasks_of_a_class_of_ones_own_run_apart() -> None:
+    class Own(Task):
+        pass
+
+    features = Action("features", "trunk", "x")
+    own = [
+        Own(name, {f"{name}_head": head()}, [features, Action(f"{name}_out", f"{name}_head", "features")], "y", "nll")
+        for name in "def"
+    ]
+    assert stacks(*three(), *own) == [["a", "b", "c"]]
+
+
 def test_shared_weights_run_apart() -> None:
     tied = head(), head()
     tied[1].weight = tied[0].weight

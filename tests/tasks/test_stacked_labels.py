@@ -58,5 +58,9 @@ def test_rows_of_several_classes_are_not_joined(shape: tuple[int, ...]) -> None:
     assert StackedLabels.of(labels, [], Target.BINARY) is not None
 
 
+def test_what_torch_cannot_compare_is_not_joined() -> None:
+    assert StackedLabels.of([torch.zeros(2, dtype=torch.uint16)] * 3, [], Target.CLASS) is None
+
+
 def test_an_empty_batch_is_not_joined() -> None:
     assert StackedLabels.of([torch.zeros(0)] * 3, [], Target.VALUE) is None
