@@ -13,7 +13,7 @@ from .batch import Batch
 from .column import Column
 from .column_dataset import ColumnDataset
 from .origin import Origin
-from .tensor_column import TensorColumn, split
+from .tensor_column import TensorColumn
 
 BATCHES_AT_ONCE = 64
 """How many batches are copied at once at most; an operation on a few rows costs as much as one on many."""
@@ -66,9 +66,10 @@ class ColumnReader:
             start += count
             left = len(rows)
             singly = layout.singly
+            copies = layout.copies(rows)
             # torch does not know whether values that are made in this mode have been changed.
-            origin = None if torch.is_inference_mode_enabled() else Origin(layout.at_once)
-            for chosen, sources in zip(split(rows, size), layout.sources(rows), strict=False):
+            origin = None if torch.is_inference_mode_enabled() else Origin(copies)
+            for chosen, sources in zip(_split(rows, size), layout.sources(copies), strict=False):
                 batch = Batch(sources, size=size if left > size else left, **facts)
                 left -= size
                 for column in singly:
@@ -90,8 +91,7 @@ class _Layout:
     """
 
     def __init__(self, dataset: ColumnDataset, batch_size: int) -> None:
-        self.at_once: dict[str, tuple[int, TensorColumn]] = {}
-        """Source -> its place among those of a batch, and its column."""
+        self._at_once: dict[str, tuple[int, TensorColumn]] = {}
         self.singly: list[Column] = []
         self._batch_size = batch_size
         self._names: list[str] = []
@@ -99,7 +99,7 @@ class _Layout:
         for column in dataset.columns:
             size = column.bytes_at_once(batch_size) if isinstance(column, TensorColumn) else None
             if isinstance(column, TensorColumn) and size is not None:
-                self.at_once[column.sources[0]] = len(self._names), column
+                self._at_once[column.sources[0]] = len(self._names), column
                 total += size
             else:
                 self.singly.append(column)
@@ -108,12 +108,23 @@ class _Layout:
         self.count = max(1, min(wanted, BYTES_AT_ONCE // max(1, total)))
         """How many batches are copied at once."""
 
-    def sources(self, rows: torch.Tensor) -> Iterator[tuple[tuple[str, Any], ...]]:
+    def copies(self, rows: torch.Tensor) -> dict[str, tuple[int, TensorColumn, torch.Tensor]]:
+        """Return what is copied at once: source -> its place among those of a batch, its column, and the values."""
+        return {source: (place, column, column.copies(rows)) for source, (place, column) in self._at_once.items()}
+
+    def sources(
+        self, copies: Mapping[str, tuple[int, TensorColumn, torch.Tensor]]
+    ) -> Iterator[tuple[tuple[str, Any], ...]]:
         """Return the names and values of each batch, in their order; None where a column is read singly.
 
         Where all are, there is no end of them.
         """
         values: dict[str, Iterable[Any]] = dict.fromkeys(self._names, repeat(None))
-        for source, (_, column) in self.at_once.items():
-            values[source] = column.batches(rows, self._batch_size)
+        for source, (_, _, copied) in copies.items():
+            values[source] = _split(copied, self._batch_size)
         return zip(*(zip(repeat(name), part, strict=False) for name, part in values.items()), strict=False)
+
+
+def _split(rows: torch.Tensor, batch_size: int) -> tuple[torch.Tensor, ...]:
+    """Return the rows in parts of ``batch_size``; torch does not take a change of one part for one of the others."""
+    return rows.unsafe_split(batch_size)

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
+
 from .tensor_column import TensorColumn
 
 
 class Origin:
-    """The columns that the values of some batches are copies of.
+    """What some batches were read as, at once, and from which columns.
 
-    A batch holds a pair ``(origin, values)``: whoever knows something about a column can be sure that it is true of
-    the batch as long as its value is still the one that was read.
+    A batch holds a pair ``(origin, values)``: whoever knows something about all copies, or about their column, can be
+    sure that it is true of the batch as long as its value is still the one that was read.
 
-    :param columns: source -> place of its value among those of a batch, and its column
+    :param parts: source -> place of its value among those of a batch, its column, and the copies for all batches
     """
 
-    __slots__ = ("_columns", "answers")
+    __slots__ = ("_parts", "answers")
 
-    def __init__(self, columns: Mapping[str, tuple[int, TensorColumn]]) -> None:
-        self._columns = {source: (place, column, column.version) for source, (place, column) in columns.items()}
+    def __init__(self, parts: Mapping[str, tuple[int, TensorColumn, torch.Tensor]]) -> None:
+        self._parts = {source: (*part, part[1].version) for source, part in parts.items()}
         self.answers: dict[object, int] = {}
         """Notes of whoever asks the same of every batch; they live as long as these batches."""
 
-    def find(self, source: str) -> tuple[int, TensorColumn] | None:
-        """Return the place of a source and its column, None if there is none or it has changed since it was read."""
-        place, column, version = self._columns.get(source, (0, None, None))
-        return None if column is None or version is None or column.version != version else (place, column)
+    def find(self, source: str) -> tuple[int, torch.Tensor, TensorColumn | None] | None:
+        """Return the place of a source, its copies for all batches, and its column; None if there is none.
+
+        The column is None if it is not known to hold what it held when it was read.
+        """
+        if source not in self._parts:
+            return None
+        place, column, copies, version = self._parts[source]
+        return place, copies, None if version is None or column.version != version else column

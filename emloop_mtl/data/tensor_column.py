@@ -11,6 +11,9 @@ from .column import Column
 ALIGNMENT = 64
 """Bytes at whose multiples torch lets tensors begin. Arithmetic on floats elsewhere may round differently."""
 
+_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+"""Dtypes of whose rows torch makes no copies, and others of the same size."""
+
 
 class TensorColumn(Column):
     """Values of one shape, in one tensor.
@@ -35,14 +38,14 @@ class TensorColumn(Column):
 
     @property
     def version(self) -> int | None:
-        """How often torch has changed the values; None where torch does not count that."""
-        return None if self._values.is_inference() else self._values._version
+        """How often the values were changed; None where that is not counted: numpy writes to the host unnoticed."""
+        return None if self._on_host or self._values.is_inference() else self._values._version
 
     def row(self, index: int) -> torch.Tensor:
         return self._values[index].clone()
 
     def add_to(self, batch: dict[str, Any], rows: torch.Tensor) -> None:
-        batch[self._name] = self._copies(rows)
+        batch[self._name] = self.copies(rows)
 
     def bytes_at_once(self, batch_size: int) -> int | None:
         """Return the bytes of a batch, None if batches cannot be copied several at a time.
@@ -56,16 +59,11 @@ class TensorColumn(Column):
         rounds = values.is_floating_point() or values.is_complex()
         return None if rounds and size % ALIGNMENT else size
 
-    def batches(self, rows: torch.Tensor, batch_size: int) -> tuple[torch.Tensor, ...]:
-        """Return copies of the values at ``rows``, as one tensor per batch; each may be changed without the others."""
-        return split(self._copies(rows), batch_size)
-
-    def _copies(self, rows: torch.Tensor) -> torch.Tensor:
+    def copies(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return copies of the values at ``rows``, int64 indices."""
         if not self._on_host:
             rows = rows.to(self._values.device, non_blocking=True)
-        return self._values.index_select(0, rows)
-
-
-def split(rows: torch.Tensor, batch_size: int) -> tuple[torch.Tensor, ...]:
-    """Return the rows in parts of ``batch_size``; torch does not take a change of one part for one of the others."""
-    return rows.unsafe_split(batch_size)
+        values = self._values
+        if values.dtype in _SIGNED:
+            return values.view(_SIGNED[values.dtype]).index_select(0, rows).view(values.dtype)
+        return values.index_select(0, rows)

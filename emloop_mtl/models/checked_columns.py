@@ -1,9 +1,11 @@
-"""Columns whose labels need not be checked batch by batch."""
+"""Labels of columns that need not be checked batch by batch."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+from torch import Tensor
 
 from ..errors import DataError
 from ..tasks.task import Task
@@ -14,16 +16,17 @@ if TYPE_CHECKING:
     from ..data.tensor_column import TensorColumn
 
 MOST_ELEMENTS = 2**24
-"""Longer columns are checked batch by batch: at once they would hold up the first batch, and take memory for it."""
+"""More are checked batch by batch: at once they would hold up the first batch, and take memory for it."""
 
 NOT_CHECKED = -1
 
 
 class CheckedColumns:
-    """Checks the labels of a column in memory once, for all batches that are copies of its rows.
+    """Checks the labels of batches that were read from columns at once, all of them at once.
 
-    A column of which every row has a label that its task can use says so for each of its batches. One that lacks
-    labels, or holds others, does not: its batches are checked one by one, so that errors name what they always do.
+    A column on a device, which would be waited for, is checked as a whole, once for all batches that are copies of its
+    rows. Where labels are missing, or cannot be used, batches are checked one by one, so that errors name what they
+    always do.
     """
 
     def __init__(self) -> None:
@@ -43,9 +46,16 @@ class CheckedColumns:
         place = origin.answers.get(label)
         if place is None:
             task, source = label
-            place, column = origin.find(source) or (NOT_CHECKED, None)
-            if column is None or not self._is_usable(column, task, source):
-                place = NOT_CHECKED
+            found = origin.find(source)
+            place = NOT_CHECKED
+            # A check of somebody's own may find in many batches what it would not find in each.
+            if found is not None and type(task).check_labels is Task.check_labels:
+                number, copies, column = found
+                if column is not None:
+                    usable = self._is_usable(column, task, source)
+                else:  # one batch alone is checked as ever
+                    usable = len(copies) > len(sources[number][1]) and _check(copies, task, source)
+                place = number if usable else NOT_CHECKED
             origin.answers[label] = place
         if place == NOT_CHECKED:
             return False
@@ -56,15 +66,14 @@ class CheckedColumns:
         found = self._found.setdefault(column, {})
         version, usable = found.get((task, source), (None, False))
         if version is None or version != column.version:
-            found[task, source] = column.version, (usable := _check(column, task, source))
+            found[task, source] = column.version, (usable := _check(column.values, task, source))
         return usable
 
 
-def _check(column: TensorColumn, task: Task, source: str) -> bool:
-    # A check of somebody's own may find in a whole column what it would not find in its batches.
-    if type(task).check_labels is not Task.check_labels or column.values.numel() > MOST_ELEMENTS:
+def _check(values: Tensor, task: Task, source: str) -> bool:
+    if values.numel() > MOST_ELEMENTS:
         return False
     try:
-        return task.check_labels(as_tensor(column.values), source) is None
+        return task.check_labels(as_tensor(values), source) is None
     except DataError:
         return False

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emloop_mtl.data import ColumnDataset
+from emloop_mtl.data import ColumnDataset, TaskLoader
 from emloop_mtl.errors import ConfigError, DataError
 
 
@@ -54,6 +54,21 @@ def test_columns_of_numbers_become_tensors(column: Any, expected: torch.Tensor) 
     assert not values.requires_grad
     assert torch.equal(values, expected)
     assert torch.equal(torch.as_tensor(dataset[1]["x"]), expected[1])
+
+
+@pytest.mark.parametrize("bits", [16, 32, 64])
+def test_wide_unsigned_numbers_keep_their_dtype(bits: int) -> None:
+    highest = 2**bits - 1
+    values = np.array([[1, highest], [2, 3], [4, 5]], dtype=f"uint{bits}")
+    dataset = ColumnDataset("d", {"x": values, "columns": values.T.copy().T})
+    batch = dataset.__getitems__([2, 0])
+    [read] = TaskLoader(dataset, split="valid", batch_size=4)
+    assert {value.dtype for source, value in (*batch.items(), *read.items()) if source != "_uids_"} == {
+        getattr(torch, f"uint{bits}")
+    }
+    assert batch["x"].tolist() == batch["columns"].tolist() == [[4, 5], [1, highest]]
+    assert read["x"].tolist() == read["columns"].tolist() == [[1, highest], [2, 3], [4, 5]]
+    assert dataset[0]["x"].tolist() == [1, highest]
 
 
 @pytest.mark.parametrize(

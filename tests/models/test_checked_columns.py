@@ -1,4 +1,4 @@
-"""Labels of columns in memory are checked once, and nothing else changes."""
+"""Labels of several batches of columns are checked at once, and nothing else changes."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from emloop_mtl.data import Batch, ColumnDataset, TaskLoader
+from emloop_mtl.data.column_reader import BATCHES_AT_ONCE
 from emloop_mtl.errors import DataError
 from emloop_mtl.models import checked_columns
 from emloop_mtl.models.multi_task_model import MultiTaskModel
@@ -33,6 +34,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def make_model(kind: type[Task] = Task, **options: Any) -> MultiTaskModel:
+    options = {"missing_label": -1, **options}
     task = kind("t", {"head": nn.Linear(4, 3)}, [Action("o", "head", "x")], "y", "cross_entropy", **options)
     return MultiTaskModel([task], optimizer="sgd", device="cpu")
 
@@ -44,8 +46,34 @@ def make_loader(labels: Any = None, **options: Any) -> TaskLoader:
     )
 
 
-def test_a_column_is_checked_once_for_all_passes(checked: list[int]) -> None:
-    model, loader = make_model(), make_loader()
+def on_device(loader: TaskLoader) -> TaskLoader:
+    """Let columns behave as those on a device do, which torch counts the changes of."""
+    for column in loader.dataset.columns:
+        column._on_host = False
+    return loader
+
+
+def test_batches_that_are_read_at_once_are_checked_at_once(checked: list[int]) -> None:
+    size = 4 * (BATCHES_AT_ONCE + 3)
+    model, loader = make_model(), make_loader(torch.arange(size) % 3)
+    for pass_number in range(2):
+        for batch in loader.batches(pass_number):
+            model.prepare(batch)
+            assert batch.rows == {}
+            assert batch.origin is None
+    assert checked == [4 * BATCHES_AT_ONCE, 4 * 3] * 2
+
+
+def test_a_batch_that_is_read_alone_is_checked_alone(checked: list[int]) -> None:
+    labels = torch.arange(2**17) % 3
+    labels[5] = -1
+    model, loader = make_model(), make_loader(labels, batch_size=2**16)
+    assert [len(model.prepare(batch).rows) for batch in loader] in ([0, 1], [1, 0])
+    assert checked == [2**16] * 2
+
+
+def test_a_column_on_a_device_is_checked_once_for_all_passes(checked: list[int]) -> None:
+    model, loader = make_model(), on_device(make_loader())
     for pass_number in range(3):
         for batch in loader.batches(pass_number):
             model.prepare(batch)
@@ -66,10 +94,10 @@ def test_each_model_and_each_column_is_checked(checked: list[int]) -> None:
 def test_a_column_that_lacks_labels_is_checked_batch_by_batch(checked: list[int]) -> None:
     labels = torch.arange(ROWS) % 3
     labels[5] = -1
-    model = make_model(missing_label=-1)
+    model = make_model()
     rows = [model.prepare(batch).rows for batch in make_loader(labels, shuffle=False)]
     assert [{task: found.tolist() for task, found in each.items()} for each in rows] == [{}, {"t": [0, 2, 3]}, {}]
-    # The column, of which row 5 is found to be missing, then what is labelled of each batch.
+    # All of them, of which row 5 is found to be missing, then each batch.
     assert checked == [ROWS, 4, 4, 2]
 
 
@@ -79,7 +107,7 @@ def test_errors_are_those_of_the_batch(checked: list[int]) -> None:
     batches = iter(make_loader(labels, shuffle=False))
     model = make_model()
     model.prepare(next(batches))
-    with pytest.raises(DataError, match=r"^task 't', source 'y': label 3 in row 2 is out of range 0\.\.2; set missing"):
+    with pytest.raises(DataError, match=r"^task 't', source 'y': label 3 in row 2 is out of range 0\.\.2; missing"):
         model.prepare(next(batches))
     model.prepare(next(batches))
     assert checked == [ROWS, 4, 4, 2]
@@ -106,21 +134,50 @@ def test_a_label_that_was_changed_since_is_checked(change: Any, checked: list[in
     assert checked == [ROWS, 4]
 
 
-def test_a_column_that_was_changed_since_is_checked_again(checked: list[int]) -> None:
+def by_torch(labels: torch.Tensor, row: int, label: int) -> None:
+    labels[row] = label
+
+
+def by_numpy(labels: torch.Tensor, row: int, label: int) -> None:
+    labels.numpy()[row] = label
+
+
+def behind_the_back_of_torch(labels: torch.Tensor, row: int, label: int) -> None:
+    labels.data[row] = label
+
+
+@pytest.mark.parametrize("change", [by_torch, by_numpy, behind_the_back_of_torch])
+def test_a_column_may_be_changed_in_any_way(change: Any) -> None:
     labels = torch.arange(ROWS) % 3
-    model, loader = make_model(), make_loader(labels)
+    model, loader = make_model(), make_loader(labels, shuffle=False)
+    assert [model.prepare(batch).rows for batch in loader] == [{}, {}, {}]
+    change(labels, 6, -1)
+    rows = [model.prepare(batch).rows for batch in loader.batches(1)]
+    assert [{task: found.tolist() for task, found in each.items()} for each in rows] == [{}, {"t": [0, 1, 3]}, {}]
+    change(labels, 6, 7)
+    with pytest.raises(DataError, match="label 7 in row 2"):
+        for batch in loader.batches(2):
+            model.prepare(batch)
+
+
+def test_a_column_on_a_device_that_was_changed_since_is_checked_again(checked: list[int]) -> None:
+    labels = torch.arange(ROWS) % 3
+    model, loader = make_model(), on_device(make_loader(labels))
     for batch in loader:
         model.prepare(batch)
     labels[3] = 7
     with pytest.raises(DataError, match="label 7 in row"):
         for batch in loader.batches(1):
             model.prepare(batch)
-    # Changed while its batches wait, a column tells nothing of them.
-    batch = next(iter(make_loader(labels)))
+    assert checked[:3] == [ROWS, ROWS, 4]
+    # Changed while its batches wait, a column tells nothing of them: they are looked at themselves.
     labels[3] = 0
+    batch = next(iter(loader))
+    labels[3] = 7
+    checked.clear()
     model.prepare(batch)
-    assert checked[:2] == [ROWS, ROWS]
-    assert checked[-1] == 4
+    assert checked == [ROWS]
+    assert batch.rows == {}
 
 
 def test_a_column_that_was_replaced_is_checked(checked: list[int]) -> None:
