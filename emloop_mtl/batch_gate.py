@@ -57,8 +57,8 @@ class BatchGate:
         """
         held: Batch | None = None
         found = 0
-        for index, batch in enumerate(stream):
-            wanted = self._is_wanted(batch, stream, index)
+        for batch in stream:
+            wanted = self._is_wanted(batch, stream)
             found += wanted
             if not train or (wanted and batch.ends_step and held is None):
                 if wanted:
@@ -79,18 +79,18 @@ class BatchGate:
         if not found and not may_be_empty:
             _complain(self._on_empty_stream, f"stream {stream.name!r} is empty", "on_empty_stream")
 
-    def _is_wanted(self, batch: Batch, stream: StreamWrapper, index: int) -> bool:
-        size = _count(batch, stream, index)
+    def _is_wanted(self, batch: Batch, stream: StreamWrapper) -> bool:
+        size = _count(batch, stream)
         if size == 0:
-            text = f"{_where(batch, stream, index)}: the batch is empty"
+            text = f"{_where(batch, stream)}: the batch is empty"
             _complain(self._on_empty_batch, text, "on_empty_batch")
             return False
         if self._fixed_batch_size not in (None, size):
-            log.debug("%s: left out, it has %i samples", _where(batch, stream, index), size)
+            log.debug("%s: left out, it has %i samples", _where(batch, stream), size)
             return False
         kind = batch.kind or (stream.name, tuple(batch), tuple(batch.tasks))
         if kind not in self._seen:
-            self._check_sources(batch, _where(batch, stream, index))
+            self._check_sources(batch, _where(batch, stream))
             self._seen.add(kind)
         return True
 
@@ -122,7 +122,7 @@ def check_disjoint(batch: Batch, outputs: Mapping[str, Any], stream: StreamWrapp
         raise DataError(f"stream {stream.name!r}: {names}: both a source and an output of the model; rename one")
 
 
-def _count(batch: Batch, stream: StreamWrapper, index: int) -> int:
+def _count(batch: Batch, stream: StreamWrapper) -> int:
     size = -1
     for source, value in batch.items():
         try:
@@ -130,11 +130,11 @@ def _count(batch: Batch, stream: StreamWrapper, index: int) -> int:
             length = value.shape[0] if type(value) is Tensor and value.ndim else len(value)
         except TypeError as error:
             text = f"source {source!r} must hold one entry per sample, but has no length ({type(value).__name__})"
-            raise DataError(f"{_where(batch, stream, index)}: {text}") from error
+            raise DataError(f"{_where(batch, stream)}: {text}") from error
         if length != size:
             if size >= 0:
                 text = f"sources differ in length: {next(iter(batch))!r} has {size} entries, {source!r} has {length}"
-                raise DataError(f"{_where(batch, stream, index)}: {text}")
+                raise DataError(f"{_where(batch, stream)}: {text}")
             size = length
     batch.size = size = max(size, 0)
     return size
@@ -148,10 +148,9 @@ def _is_known(name: str, batch: Batch) -> bool:
     )
 
 
-def _where(batch: Batch, stream: StreamWrapper, index: int) -> str:
-    loader = f", loader {batch.data_name!r}" if batch.data_name else ""
+def _where(batch: Batch, stream: StreamWrapper) -> str:
     tasks = f", task {', '.join(map(repr, batch.tasks))}" if batch.tasks else ""
-    return f"stream {stream.name!r}, batch {index}{loader}{tasks}"
+    return f"stream {stream.name!r}, {batch.place}{tasks}"
 
 
 def _complain(action: str, text: str, setting: str) -> None:

@@ -429,7 +429,7 @@ class MainLoop:
                 try:
                     outputs = run(batch, train=train, stream=stream)
                 except DataError as error:
-                    raise error.within(f"stream {name!r}, loader {batch.data_name!r}") from error
+                    raise error.within(f"stream {name!r}, {batch.place}") from error
                 check_disjoint(batch, outputs, stream)
                 batch.update(outputs)
                 ran = perf_counter()

@@ -23,7 +23,10 @@ class Batch(dict[str, Any]):
     :param size: number of samples; None until counted
     """
 
-    __slots__ = ("data_name", "ends_step", "kind", "origin", "prepared", "rows", "size", "split", "stacked", "tasks")
+    __slots__ = (
+        *("data_name", "ends_step", "kind", "number", "origin", "prepared", "rows", "size", "split", "stacked"),
+        "tasks",
+    )
 
     def __init__(
         self,
@@ -44,6 +47,8 @@ class Batch(dict[str, Any]):
         self.ends_step = ends_step
         self.size = size
         self.prepared = False
+        self.number: int | None = None
+        """Which batch of its pass through a stream it is, from 0; None where nobody has counted."""
         self.origin: tuple[Origin, tuple[tuple[str, Any], ...]] | None = None
         """The columns that its values are copies of, and these values by name; until the batch is prepared."""
         self.stacked: dict[Any, Any] = {}
@@ -63,9 +68,17 @@ class Batch(dict[str, Any]):
             size=self.size,
         )
         twin.prepared = self.prepared
+        twin.number = self.number
         twin.kind = self.kind
         twin.stacked = dict(self.stacked)
         return twin
+
+    @property
+    def place(self) -> str:
+        """Its number and its loader, for messages."""
+        loader = f"loader {self.data_name!r}" if self.data_name else ""
+        number = "" if self.number is None else f"batch {self.number}"
+        return ", ".join(filter(None, (number, loader)))
 
     def count(self) -> int | None:
         """Return the number of samples: ``size``, or else the length of the first source, None if it has none."""

@@ -125,6 +125,7 @@ class StreamReader:
                 for item in self._walk(stream, number, step, skip, found):
                     batch = item if owned else _as_batch(item)
                     assert batch is not None
+                    batch.number = found
                     if prepare is not None and not batch.prepared:
                         batch = prepare(batch)
                     found += 1

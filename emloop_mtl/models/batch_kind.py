@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
@@ -16,12 +16,13 @@ class BatchKind:
     :param network: the network that they are run by
     :param version: the network's version that all this was found out of
     :param tasks: task name -> its label source, None for a task without labels
-    :param labels: the tasks whose labels are prepared one by one, and their label sources
+    :param labels: the tasks whose labels are checked one by one before they are run, and their label sources
+    :param unchecked: the names of tasks whose labels are checked by their losses
     :param joins: the tasks that are run as one, and their labels
     :param moved: the sources that the device gets
     """
 
-    __slots__ = ("_network", "_version", "is_settled", "joins", "labels", "moved", "runs", "tasks")
+    __slots__ = ("_network", "_version", "is_settled", "joins", "labels", "moved", "runs", "tasks", "unchecked")
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class BatchKind:
         version: int,
         tasks: Mapping[str, str | None],
         labels: Sequence[tuple[Task, str]],
+        unchecked: Collection[str],
         joins: Sequence[LabelJoin],
         moved: Sequence[str],
     ) -> None:
@@ -36,6 +38,7 @@ class BatchKind:
         self._version = version
         self.tasks = dict(tasks)
         self.labels = tuple(labels)
+        self.unchecked = frozenset(unchecked)
         self.joins = tuple(joins)
         self.moved = tuple(moved)
         self.runs: dict[frozenset[str] | None, BatchRun] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ class BatchRun:
 
     :param network: the modules
     :param tasks: the tasks of the batches, in their order
+    :param unchecked: the names of tasks whose labels their losses check
     :param outputs: names of the outputs that somebody reads; None for all
     :param device: where the loss is made if no task has one
     :param precision: what autocast computes in; None for no autocast
@@ -37,6 +38,7 @@ class BatchRun:
         self,
         network: TaskNetwork,
         tasks: Sequence[Task],
+        unchecked: Collection[str],
         outputs: frozenset[str] | None,
         device: torch.device,
         precision: torch.dtype | None,
@@ -46,7 +48,7 @@ class BatchRun:
         self._modules: Mapping[str, Any] = network._modules
         self._compiler = compiler
         self._set_plan(network.plan(tuple(task.name for task in tasks)))
-        self._tasks = [TaskRun.of(task, outputs) for task in tasks]
+        self._tasks = [TaskRun.of(task, outputs, task.name in unchecked) for task in tasks]
         self._device = device
         self._autocast = None if precision is None else torch.autocast(device.type, precision)
 
@@ -72,7 +74,10 @@ class BatchRun:
             if task.loss is not None:
                 if label is not None or task.label is None:
                     labelled = rows.get(task.name) if rows else None
-                    loss = task.task_loss(flow, None if label is None else batch[label], labelled)
+                    if entry.checks and labelled is None and label is not None:
+                        loss = task.checked_loss(flow, batch[label], label)
+                    else:
+                        loss = task.task_loss(flow, None if label is None else batch[label], labelled)
                     outputs[entry.loss] = value = loss.detach()
                     weighted = loss if task.weight == 1 else loss * task.weight
                     total = weighted if total is None else total + weighted

@@ -234,6 +234,8 @@ class MultiTaskModel(AbstractModel):
     def prepare(self, batch: Batch) -> Batch:
         """Find the batch's tasks and labelled rows, check its labels, and bring it to the device.
 
+        Labels that a loss looks at anyway, on the host, are checked there.
+
         :raise DataError: for a missing label source, or a label that can be neither used nor left out
         """
         batch.count()
@@ -277,7 +279,7 @@ class MultiTaskModel(AbstractModel):
         if not isinstance(batch, Batch) or not batch.prepared:
             batch = self.prepare(batch.copy() if isinstance(batch, Batch) else Batch(batch))
         if self._stacks is not None:
-            self._stacks.notice(stream)
+            self._stacks.check()
         run = self._run_of(batch, train, None if stream is None else stream.outputs)
         if self.network.training is not train:
             self._set_mode(train)
@@ -324,7 +326,7 @@ class MultiTaskModel(AbstractModel):
         if run is None:
             tasks = [self._task(name) for name in batch.tasks]
             precision = None if self.precision == "fp32" else PRECISIONS[self.precision]
-            how = outputs, self.device, precision, self._compiler
+            how = kind.unchecked, outputs, self.device, precision, self._compiler
             if kind.joins:
                 run = StackedBatchRun(self.network, tasks, kind.tasks, kind.joins, *how)
             else:
@@ -349,7 +351,11 @@ class MultiTaskModel(AbstractModel):
             joined = {pair for join in joins for pair in join.labels}
             labels = [pair for pair in labels if pair not in joined]
             moved = dict.fromkeys([*sources, *(label for _, label in labels)])
-            kind = self._kinds[key] = BatchKind(self.network, version, tasks, labels, joins, tuple(moved))
+            on_host = self.device.type == "cpu" and not any(self._task(name).module_device for name in tasks)
+            unchecked = {task.name for task, _ in labels if on_host and task.loss_checks_labels}
+            labels = [pair for pair in labels if pair[0].name not in unchecked]
+            kind = BatchKind(self.network, version, tasks, labels, unchecked, joins, tuple(moved))
+            self._kinds[key] = kind
         return kind
 
     # ------------------------------------------------------------------------------------- without the main loop

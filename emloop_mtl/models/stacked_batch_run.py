@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -27,6 +27,7 @@ class StackedBatchRun(BatchRun):
     :param tasks: the tasks of the batches, in their order
     :param labels: task name -> its label source
     :param joins: the stacks, with their labels
+    :param unchecked: the names of tasks whose labels their losses check
     :param outputs: names of the outputs that somebody reads; None for all
     :param device: where the loss is made if no task has one
     :param precision: what autocast computes in; None for no autocast
@@ -39,13 +40,14 @@ class StackedBatchRun(BatchRun):
         tasks: Sequence[Task],
         labels: Mapping[str, str | None],
         joins: Sequence[LabelJoin],
+        unchecked: Collection[str],
         outputs: frozenset[str] | None,
         device: torch.device,
         precision: torch.dtype | None,
         compiler: PlanCompiler | None = None,
     ) -> None:
-        super().__init__(network, tasks, outputs, device, precision, compiler)
-        self._apart = BatchRun(network, tasks, outputs, device, precision, compiler)
+        super().__init__(network, tasks, unchecked, outputs, device, precision, compiler)
+        self._apart = BatchRun(network, tasks, unchecked, outputs, device, precision, compiler)
         runs = {entry.task.name: entry for entry in self._tasks}
         self._names = [name for entry in self._tasks for name in _output_names(entry, labels[entry.task.name])]
         self._stacks = [StackRun(join, [runs[name] for name in join.stack.names]) for join in joins]

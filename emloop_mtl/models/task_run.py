@@ -20,12 +20,15 @@ class TaskRun(NamedTuple):
     prob: str
     pred: str
     reads: frozenset[str]
+    checks: bool
+    """Whether its loss checks the labels."""
 
     @classmethod
-    def of(cls, task: Task, outputs: frozenset[str] | None) -> TaskRun:
+    def of(cls, task: Task, outputs: frozenset[str] | None, checks: bool) -> TaskRun:
         """Return how ``task`` is run.
 
         :param outputs: names of the outputs that somebody reads; None for all
+        :param checks: whether its loss checks the labels
         """
         loss, prob, pred = (f"{task.name}/{kind}" for kind in ("loss", "prob", "pred"))
         if outputs is None:
@@ -34,7 +37,7 @@ class TaskRun(NamedTuple):
             wanted = {"prob": prob in outputs, "pred": pred in outputs}
             wanted["action outputs"] = not outputs.isdisjoint(task.action_output_names)
             reads = frozenset(kind for kind, is_read in wanted.items() if is_read)
-        return cls(task, loss, prob, pred, reads)
+        return cls(task, loss, prob, pred, reads, checks)
 
     def add_readings(self, flow: Mapping[str, Any], outputs: dict[str, Any]) -> None:
         """Add what somebody reads of the task to the outputs of a batch.

@@ -46,6 +46,12 @@ _ALIASES = {
 _TORCH_IGNORES = -100
 """The class that torch's losses leave out by default."""
 
+_NO_LABEL = -4_611_686_018_427_387_847
+"""A number that no label is, not even one made of nan or infinity, as the smallest number of the dtype can be."""
+
+_REFUSING_CLASSES = (functional.cross_entropy, functional.nll_loss)
+"""Losses that look at every label on the CPU, and refuse it where their output has no column for it."""
+
 _TAKING_CLASSES_SECOND = ("cross_entropy", "nll_loss")
 """Losses that take rows with further dimensions behind that of the classes."""
 
@@ -81,6 +87,10 @@ class Loss:
             if self.module is None and self.ignored_label != _TORCH_IGNORES:
                 function = partial(function, ignore_index=self.ignored_label)
         self._function = function
+        self.refuses_classes = function in _REFUSING_CLASSES
+        """Whether it refuses, on the CPU, classes that its output has no column for; see ``strict``."""
+        # Of a missing label no row is left when it comes here; of a class that torch leaves out, rows are.
+        self._leaves_out_a_class = isinstance(loss, partial) and "ignore_index" in loss.keywords
         self._is_plain = self.module is None and self.target in (Target.CLASS, Target.BINARY, Target.VALUE)
 
     def __call__(self, outputs: Mapping[str, Any], last: str, label: Any) -> Tensor:
@@ -91,6 +101,7 @@ class Loss:
         :param label: the labels, on any device
         :raise DataError: if output and label do not fit each other
         """
+        loss: Any
         if self.takes_all_outputs:
             loss = self._function(MappedOutputs(outputs, without_half), label)
         else:
@@ -102,17 +113,38 @@ class Loss:
             raise ConfigError(f"loss {self.name!r} must return a tensor, not a {type(loss).__name__}", ("loss",))
         return loss.mean() if loss.dim() else loss
 
+    def strict(self, output: Any, label: Any, num_classes: int | None) -> Tensor | None:
+        """Return the 0-d loss of rows with a class each, if it is certain that every class is one of the output's.
+
+        For a loss that ``refuses_classes``, on the CPU. None where that is not certain, or anything else is unusual.
+
+        :param output: the last output, [n, classes]
+        :param label: [n]
+        :param num_classes: how many classes there are; None for as many as the output has columns
+        """
+        if type(output) is not Tensor or type(label) is not Tensor or output.dtype in HALF:
+            return None
+        shape = output.shape
+        if len(shape) != 2 or not shape[0] or label.dtype is not torch.int64 or num_classes not in (None, shape[1]):
+            return None
+        try:
+            # torch leaves out one number without a word, so that is one that no label can be.
+            loss: Tensor = self._function(output, label, ignore_index=_NO_LABEL)
+        except (IndexError, RuntimeError, TypeError, ValueError):
+            return None
+        return loss
+
     @property
     def row_signature(self) -> Hashable | None:
         """What is equal for losses that are the same function of a row, the batch's loss being the mean of its rows.
 
-        None for one that may be something else: a module, a Python function, a loss that weighs classes.
+        None for one that may be something else: a module, a Python function, a loss that weighs or leaves out classes.
         """
         function = self._function
         options = function.keywords if isinstance(function, partial) else {}
         called = function.func if isinstance(function, partial) else function
         plain = self._is_plain and called is getattr(functional, str(self.name)) and not getattr(function, "args", ())
-        if not plain or not _ROW_OPTIONS.issuperset(options):
+        if not plain or self._leaves_out_a_class or not _ROW_OPTIONS.issuperset(options):
             return None
         return self.name, self.ignored_label, tuple(sorted(options.items()))
 

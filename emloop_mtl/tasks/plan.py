@@ -97,9 +97,9 @@ class Plan:
         except KeyError as error:
             raise self._missing(batch) from error
         for module, slot, operation in self._calls:
-            arguments = None if slot is not None else self._arguments(operation, values)
+            arguments = self._arguments(operation, values) if slot is None else ()
             try:
-                values.append(modules[module](values[slot]) if arguments is None else modules[module](*arguments))
+                values.append(modules[module](*arguments) if slot is None else modules[module](values[slot]))
             except Exception as error:
                 action = operation.action
                 error.add_note(f"in task {operation.task!r}, action {action.name!r}, module {action.module!r}")

@@ -143,6 +143,27 @@ class Task:
         except DataError as error:
             raise DataError(f"task {self.name!r}, source {source or self.label!r}: {error}") from error
 
+    @property
+    def loss_checks_labels(self) -> bool:
+        """Whether ``checked_loss`` does all that ``check_labels`` would do, where labels and outputs are on the CPU."""
+        checks = self.loss is not None and self.loss.refuses_classes and self.missing_label is None
+        kind = type(self)
+        return checks and kind.check_labels is Task.check_labels and kind.task_loss is Task.task_loss
+
+    def checked_loss(self, outputs: Mapping[str, Any], label: Any, source: str | None = None) -> Tensor:
+        """Return the loss of a batch all of whose rows are labelled, as ``task_loss`` does, and check the labels.
+
+        The loss looks at every label anyway, so it is asked for its opinion first.
+
+        :param outputs: all action outputs of the task by name
+        :param label: the labels, [n, ...], on the CPU like the outputs
+        :param source: the source they come from, for messages
+        :raise DataError: for a label that cannot be used, and if output and labels do not fit each other
+        """
+        assert self.loss is not None
+        loss = self.loss.strict(outputs[self.output_name], label, self.num_classes)
+        return self.task_loss(outputs, label, self.check_labels(label, source)) if loss is None else loss
+
     def task_loss(self, outputs: Mapping[str, Any], label: Any, rows: Tensor | None = None) -> Tensor:
         """Return the 0-d loss of a batch, not yet weighted, without waiting for the device.
 

@@ -200,11 +200,57 @@ def test_a_batch_without_any_label_gives_zero_gradients_not_none() -> None:
         ({"size": torch.tensor([0.0, math.nan])}, "task 'size', source 'size': label nan in row 1 is not finite"),
     ],
 )
-def test_labels_that_cannot_be_used(change: dict[str, Tensor], message: str) -> None:
+@pytest.mark.parametrize("train", [True, False])
+def test_labels_that_cannot_be_used(change: dict[str, Tensor], message: str, train: bool) -> None:
     batch = make_batch(2)
     batch.update(change)
     with pytest.raises(DataError, match=message):
-        make_model().prepare(batch)
+        make_model().run(batch, train)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", functional.nll_loss])
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 3, 1], None),
+        ([[0], [3], [1]], None),
+        ([0, -100, 1], "label -100 in row 1 is out of range 0..3; set missing_label: -100 if it marks a row"),
+        ([0, 4, 1], "label 4 in row 1 is out of range 0..3"),
+        ([[0], [4], [1]], "label 4 in row 1 is out of range 0..3"),
+        ([0, torch.iinfo(torch.int64).min, 1], "in row 1 is out of range 0..3"),
+    ],
+)
+def test_classes_are_checked_by_their_loss_and_before_it_alike(
+    labels: list[Any], message: str | None, loss: Any
+) -> None:
+    """A module as a loss is not asked for its opinion, so that its labels are checked beforehand."""
+    module = nn.CrossEntropyLoss() if loss == "cross_entropy" else nn.NLLLoss()
+    found = []
+    for each in (loss, module):
+        task = Task("kind", {"head": nn.Linear(4, 4)}, [Action("o", "head", "x")], "kind", each)
+        model = MultiTaskModel([task], optimizer={"class": "sgd", "lr": 0.1}, device="cpu")
+        assert bool(model.prepare(Batch({"x": torch.ones(3, 4), "kind": torch.tensor([0, 1, 2])})).kind.unchecked) == (
+            each is loss
+        )
+        nn.init.ones_(model.network["head"].weight)
+        nn.init.zeros_(model.network["head"].bias)
+        batch = Batch({"x": torch.arange(12.0).view(3, 4), "kind": torch.tensor(labels)})
+        if message is None:
+            model.run(batch, train=True)
+        else:
+            with pytest.raises(DataError, match=message):
+                model.run(batch, train=True)
+        found.append(model.network["head"].bias.detach().clone())
+    assert found[0].tolist() == found[1].tolist()
+    assert (message is None) == bool(found[0].any())
+
+
+def test_fewer_classes_than_columns_are_heeded() -> None:
+    task = Task("kind", {"head": nn.Linear(4, 4)}, [Action("o", "head", "x")], "kind", "cross_entropy", num_classes=3)
+    model = MultiTaskModel([task], optimizer="sgd", device="cpu")
+    model.run(Batch({"x": torch.ones(2, 4), "kind": torch.tensor([0, 2])}), train=True)
+    with pytest.raises(DataError, match=r"label 3 in row 1 is out of range 0\.\.2"):
+        model.run(Batch({"x": torch.ones(2, 4), "kind": torch.tensor([0, 3])}), train=True)
 
 
 def test_missing_label_sources_and_unknown_tasks() -> None:
