@@ -21,9 +21,6 @@ _LOGGER = logging.getLogger(__name__)
 SHOWN = 4
 """How many tasks of a stack the log names."""
 
-CHECKED_EVERY = 32
-"""Batches of one stream between two looks at whether somebody has changed modules that are run as one."""
-
 
 class TaskStacks:
     """Puts tasks together whose remaining flow is the same, and takes them apart where they could come out different.
@@ -43,8 +40,6 @@ class TaskStacks:
         self._classes: dict[str, int] = {}
         """Task name -> number of the tasks that no batch has parted it from; 0 if it was never parted from any."""
         self._were_parted = False
-        self._stream: object = None
-        self._batches = 0
 
     @property
     def names(self) -> list[tuple[str, ...]]:
@@ -88,20 +83,8 @@ class TaskStacks:
                 for alike in find_stacks(tasks, self._network, conditions, known.values()):
                     self._stack(alike)
 
-    def notice(self, stream: object) -> None:
-        """Check what is together, at the first batch of a stream and now and then; without a stream each time."""
-        self._batches += 1
-        if (
-            stream is None
-            or stream is not self._stream
-            or self._version != self._network.version
-            or self._batches % CHECKED_EVERY == 0
-        ):
-            self._stream = stream
-            self.check()
-
     def check(self) -> None:
-        """Take apart what somebody has changed the modules, weights or tasks of."""
+        """Take apart what somebody has changed the modules, weights or tasks of; any hook may, so before each batch."""
         if not self._active:
             self._version = self._network.version
             return

@@ -34,21 +34,26 @@ class StackedParameter:
     def _take(self, values: torch.Tensor) -> None:
         for member, value in zip(self.members, values.chunk(len(self.members)), strict=True):
             member.data = value
-        self._addresses = [member.data_ptr() for member in self.members]
+        addresses = [member.data_ptr() for member in self.members]
+        self._found = list(zip(self.members, self._places, addresses, strict=True))
 
     def is_intact(self) -> bool:
-        """Whether the parameters are still those of their modules, with the values that the leaf has."""
+        """Whether the parameters are still those of their modules, with the leaf's values, and watched by nobody."""
+        # As plain as can be: it is asked before every batch.
         attribute, required = self._attribute, self.leaf.requires_grad
-        return all(
-            member is place.get(attribute)
-            and member.data_ptr() == address
-            and member.requires_grad is required
-            and not member._backward_hooks
-            for place, member, address in zip(self._places, self.members, self._addresses, strict=True)
-        )
+        for member, place, address in self._found:
+            if (
+                place.get(attribute) is not member
+                or member.data_ptr() != address
+                or member.requires_grad is not required
+                or member._backward_hooks
+                or member._post_accumulate_grad_hooks
+            ):
+                return False
+        return True
 
     def release(self) -> None:
         """Give each parameter memory of its own; one that somebody has given other values keeps these."""
-        for member, address in zip(self.members, self._addresses, strict=True):
+        for member, _, address in self._found:
             if member.data_ptr() == address:
                 member.data = member.data.clone()

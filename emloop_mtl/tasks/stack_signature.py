@@ -62,12 +62,13 @@ def module_signature(module: nn.Module) -> Hashable | None:
 
 def is_watched(module: nn.Module) -> bool:
     """Whether anybody has asked to be told when a module runs forward or backward, or has replaced what it does."""
+    own = module.__dict__
     return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or "forward" in module.__dict__
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+        or "forward" in own
     )
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from emloop_mtl.data.batch import Batch
+from emloop_mtl.data.stream_wrapper import StreamWrapper
 from emloop_mtl.errors import DataError
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks import Action, Task
@@ -158,6 +159,14 @@ def watch_the_gradient(model: MultiTaskModel) -> None:
     model.network["t1_head"][0].weight.register_hook(lambda gradient: gradient)
 
 
+def change_the_gradient(model: MultiTaskModel) -> None:
+    def halve(weight: torch.Tensor) -> None:
+        assert weight.grad is not None
+        weight.grad /= 2
+
+    model.network["t1_head"][0].weight.register_post_accumulate_grad_hook(halve)
+
+
 def freeze(model: MultiTaskModel) -> None:
     model.network["t1_head"].requires_grad_(False)
 
@@ -189,7 +198,7 @@ def constrain(model: MultiTaskModel) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [watch, watch_backward, watch_the_gradient, freeze, assign, move, append, exchange, override],
+    [watch, watch_backward, watch_the_gradient, change_the_gradient, freeze, assign, move, append, exchange, override],
     ids=lambda change: change.__name__,
 )
 def test_a_module_that_somebody_has_changed_runs_apart(
@@ -210,6 +219,24 @@ def test_a_module_that_somebody_has_changed_runs_apart(
     for name, weight in apart.state_dict().items():
         # float64 rounds in the 16th digit; Adam divides by roots of small numbers
         torch.testing.assert_close(together.state_dict()[name], weight, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("change", [change_the_gradient, freeze, move], ids=lambda change: change.__name__)
+def test_what_changes_inside_an_epoch_counts_from_the_next_batch_on(
+    make_heads: MakeHeads, make_batch: MakeBatch, change: Callable[[MultiTaskModel], None]
+) -> None:
+    """As a hook may, which is called after every batch of a stream."""
+    weights = []
+    for stack in (True, False):
+        model, stream = make_heads(stack_tasks=stack), StreamWrapper(lambda: (), name="train")
+        for step in range(6):
+            if step == 3:
+                change(model)
+            model.run(make_batch(seed=step), train=True, stream=stream)
+        weights.append(model.state_dict())
+    for name, weight in weights[1].items():
+        # float64 rounds in the 16th digit; Adam divides by roots of small numbers
+        torch.testing.assert_close(weights[0][name], weight, rtol=1e-11, atol=1e-11)
 
 
 @pytest.mark.parametrize("change", [watch, watch_the_gradient, override, constrain], ids=lambda change: change.__name__)

@@ -79,8 +79,10 @@ def test_a_partial_with_the_same_options_is_the_same_loss() -> None:
 
     tasks = three(loss=partial(functional.cross_entropy, label_smoothing=0.1))
     weighing = three(loss=partial(functional.cross_entropy, weight=torch.ones(3)))
+    # The mean of the rows that are left is not the mean of all rows.
+    leaving_out = three(loss=partial(functional.cross_entropy, ignore_index=1))
     assert stacks(*tasks) == [["a", "b", "c"]]
-    assert stacks(*weighing) == []
+    assert stacks(*weighing) == stacks(*leaving_out) == []
 
 
 def test_weights_of_tasks_may_differ() -> None:
