@@ -100,4 +100,4 @@ class BatchRun:
     def _set_plan(self, plan: Plan) -> None:
         compiler, modules = self._compiler, self._modules
         self._run_plan: Callable[[Batch], FlowOutputs]
-        self._run_plan = partial(plan.run, modules) if compiler is None else compiler(plan, modules).run
+        self._run_plan = partial(plan.run, modules, quick=True) if compiler is None else compiler(plan, modules).run

@@ -6,12 +6,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
+from torch.nn.modules.module import _has_any_global_hook
 
 from ..errors import ConfigError, DataError, nearest
 from .action import Action
 from .action_input import INPUT, ActionInput, follow
 from .flow_outputs import FlowOutputs
 from .nested import map_tensors
+from .quick_call import quick_call
 from .task import Task
 
 
@@ -84,11 +86,12 @@ class Plan:
         """The names of the modules that take part."""
         return tuple(dict.fromkeys(operation.action.module for operation in self._operations))
 
-    def run(self, modules: _Modules, batch: Mapping[str, Any]) -> FlowOutputs:
+    def run(self, modules: _Modules, batch: Mapping[str, Any], quick: bool = False) -> FlowOutputs:
         """Run every action once and return what they returned.
 
         :param modules: module name -> what is called
         :param batch: the sources, on the device where the modules are
+        :param quick: whether modules are ``torch.nn.Module``s and may be called by ``quick_call``
         :raise DataError: if the batch lacks a source
         :raise ConfigError: if an input has no such part as an action takes of it
         """
@@ -96,10 +99,15 @@ class Plan:
             values = [batch, *[batch[source] for source in self.sources]]
         except KeyError as error:
             raise self._missing(batch) from error
-        for module, slot, operation in self._calls:
+        quick = quick and not _has_any_global_hook()  # type: ignore[no-untyped-call]
+        for name, slot, operation in self._calls:
+            module = modules[name]
             arguments = self._arguments(operation, values) if slot is None else ()
             try:
-                values.append(modules[module](*arguments) if slot is None else modules[module](values[slot]))
+                if slot is None:
+                    values.append(module(*arguments))
+                else:
+                    values.append(quick_call(module, values[slot]) if quick else module(values[slot]))
             except Exception as error:
                 action = operation.action
                 error.add_note(f"in task {operation.task!r}, action {action.name!r}, module {action.module!r}")
