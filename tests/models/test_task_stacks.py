@@ -483,6 +483,22 @@ def test_batches_may_be_prepared_before_and_after(make_heads: MakeHeads, make_ba
         torch.testing.assert_close(together.state_dict()[name], weight, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("label", [-100, 3])
+def test_a_batch_prepared_before_has_its_labels_checked(
+    make_heads: MakeHeads, make_batch: MakeBatch, label: int
+) -> None:
+    model = make_heads()
+    for task in model.tasks.values():
+        model.network.update_task(Task(task.name, flow=task.flow, label=task.label, loss="cross_entropy"))
+    wrong = make_batch()
+    wrong["t1"][3] = label
+    early = model.prepare(wrong)
+    model.run(make_batch(), train=True)
+    assert model.stacked_tasks == ALL
+    with pytest.raises(DataError, match=f"task 't1', source 't1': label {label} in row 3 is out of range"):
+        model.run(early, train=True)
+
+
 def test_labelled_rows_are_known_under_the_names_of_the_tasks(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
     found = []
     for stack in (True, False):
