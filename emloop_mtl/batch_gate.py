@@ -115,7 +115,7 @@ def check_disjoint(batch: Batch, outputs: Mapping[str, Any], stream: StreamWrapp
     :raise TypeError: if it returned something else
     :raise DataError: naming those that are
     """
-    if type(outputs) is not dict and not isinstance(outputs, Mapping):
+    if not isinstance(outputs, Mapping):
         raise TypeError(f"the model's run returned a {type(outputs).__name__}; a mapping of output names is needed")
     if not batch.keys().isdisjoint(outputs):
         names = ", ".join(sorted(map(repr, batch.keys() & outputs.keys())))

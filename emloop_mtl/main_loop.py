@@ -416,7 +416,7 @@ class MainLoop:
         self._border(end)
 
     def _run_stream(self, stream: StreamWrapper, train: bool, resumed: bool = False) -> None:
-        run, after_batch = self.model.run, self.hooks.after_batch
+        run, after_batch, signals, saver = self.model.run, self.hooks.after_batch, self._signals, self._saver
         run_times = self._profile.setdefault(f"eval_batch_{stream.name}", [])
         hook_times = self._profile.setdefault(f"after_batch_hooks_{stream.name}", [])
         stream.outputs = self.hooks.outputs(train)
@@ -430,7 +430,8 @@ class MainLoop:
                     outputs = run(batch, train=train, stream=stream)
                 except DataError as error:
                     raise error.within(f"stream {name!r}, {batch.place}") from error
-                check_disjoint(batch, outputs, stream)
+                if type(outputs) is not dict or not batch.keys().isdisjoint(outputs):
+                    check_disjoint(batch, outputs, stream)
                 batch.update(outputs)
                 ran = perf_counter()
                 run_times.append(ran - began)
@@ -440,7 +441,7 @@ class MainLoop:
                     self._position = Position(epoch, step, stream.passes, samples + (batch.size or 0))
                 end = after_batch(name, batch) or end
                 hook_times.append(perf_counter() - ran)
-                if batch.ends_step or not train:
+                if (end is not None or signals.caught is not None or saver.is_asked) and (batch.ends_step or not train):
                     self._border(end)
         if train:
             self._position = self._position._replace(passes=stream.passes)

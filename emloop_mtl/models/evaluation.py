@@ -86,11 +86,12 @@ def evaluate_batches(
     training = {module: module.training for module in model.network.modules()}
     stream = StreamWrapper(lambda: batches)  # tells the model what is read, as in the main loop
     stream.outputs = read
+    is_loader = isinstance(batches, TaskLoader)  # whose batches are nobody else's
     try:
         for index, given in enumerate(batches):
             if not isinstance(given, Mapping):
                 raise DataError(f"batch {index}: a batch is a mapping of source names, not a {type(given).__name__}")
-            batch = given.copy() if isinstance(given, Batch) else Batch(given)
+            batch = given if is_loader else given.copy() if isinstance(given, Batch) else Batch(given)
             try:
                 batch = batch if batch.prepared else model.prepare(batch)
                 yield batch, model.run(batch, train=False, stream=stream)
