@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -24,6 +25,10 @@ class Origin:
         self._parts = {source: (*part, part[1].version) for source, part in parts.items()}
         self.answers: dict[object, int] = {}
         """Notes of whoever asks the same of every batch; they live as long as these batches."""
+
+    def __reduce__(self) -> tuple[type[Origin], tuple[dict[str, Any]]]:
+        # Who copies or sends a batch does not mean the columns, nor the other batches.
+        return Origin, ({},)
 
     def find(self, source: str) -> tuple[int, torch.Tensor, TensorColumn | None] | None:
         """Return the place of a source, its copies for all batches, and its column; None if there is none.

@@ -1,5 +1,8 @@
 """Reading several batches of columns at once."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +180,15 @@ def test_columns_may_change_in_a_pass() -> None:
             dataset.add_features({"z": torch.zeros(len(dataset))})
         found.append("z" in batch)
     assert found == [False] * BATCHES_AT_ONCE + [True] * 2
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda batch: pickle.loads(pickle.dumps(batch))])
+def test_a_copy_of_a_batch_leaves_the_columns_behind(copied: Callable[[Batch], Batch]) -> None:
+    batch = next(iter(TaskLoader(columns(4 * BATCHES_AT_ONCE), {"t": "y"}, batch_size=4)))
+    assert batch.origin is not None
+    assert batch.origin[0].find("y") is not None
+    twin = copied(batch)
+    assert plain(twin) == plain(batch)
+    assert twin.tasks == {"t": "y"}
+    assert twin.origin is not None
+    assert twin.origin[0].find("y") is None
