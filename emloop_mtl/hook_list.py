@@ -42,7 +42,7 @@ class HookList:
             _check_events(hook)
         self._check_twins()
         self._acting = {event: [hook for hook in self._hooks if _overrides(hook, event)] for event in EVENTS}
-        self._after_batch = [hook.after_batch for hook in self._acting["after_batch"]]
+        self._after_batch = [_by_position(hook.after_batch) for hook in self._acting["after_batch"]]
         self.times = HookTimes([hook.name for hook in self._acting["after_batch"]])
         """What each hook has taken in the epoch under way, or in the one that has just ended."""
 
@@ -91,7 +91,7 @@ class HookList:
         end: TrainingTerminated | None = None
         for act in self._after_batch:
             try:
-                act(stream_name=stream_name, batch_data=batch_data)
+                act(stream_name, batch_data)
             except TrainingTerminated as wish:
                 end = end or wish
         return end
@@ -102,7 +102,7 @@ class HookList:
         began = perf_counter()
         for act in self._after_batch:
             try:
-                act(stream_name=stream_name, batch_data=batch_data)
+                act(stream_name, batch_data)
             except TrainingTerminated as wish:
                 end = end or wish
             ended = perf_counter()
@@ -271,6 +271,15 @@ class HookList:
                     hook,
                 )
             seen[hook.name] = hook
+
+
+def _by_position(after_batch: Callable[..., None]) -> Callable[[str, Batch], None]:
+    """Return the event as a function that is called without naming its arguments; to name them takes a third longer."""
+    first = list(inspect.signature(after_batch).parameters.values())[:2]
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if tuple(each.name for each in first if each.kind in kinds) == _ARGUMENTS["after_batch"]:
+        return after_batch
+    return lambda stream_name, batch_data: after_batch(stream_name=stream_name, batch_data=batch_data)
 
 
 def _overrides(hook: AbstractHook, method: str) -> bool:

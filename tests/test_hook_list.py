@@ -73,6 +73,26 @@ class Quiet(Offer):
     """Provides and requires nothing, under another name."""
 
 
+def test_arguments_of_an_event_may_stand_in_any_order() -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    class Turned(AbstractHook):
+        def after_batch(self, batch_data: Any, stream_name: str) -> None:
+            seen.append((stream_name, batch_data))
+
+    class Named(AbstractHook):
+        def after_batch(self, *, stream_name: str, batch_data: Any) -> None:
+            seen.append((stream_name, batch_data))
+
+    class Open(AbstractHook):
+        def after_batch(self, stream_name: str, **others: Any) -> None:
+            seen.append((stream_name, others["batch_data"]))
+
+    batch = Batch({"x": [1]})
+    HookList([Turned(), Named(), Open()]).after_batch("train", batch)
+    assert seen == [("train", batch)] * 3
+
+
 def test_hooks_act_in_the_order_of_the_list() -> None:
     log: list[str] = []
     hooks = HookList([Say(log, "a"), Say(log, "b")])
