@@ -158,11 +158,13 @@ class Update:
         """End a step, and update the parameters if a window ends with it."""
         self.step += 1
         self._open += 1
-        if self._open == self._accumulate or self.step == self._total_steps:
+        # There are more than that where a run is continued with shorter windows.
+        if self._open >= self._accumulate or self.step == self._total_steps:
             self._apply()
 
     def _plan_window(self) -> None:
         """Learn how many steps the next window has, unless the length of the run will change."""
+        self._planned = 1
         if self._mean:
             left = math.inf if self._total_steps is None else self._total_steps - self.step
             self._planned = int(left) if 0 < left < self._accumulate else self._accumulate
@@ -203,8 +205,8 @@ class Update:
             parameter.grad = None
 
     def _finish_gradients(self) -> None:
-        # They differ where a run was cut or continued while its last window was open.
-        factor = self._planned / self._open if self._mean else 1.0
+        # It is not 1 where a run was cut, or continued with other settings, while a window was open.
+        factor = self._planned / (self._open if self._mean else 1)
         if self._clip_norm is None and factor == 1.0:
             return
         gradients = [p.grad for p in self._trained if p.grad is not None]
@@ -261,7 +263,8 @@ class Update:
         self.step, self._open = state["step"], state["open"]
         self._plan_window()
         if self._open:
-            self._planned = state["planned"]
+            # A checkpoint that does not tell holds gradients that nothing was divided by.
+            self._planned = state.get("planned", 1)
         load_optimizer_state(self.optimizer, state["optimizer"])
         self.learning_rate.load_state_dict(state.get("learning_rate", {}))
         self._forget_gradients()

@@ -79,6 +79,40 @@ def test_a_window_that_becomes_longer_or_shorter_is_divided_by_what_it_has(plann
     assert train(second, twin, targets[4:length])[-1] == pytest.approx(1.0 - 0.1 * mean, rel=1e-6)
 
 
+@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize(("reduction", "after"), [("mean", "sum"), ("sum", "mean"), ("mean", "mean")])
+@pytest.mark.parametrize("length", [1, 2, 3, 5])
+def test_an_open_window_is_closed_by_the_settings_that_a_run_is_continued_with(
+    stop: int, reduction: str, after: str, length: int
+) -> None:
+    targets = [1.0, 1.5, 3.0, 4.0, 5.0, 7.0, 9.0]
+    settings = {"class": "sgd", "lr": 0.1}
+    weight = nn.Parameter(torch.tensor([1.0]))
+    first = make(weight, optimizer=settings, accumulate=4, accumulate_reduction=reduction)
+    train(first, weight, targets[:stop])
+    twin = nn.Parameter(weight.detach().clone())
+    second = make(twin, optimizer=settings, accumulate=length, accumulate_reduction=after)
+    second.load_state_dict(first.state_dict())
+    value, window, expected = 1.0, [2 * (1.0 - target) for target in targets[:stop]], []
+    for target in targets[stop:]:
+        window.append(2 * (value - target))
+        if len(window) >= length:
+            value -= 0.1 * sum(window) / (len(window) if after == "mean" else 1)
+            window = []
+        expected.append(value)
+    # float32: what was divided by another length is put right by a multiplication
+    assert train(second, twin, targets[stop:]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_open_window_that_does_not_tell_what_it_was_divided_by_was_divided_by_nothing() -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    update = make(weight, optimizer={"class": "sgd", "lr": 0.1}, accumulate=2)
+    state = {**update.state_dict(), "step": 1, "open": 1, "gradients": {"weight": torch.tensor([3.0])}}
+    del state["planned"]
+    update.load_state_dict(state)
+    assert train(update, weight, [-1.0])[-1] == pytest.approx(1.0 - 0.1 * (3.0 + 4.0) / 2)
+
+
 @pytest.mark.parametrize("stop", range(6))
 @pytest.mark.parametrize("optimizer", [SGD, {"class": "adamw", "lr": 0.1}, {"class": "asgd"}, {"class": "nadam"}])
 def test_resuming_after_any_step_changes_nothing(stop: int, optimizer: Mapping[str, Any]) -> None:
