@@ -42,15 +42,16 @@ def choose_implementation(
     :param groups: parameter groups with their options, ``params`` being pairs of name and parameter
     :param network: the module that they belong to; it tells whose gradients are certain to be dense
     """
-    given = {name: value for settings in (options, *groups) for name, value in settings.items()}
-    if not given.keys().isdisjoint(_CHOICES) or isinstance(given.get("lr"), torch.Tensor):
+    given = [(name, value) for settings in (options, *groups) for name, value in settings.items()]
+    if any(name in _CHOICES or (name == "lr" and isinstance(value, torch.Tensor)) for name, value in given):
         return {}
     parameters = [parameter for group in groups for _, parameter in group["params"]]
     devices = {parameter.device.type for parameter in parameters}
     if len(devices) != 1 or not all(map(_is_plain, parameters)):
         return {}
     device = devices.pop()
-    if kind in FUSED.get(device, ()) and not given.get("dampening"):  # else see FirstMomentum
+    is_dampened = any(name == "dampening" and value for name, value in given)
+    if kind in FUSED.get(device, ()) and not is_dampened:  # else see FirstMomentum
         if kind not in _TAKE_BOTH_KINDS or certainly_dense(parameters, network):
             return {"fused": True}
     if device == "cpu" and kind in FOREACH_ON_CPU and _mean_size(parameters) <= SMALL:

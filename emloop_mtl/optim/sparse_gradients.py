@@ -33,8 +33,10 @@ def check_gradient_kinds(optimizer: torch.optim.Optimizer, network: nn.Module) -
 
 def certainly_dense(parameters: Iterable[nn.Parameter], network: nn.Module | None) -> bool:
     """Whether the modules of a network tell that none of these parameters can get a sparse gradient."""
-    kinds = {} if network is None else _gradient_kinds(network)
-    return all(kinds.get(parameter) is False for parameter in parameters)
+    if network is None:
+        return False
+    dense, sparse, unknown = _parameters_by_kind(network)
+    return (dense - sparse - unknown).issuperset(parameters)
 
 
 def explain_gradients(
@@ -108,6 +110,13 @@ def unpack(value: State) -> State:
 
 def _gradient_kinds(network: nn.Module) -> dict[nn.Parameter, bool]:
     """Return whether the gradients of parameters are sparse, for those whose modules tell."""
+    dense, sparse, unknown = _parameters_by_kind(network)
+    # Of a parameter that several modules share, one dense gradient makes the sum dense.
+    return {**dict.fromkeys(sparse - unknown, True), **dict.fromkeys(dense, False)}
+
+
+def _parameters_by_kind(network: nn.Module) -> tuple[set[nn.Parameter], set[nn.Parameter], set[nn.Parameter]]:
+    """Return the parameters of modules that give dense, sparse, and unknown gradients; a shared one is in several."""
     dense: set[nn.Parameter] = set()
     sparse: set[nn.Parameter] = set()
     unknown: set[nn.Parameter] = set()
@@ -118,8 +127,7 @@ def _gradient_kinds(network: nn.Module) -> dict[nn.Parameter, bool]:
         else:
             kind = sparse if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.sparse else dense
         kind.update(module.parameters(recurse=False))
-    # Of a parameter that several modules share, one dense gradient makes the sum dense.
-    return {**dict.fromkeys(sparse - unknown, True), **dict.fromkeys(dense, False)}
+    return dense, sparse, unknown
 
 
 def _problem(optimizer: torch.optim.Optimizer, group: Mapping[str, Any], sparse: bool) -> str | None:
@@ -132,7 +140,7 @@ def _problem(optimizer: torch.optim.Optimizer, group: Mapping[str, Any], sparse:
     if not takes_sparse and type(optimizer).__module__.startswith(("torch.optim.", "emloop_mtl.")):
         return "sparse gradients, and it takes none; use sparse_adam, sgd or adagrad, or sparse: false in its module"
     if takes_sparse and group.get("fused"):
-        return "sparse gradients, and fused: true takes none; leave it out"
+        return "sparse gradients, and the fused implementation takes none; set fused: false"
     if takes_sparse and group.get("weight_decay"):
         return "sparse gradients, and with them weight_decay must be 0; a parameter group of its own can have that"
     return None

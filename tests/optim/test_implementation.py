@@ -83,8 +83,25 @@ def test_gradients_that_may_be_sparse_exclude_them(network: nn.Module) -> None:
         assert chosen({"class": "adam"}, network) == (True, None)
 
 
+def test_a_parameter_that_an_embedding_shares_may_get_a_sparse_gradient() -> None:
+    """Where tasks take turns, a step may use the embedding alone."""
+    words, head = nn.Embedding(6, 3, sparse=True), nn.Linear(3, 6, bias=False)
+    head.weight = words.weight
+    assert chosen({"class": "sgd", "lr": 0.1}, nn.ModuleList([words, head])) == (None, None)
+
+
 def test_dampening_excludes_the_kernel_of_sgd() -> None:
     assert chosen({"class": "sgd", "lr": 0.1, "momentum": 0.9, "dampening": 0.1}, nn.Linear(3, 2)) == (None, None)
+
+
+@pytest.mark.parametrize("setting", [{"dampening": 0.1}, {"lr": torch.tensor(0.1)}])
+def test_what_excludes_a_kernel_does_so_in_any_group(setting: Any) -> None:
+    def groups(network: nn.Module) -> list[dict[str, Any]]:
+        one, other = network.parameters()
+        return [{"params": [one], **setting}, {"params": [other], "dampening": 0, "lr": 0.1}]
+
+    settings = {"class": "sgd", "lr": 0.1, "momentum": 0.9, "parameters": groups}
+    assert chosen(settings, nn.Linear(3, 2)) == (None, None)
 
 
 def updates(name: str, turns: list[str], **options: Any) -> nn.ModuleDict:
