@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping
 from types import FunctionType
@@ -30,6 +31,7 @@ class CompiledPlan:
     def __init__(self, plan: Plan, modules: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]) -> None:
         self._plan = plan
         self._modules = modules
+        self._options = options
         self._slots = {INPUT: 0, **{name: slot for slot, name in enumerate(plan.action_names, 1)}}
         self._runs_as_it_is = plan.takes_all_sources
 
@@ -42,6 +44,12 @@ class CompiledPlan:
         self._run: Callable[[dict[str, Tensor]], tuple[Any, ...]] = torch.compile(own, **options)
         if self._runs_as_it_is:
             self._tell("a module gets the whole batch")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> CompiledPlan:
+        """Return one that runs the copies of the modules; what is compiled holds on to the modules themselves."""
+        twin = CompiledPlan(copy.deepcopy(self._plan, memo), copy.deepcopy(self._modules, memo), self._options)
+        memo[id(self)] = twin
+        return twin
 
     def run(self, batch: Mapping[str, Any]) -> FlowOutputs:
         """Run every action once and return what they returned.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
+from types import NoneType
 from typing import Any
 
 import torch
@@ -11,6 +13,16 @@ import torch
 from ..errors import ConfigError, nearest
 from ..tasks.plan import Plan
 from .compiled_plan import CompiledPlan
+
+_KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
+    "fullgraph": ((bool,), "true or false"),
+    "dynamic": ((bool, NoneType), "true, false or null"),
+    "backend": ((str, Callable), "a name, or in Python a function"),  # type: ignore[dict-item]
+    "mode": ((str, NoneType), "a name"),
+    "options": ((Mapping, NoneType), "a mapping"),
+    "disable": ((bool,), "true or false"),
+}
+"""What the arguments of ``torch.compile`` are, at some of which it does not look before it compiles."""
 
 
 class PlanCompiler:
@@ -29,6 +41,9 @@ class PlanCompiler:
         for name in self._options:
             if name not in known:
                 raise ConfigError(f"compile: unknown argument {name!r}{nearest(name, known)}", ("compile", name))
+            kinds, text = _KINDS.get(name, ((object,), ""))
+            if not isinstance(self._options[name], kinds):
+                raise ConfigError(f"compile: {name} must be {text}, not {self._options[name]!r}", ("compile", name))
         self._check_inner_options()
         try:
             torch.compile(_nothing, **self._options)  # looks at its arguments, and compiles nothing yet
@@ -37,6 +52,13 @@ class PlanCompiler:
             raise ConfigError(f"compile: {reason}", ("compile",)) from error
         self._compiled: dict[int, tuple[Plan, CompiledPlan]] = {}
         """Compiled plans by the identity of the plan, which is kept lest another gets it."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PlanCompiler:
+        """Return a compiler that has compiled the copies of the plans."""
+        twin = memo[id(self)] = PlanCompiler(self._options)
+        for plan, compiled in copy.deepcopy(list(self._compiled.values()), memo):
+            twin._compiled[id(plan)] = plan, compiled
+        return twin
 
     def _check_inner_options(self) -> None:
         """Check the options of torch's own backend, which itself answers with the hundreds that there are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -142,6 +143,21 @@ def test_tasks_that_are_added_are_compiled_too() -> None:
     assert compile["backend"].frame_count == 2
 
 
+def test_a_copy_of_a_model_runs_modules_of_its_own() -> None:
+    compile = counting()
+    model = make_model(compile=compile)
+    expected = model.run(make_batch("a"), train=False)["loss"].item()
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in twin.network.parameters():
+            parameter.zero_()
+    for tasks in ("a", "b"):
+        # All outputs are 0, so both classes have the probability 0.5.
+        assert twin.run(make_batch(tasks), train=False)["loss"].item() == pytest.approx(math.log(2))
+    assert model.run(make_batch("a"), train=False)["loss"].item() == expected
+    assert compile["backend"].frame_count == 3
+
+
 class Whole(nn.Module):
     """Reads what it likes from the batch."""
 
@@ -197,6 +213,9 @@ def test_a_missing_source_is_told_as_without_compiling() -> None:
     ("compile", "message", "path"),
     [
         ({"fulgraph": True}, "unknown argument 'fulgraph'; did you mean 'fullgraph'", ("compile", "fulgraph")),
+        ({"fullgraph": "no"}, "fullgraph must be true or false, not 'no'", ("compile", "fullgraph")),
+        ({"backend": ["eager"]}, "backend must be a name", ("compile", "backend")),
+        ({"options": 3}, "options must be a mapping, not 3", ("compile", "options")),
         ({"mode": "nope"}, "Unrecognized mode=nope", ("compile",)),
         ({"backend": "nope"}, "Invalid backend: 'nope'", ("compile",)),
         (
