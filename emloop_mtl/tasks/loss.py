@@ -174,8 +174,8 @@ class Loss:
         if type(output) is not Tensor or type(label) is not Tensor or output.dtype in HALF:
             return None
         if self.target is Target.CLASS:
-            if label.dtype is not torch.int64:
-                return None
+            if label.dtype is not torch.int64 or output.ndim < 2:
+                return None  # torch would take the only dimension for that of the classes
         elif output.dtype is not label.dtype or output.shape != label.shape:
             return None  # torch would stretch the smaller one
         try:

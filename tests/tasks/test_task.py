@@ -63,6 +63,13 @@ def test_autocast_does_not_reach_the_loss() -> None:
         assert torch.equal(loss_of(make("bce"), output, label), expected)
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "nll_loss", "multi_margin_loss"])
+def test_a_batch_of_one_row_whose_dimension_a_module_drops_is_refused(loss: str) -> None:
+    """torch would take its only dimension for that of the classes, and break off in the backward pass."""
+    with pytest.raises(DataError, match=r"output of shape \(3,\) has other rows than labels \(1,\)"):
+        loss_of(make(loss), torch.randn(3, requires_grad=True), torch.tensor([1]))
+
+
 def test_a_column_of_outputs_fits_flat_labels_instead_of_being_broadcast() -> None:
     output, label = torch.randn(4, 1), torch.tensor([0, 1, 1, 0])
     assert torch.equal(loss_of(make("mse_loss"), output, label), functional.mse_loss(output[:, 0], label.float()))
