@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import cmath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
+
+from ..numbers import fetch_numbers
 
 Check = Tensor | bool | type
 """A number on its device, to be fetched and looked at; whether what was looked at is bad; or a type that cannot be."""
@@ -44,6 +46,19 @@ def checks_of(value: Any, with_infinity: bool) -> Iterator[Check]:
 def is_bad(number: float, with_infinity: bool) -> bool:
     """Return whether a number that has been fetched is nan, or infinite where that is bad."""
     return cmath.isnan(number) or (with_infinity and cmath.isinf(number))
+
+
+def fetch_bad(checks: Sequence[Tensor | bool], with_infinity: bool) -> list[tuple[bool, str]]:
+    """Fetch all at once; return for each whether what was looked at is bad, and what it is then."""
+    either = "nan or infinite" if with_infinity else "nan"
+    found: list[tuple[bool, str]] = []
+    for check, number in zip(checks, fetch_numbers(checks), strict=True):
+        assert number is not None
+        if isinstance(check, Tensor) and check.is_floating_point():
+            found.append((is_bad(number, with_infinity), str(number)))
+        else:
+            found.append((number == 1, either))
+    return found
 
 
 def _checks_of_tensor(value: Tensor, with_infinity: bool) -> Iterator[Check]:

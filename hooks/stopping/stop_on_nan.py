@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +14,17 @@ from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.constants import UID_SOURCE
 from emloop_mtl.data.per_kind import PerKind
 from emloop_mtl.errors import ConfigError, NotFiniteError, nearest
-from emloop_mtl.tasks.score_table import MODEL_LOSS, UNNAMED_DATA
 from emloop_mtl.types import EpochData, EpochNumber, State
 from emloop_mtl.utils.pick import pick
 
 from ..arguments import check_count, check_names
 from ..evaluation.batch_variable import holds
-from ..numbers import any_numbers_of, fetch_numbers, fetch_rows, is_loss, warn_of_missed_numbers
+from ..numbers import any_numbers_of, is_loss, warn_of_missed_numbers
 from .batch_place import BatchPlace
-from .non_finite import Check, checks_of, is_bad
+from .labelled_losses import LabelledLosses
+from .non_finite import Check, checks_of, fetch_bad
 from .trained_values import checks_of_training
-from .waiting import MANY, Waiting, joined_numbers
+from .waiting_batches import WaitingBatches
 
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
@@ -104,15 +103,11 @@ class StopOnNaN(AbstractHook):
         self._epoch = 0
         self._batches: dict[str, int] = {}
         """Stream -> its batches in this epoch."""
-        self._labelled: dict[str, set[tuple[str, str]]] = {}
-        """Stream -> tasks and datasets that have a loss in this epoch."""
-        self._unlabelled: dict[str, PerKind[set[str]]] = {}
-        """Stream -> the tasks of each kind of batch with a loss that was not yet of any labels in this epoch."""
+        self._labelled = LabelledLosses()
         self._held: dict[str, PerKind[tuple[list[str], Callable[[Batch], Sequence[Any]]]]] = {}
         """Stream -> those of the variables that each kind of batch holds, and what takes them."""
         self._notes_losses = after_epoch and variables is None
-        self._waiting: list[Waiting] = []
-        self._unread = 0
+        self._waiting = WaitingBatches(stop_on_inf, self._known)
         self._warned: set[str] = set()
 
     def register_mainloop(self, main_loop: MainLoop) -> None:
@@ -164,8 +159,8 @@ class StopOnNaN(AbstractHook):
 
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """Count batches anew."""
-        self._epoch, self._batches, self._labelled, self._unlabelled = epoch_id, {}, {}, {}
-        self._held = {}
+        self._epoch, self._batches, self._held = epoch_id, {}, {}
+        self._labelled.begin()
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Look at a batch.
@@ -173,12 +168,7 @@ class StopOnNaN(AbstractHook):
         :raise NotFiniteError: if it, or one before it, is bad, as far as that is known without waiting
         """
         if self._notes_losses:
-            unlabelled = self._unlabelled.get(stream_name)
-            if unlabelled is None:
-                unlabelled = self._unlabelled[stream_name] = PerKind(_tasks_with_loss)
-            tasks = unlabelled.of(batch_data)
-            if tasks:
-                self._note_losses(stream_name, batch_data, tasks)
+            self._labelled.add(stream_name, batch_data)
         if not self._after_batch:
             return
         index = self._batches.get(stream_name, 0)
@@ -187,15 +177,8 @@ class StopOnNaN(AbstractHook):
         if held is None:
             held = self._held[stream_name] = PerKind(partial(self._find_held, stream_name))
         variables, pick_values = held.of(batch_data)
-        values = pick_values(batch_data)
-        joined = joined_numbers(values) if len(variables) >= MANY else None
-        is_found = False
-        if joined is not None:
-            self._waiting.append(Waiting(self._place(stream_name, index, batch_data), variables, joined))
-        else:
-            is_found = self._look_at(zip(variables, values, strict=True), stream_name, index, batch_data)
-        self._unread += 1
-        if is_found or self._unread >= self._check_every:
+        is_found = self._waiting.add(self._place(stream_name, index, batch_data), variables, pick_values(batch_data))
+        if is_found or len(self._waiting) >= self._check_every:
             self._read()
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
@@ -206,14 +189,19 @@ class StopOnNaN(AbstractHook):
         self._read()
         if not self._after_epoch:
             return
-        found: list[tuple[str, str, str, Tensor | bool]] = []
+        found: list[tuple[str, str, str]] = []
+        checks: list[Tensor | bool] = []
+        tasks = getattr(self.main_loop.model, "tasks", ())
         for stream, numbers in epoch_data.items():
-            for variable in self._losses_of(stream, numbers) if self._variables is None else self._variables:
+            losses = self._labelled.among(numbers, stream, tasks)
+            for variable in losses if self._variables is None else self._variables:
                 value = numbers.get(variable, 0)
                 for aggregation, number in value.items() if isinstance(value, Mapping) else [("", value)]:
                     for check in self._known(checks_of(number, self._stop_on_inf), variable, stream):
-                        found.append((stream, variable, aggregation, check))
-        for (stream, variable, aggregation, _), (bad, what) in zip(found, self._fetched(found), strict=True):
+                        found.append((stream, variable, aggregation))
+                        checks.append(check)
+        results = fetch_bad(checks, self._stop_on_inf)
+        for (stream, variable, aggregation), (bad, what) in zip(found, results, strict=True):
             if bad:
                 raise NotFiniteError(
                     f"{self.name}: the number {variable!r}{f' ({aggregation})' if aggregation else ''} of stream "
@@ -242,56 +230,19 @@ class StopOnNaN(AbstractHook):
         """
         self._read()
         self._check_training()
-        labelled = {stream: sorted(found) for stream, found in self._labelled.items()}
-        return {"epoch": self._epoch, "batches": dict(self._batches), "labelled": labelled}
+        return {"epoch": self._epoch, "batches": dict(self._batches), "labelled": self._labelled.state_dict()}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on counting in the epoch that was under way."""
-        self._epoch, self._batches = state["epoch"], dict(state["batches"])
-        self._labelled = {stream: set(found) for stream, found in state["labelled"].items()}
-        self._waiting, self._unread, self._unlabelled, self._held = [], 0, {}, {}
-
-    def _note_losses(self, stream: str, batch: Batch, tasks: set[str]) -> None:
-        """Note which of ``tasks`` have labels in a batch, and take these out."""
-        rows = batch.rows
-        labelled = {task for task in tasks if task not in rows or len(rows[task])}
-        tasks -= labelled
-        data = batch.data_name or UNNAMED_DATA
-        self._labelled.setdefault(stream, set()).update((task, data) for task in labelled)
-
-    def _losses_of(self, stream: str, numbers: Iterable[str]) -> Iterator[str]:
-        """Yield the losses among the numbers but for those that are nan because there is nothing to compute them of."""
-        for variable in filter(is_loss, numbers):
-            task, *data = variable.split("/", 2)[:-1] or [""]
-            found = self._labelled.get(stream, set())
-            is_known = any(name == task and data in ([], [loader]) for name, loader in found)
-            if task not in getattr(self.main_loop.model, "tasks", ()) or is_known:
-                if variable != MODEL_LOSS:  # the mean of others that are looked at, and of what is left out
-                    yield variable
+        self._epoch, self._batches, self._held = state["epoch"], dict(state["batches"]), {}
+        self._labelled.load_state_dict(state["labelled"])
+        self._waiting.forget()
 
     def _find_held(self, stream: str, batch: Batch) -> tuple[list[str], Callable[[Batch], Sequence[Any]]]:
         """Return which of the variables the batches of a kind hold, and what takes them."""
-        held = [name for name in self._of_batches if name in batch or self._must_hold(name, stream, batch)]
+        must = self._variables is not None
+        held = [name for name in self._of_batches if name in batch or (must and holds(self, name, stream, batch))]
         return held, pick(held)
-
-    def _look_at(self, values: Iterable[tuple[str, Any]], stream: str, index: int, batch: Batch) -> bool:
-        """Let what there is to know wait; return whether something is known to be bad already."""
-        place: BatchPlace | None = None
-        is_found = False
-        for variable, value in values:
-            checks: Iterable[Tensor | bool]
-            if isinstance(value, Tensor) and not value.dim() and value.is_floating_point():
-                checks = (value.detach() if value.requires_grad else value,)  # the most, so without further questions
-            else:
-                checks = self._known(checks_of(value, self._stop_on_inf), variable, stream)
-            for check in checks:
-                place = place or self._place(stream, index, batch)
-                self._waiting.append(Waiting(place, (variable,), check))
-                is_found = is_found or check is True
-        return is_found
-
-    def _must_hold(self, variable: str, stream: str, batch: Batch) -> bool:
-        return self._variables is not None and holds(self, variable, stream, batch)
 
     def _place(self, stream: str, index: int, batch: Batch) -> BatchPlace:
         step = None
@@ -314,8 +265,7 @@ class StopOnNaN(AbstractHook):
 
     def _read(self) -> None:
         """Fetch what is waiting and look at it."""
-        waiting, self._waiting, self._unread = self._waiting, [], 0
-        findings = self._findings(waiting)
+        findings = self._waiting.fetch()
         for place, variable, what in findings:
             variables = {variable: what}
             for other, also, its_what in findings:
@@ -323,44 +273,16 @@ class StopOnNaN(AbstractHook):
                     variables.setdefault(also, its_what)
             raise NotFiniteError(f"{self.name}: {self._shown(variables)} in {place}")
 
-    def _findings(self, waiting: Sequence[Waiting]) -> Iterator[tuple[BatchPlace, str, str]]:
-        """Fetch what is waiting; yield where something is bad, the variable, and what it is."""
-        single = iter(self._fetched([each for each in waiting if len(each.variables) == 1]))
-        rows = iter(fetch_rows([each.check for each in waiting if len(each.variables) > 1]))  # type: ignore[misc]
-        for place, variables, _ in waiting:
-            if len(variables) == 1:
-                bad, what = next(single)
-                if bad:
-                    yield place, variables[0], what
-                continue
-            row = next(rows)
-            if not all(map(math.isfinite, row)):
-                for variable, number in zip(variables, row, strict=True):
-                    if is_bad(number, self._stop_on_inf):
-                        yield place, variable, str(number)
-
     def _check_training(self) -> None:
         if self._main_loop is None:
             return
-        found = list(checks_of_training(self.main_loop.model))
-        for (name, _), (bad, what) in zip(found, self._fetched(found, with_infinity=True), strict=True):
+        model = self.main_loop.model
+        found = [(name, check) for name, check in checks_of_training(model) if not isinstance(check, type)]
+        results = fetch_bad([check for _, check in found], with_infinity=True)
+        for (name, _), (bad, what) in zip(found, results, strict=True):
             if bad:
                 step = self.main_loop.position.step
                 raise NotFiniteError(f"{self.name}: {name} is {what} after step {step}, so that is not saved")
-
-    def _fetched(self, checks: Iterable[tuple[Any, ...]], with_infinity: bool | None = None) -> list[tuple[bool, str]]:
-        """Fetch the last element of each at once; return whether it is bad, and what it is then."""
-        with_infinity = self._stop_on_inf if with_infinity is None else with_infinity
-        values = [check[-1] for check in checks]
-        either = "nan or infinite" if with_infinity else "nan"
-        results: list[tuple[bool, str]] = []
-        for value, number in zip(values, fetch_numbers(values), strict=True):
-            assert number is not None
-            if isinstance(value, Tensor) and value.is_floating_point():
-                results.append((is_bad(number, with_infinity), str(number)))
-            else:
-                results.append((number == 1, either))
-        return results
 
     def _shown(self, variables: Mapping[str, str]) -> str:
         return ", ".join(f"{name!r} is {what}{self._origin(name)}" for name, what in variables.items())
@@ -371,7 +293,3 @@ class StopOnNaN(AbstractHook):
         if not rest or task not in getattr(self.main_loop.model, "tasks", ()):
             return ""
         return f" (task {task!r}{f', loader {rest[0]!r}' if len(rest) > 1 else ''})"
-
-
-def _tasks_with_loss(batch: Batch) -> set[str]:
-    return {task for task in batch.tasks if f"{task}/loss" in batch}

@@ -23,9 +23,9 @@ from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.data.task_loader import TaskLoader
 from emloop_mtl.errors import ConfigError, DataError, NotFiniteError
 from emloop_mtl.hooks import ComputeStats, Evaluate, SaveLatest, ScoreTasks, StopAfter, StopOnNaN
-from emloop_mtl.hooks.stopping import stop_on_nan
+from emloop_mtl.hooks.stopping import non_finite
 from emloop_mtl.hooks.stopping.trained_values import checks_of_training
-from emloop_mtl.hooks.stopping.waiting import MANY
+from emloop_mtl.hooks.stopping.waiting_batches import MANY
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks.task import Task
@@ -140,13 +140,13 @@ def test_the_first_bad_batch_is_named_whenever_it_is_found(check_every: int) -> 
 
 def test_findings_are_fetched_every_so_many_batches_and_at_the_end_of_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = []
-    fetch = stop_on_nan.fetch_numbers
+    fetch = non_finite.fetch_numbers
 
     def count(values: Any) -> list[float | None]:
         fetched.append(len(list(values)))
         return fetch(values)
 
-    monkeypatch.setattr(stop_on_nan, "fetch_numbers", count)
+    monkeypatch.setattr(non_finite, "fetch_numbers", count)
     dataset = FakeDataset(train=[{"x": [1]}] * 10)
     run(StopOnNaN(after_batch=True, after_epoch=False, check_every=4), torch.tensor(1.0), dataset=dataset)
     assert fetched == [4, 4, 2, 4, 4, 2, 0]  # two epochs, and the end of the training
@@ -156,7 +156,7 @@ def test_no_batch_waits_for_the_device(no_waiting: Any, monkeypatch: pytest.Monk
     def refuse(values: Any) -> None:
         raise AssertionError("fetched")
 
-    monkeypatch.setattr(stop_on_nan, "fetch_numbers", refuse)
+    monkeypatch.setattr(non_finite, "fetch_numbers", refuse)
     hook = StopOnNaN(["loss", "prob", "hidden"], after_batch=True, after_epoch=False, check_every=10)
     outputs = {"loss": torch.tensor(1.0), "prob": torch.rand(2, 3), "hidden": [torch.rand(2), torch.ones(2, 2)]}
     MainLoop(FakeModel(outputs), FakeDataset(train=[{"x": [1, 2]}]), [hook])
@@ -252,8 +252,9 @@ def test_nothing_is_kept_with_its_graph() -> None:
 
     class Look(AbstractHook):
         def after_batch(self, stream_name: str, batch_data: Batch) -> None:
-            assert len(hook._waiting) > 0
-            assert not any(waiting.check.requires_grad for waiting in hook._waiting)  # type: ignore[union-attr]
+            waiting = hook._waiting._waiting
+            assert len(waiting) > 0
+            assert not any(each.check.requires_grad for each in waiting)  # type: ignore[union-attr]
 
     run_hook(hook, Look(), outputs={"loss": lambda batch: weight * 2})
 
