@@ -153,6 +153,7 @@ class Update:
     def _find_trained(self) -> None:
         self._parameters = named_parameters(self.optimizer)
         self._trained = tuple(self._parameters.values())
+        self._group_count = len(self.optimizer.param_groups)
 
     def end_step(self) -> None:
         """End a step, and update the parameters if a window ends with it."""
@@ -174,6 +175,8 @@ class Update:
             self._run_backward(loss if self._scaler is None else self._scaler.scale(loss), 1 / self._planned)
 
     def _apply(self) -> None:
+        if len(self.optimizer.param_groups) != self._group_count:  # a hook has given it more to train
+            self._find_trained()
         self.learning_rate.apply(self.step - 1)
         if self._begin_momentum.is_needed:
             self._begin_momentum()

@@ -138,6 +138,19 @@ def test_a_step_without_losses_leaves_the_parameters_alone() -> None:
     assert update.step == 1
 
 
+def test_a_group_that_is_added_in_the_run_is_trained_like_the_others() -> None:
+    weight, late = nn.Parameter(torch.tensor([1.0])), nn.Parameter(torch.tensor([1.0]))
+    update = make(weight, optimizer={"class": "sgd", "lr": 0.5}, clip_norm=2.0)
+    train(update, weight, [1.0])
+    update.optimizer.add_param_group({"params": [("late", late)]})
+    for _ in range(2):
+        update.backward((3 * late).sum() + (4 * weight).sum(), lambda: torch.zeros(()))
+        update.end_step()
+        assert late.grad is None
+    # Two gradients of 3 and 4, clipped from a norm of 5 to one of 2; float32
+    assert [late.item(), weight.item()] == pytest.approx([1 - 2 * 0.5 * 3 * 0.4, 1 - 2 * 0.5 * 4 * 0.4], rel=1e-6)
+
+
 def test_lbfgs_gets_the_closure_it_needs() -> None:
     weight = nn.Parameter(torch.tensor([5.0]))
     seen = train(make(weight, optimizer={"class": "lbfgs", "lr": 1.0, "max_iter": 10}), weight, [2.0])
