@@ -67,8 +67,16 @@ class CompiledPlan:
                 self._runs_as_it_is = True
                 self._tell(f"the source {name!r} is a {type(value).__name__}")
                 return self._plan.run(self._modules, batch)
-        return FlowOutputs(self._slots, [batch, *self._run(sources)])
+        try:
+            return FlowOutputs(self._slots, [batch, *self._run(sources)])
+        except Exception as error:
+            if not hasattr(error, "__notes__"):  # one of torch's compiler, which knows no task
+                error.add_note(f"in the compiled flow of {self._names}; with compile: false it tells the action")
+            raise
+
+    @property
+    def _names(self) -> str:
+        return ", ".join(self._plan.task_names)
 
     def _tell(self, reason: str) -> None:
-        names = ", ".join(self._plan.task_names)
-        _LOGGER.warning("compile: the flow of %s is run without being compiled: %s", names, reason)
+        _LOGGER.warning("compile: the flow of %s is run without being compiled: %s", self._names, reason)

@@ -201,6 +201,29 @@ def test_what_is_no_tensor_stays_out_of_the_graph(
     assert texts == [f"compile: the flow of a is run without being compiled: {reason}"]
 
 
+def test_what_the_compiler_refuses_is_told_with_its_tasks() -> None:
+    model = make_model(compile={"backend": "eager"})
+    batch = make_batch("ab")
+    batch["x"] = batch["x"][:, :2]
+    with pytest.raises(torch._dynamo.exc.TorchRuntimeError) as caught:
+        model.run(batch, train=True)
+    assert caught.value.__notes__ == ["in the compiled flow of a, b; with compile: false it tells the action"]
+
+
+def test_an_error_of_a_module_is_told_as_without_compiling() -> None:
+    class Broken(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise ValueError("of its own")
+
+    task = Task("a", modules={"head": Broken()}, flow=[Action("out", "head", "x")], label="a", loss="cross_entropy")
+    model = MultiTaskModel(
+        [task], {"other": nn.Linear(1, 1)}, device="cpu", compile={"backend": "eager"}, optimizer="adam"
+    )
+    with pytest.raises(ValueError, match="of its own") as caught:
+        model.run(make_batch("a"), train=True)
+    assert caught.value.__notes__ == ["in task 'a', action 'out', module 'head'"]
+
+
 def test_a_missing_source_is_told_as_without_compiling() -> None:
     model = make_model(compile=counting())
     batch = make_batch("a")
