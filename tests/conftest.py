@@ -27,7 +27,10 @@ signal.signal(signal.SIGTERM, signal.SIG_DFL)
 settings.register_profile("emloop_mtl", deadline=None, derandomize=True)
 settings.load_profile("emloop_mtl")
 
-WAITING = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "unique", "_unique", "_unique2", "bincount", "item"}
+WAITING = {
+    *("_local_scalar_dense", "item", "nonzero", "is_nonzero", "equal", "bincount", "masked_select"),
+    *("unique", "_unique", "_unique2", "unique_dim", "unique_consecutive", "repeat_interleave"),
+}
 """Operators whose result the host waits for: they read values, or the size of what they return depends on values."""
 
 READING = (

@@ -54,6 +54,10 @@ WAYS: dict[str, Callable[[Tensor], Any]] = {
     "nonzero": lambda tensor: tensor.nonzero(),
     "where": lambda tensor: torch.where(tensor > 1),
     "unique": lambda tensor: torch.unique(tensor),
+    "unique in a dimension": lambda tensor: torch.unique(tensor, dim=0),
+    "unique neighbours": lambda tensor: torch.unique_consecutive(tensor),
+    "masked_select": lambda tensor: tensor.masked_select(tensor > 0),
+    "repeat_interleave": lambda tensor: torch.repeat_interleave(tensor),
     "equal": lambda tensor: torch.equal(tensor, tensor),
     "bincount": lambda tensor: torch.bincount(tensor),
 }
