@@ -372,7 +372,8 @@ class MultiTaskModel(AbstractModel):
             labels = [pair for pair in labels if pair not in joined]
             moved = dict.fromkeys([*sources, *(label for _, label in labels)])
             on_host = self.device.type == "cpu" and not any(self._task(name).module_device for name in tasks)
-            unchecked = {task.name for task, _ in labels if on_host and task.loss_checks_labels}
+            checking = on_host and self.precision == "fp32"  # a loss of other outputs leaves it to the task
+            unchecked = {task.name for task, _ in labels if checking and task.loss_checks_labels}
             labels = [pair for pair in labels if pair[0].name not in unchecked]
             kind = BatchKind(self.network, version, tasks, labels, unchecked, joins, tuple(moved))
             self._kinds[key] = kind
