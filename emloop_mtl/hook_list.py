@@ -80,7 +80,9 @@ class HookList:
         for hook in self._acting["before_epoch"]:
             began = perf_counter()
             hook.before_epoch(epoch_id=epoch_id, train_streams=train_streams, eval_streams=eval_streams)
-            self.times.add(hook.name, perf_counter() - began)
+            seconds = perf_counter() - began
+            self.times.before_epoch += seconds
+            self.times.add(hook.name, seconds)
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> TrainingTerminated | None:
         """Hand a batch to every hook and return the first wish to terminate."""

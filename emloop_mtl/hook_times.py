@@ -28,6 +28,8 @@ class HookTimes:
         """The stream of the last batch that was timed."""
         self.left = 0
         """How many batches of that stream are still to come that are not timed; whoever hands out batches counts."""
+        self.before_epoch = 0.0
+        """The seconds that all hooks have taken before the epoch, which are part of no profile."""
         self._planned = 0
         self._walks: dict[str, _Walk] = {}
         self._seconds: dict[str, float] = {}

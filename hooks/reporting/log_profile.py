@@ -42,7 +42,7 @@ class LogProfile(AbstractHook):
         waiting = sum(_total(profile, f"read_batch_{stream}") for stream in streams)
         model = {stream: _total(profile, f"eval_batch_{stream}") for stream in streams}
         hooks = sum(_total(profile, f"after_batch_hooks_{stream}") for stream in streams)
-        hooks += _total(profile, "after_epoch_hooks")
+        hooks += _total(profile, "after_epoch_hooks") + self.main_loop.hooks.times.before_epoch
         total = waiting + sum(model.values()) + hooks
         parts = {"waiting for data": waiting, **model, "hooks": hooks}
         log.info("epoch %i  time %.3g s  %s", epoch_id, total, _shown(parts, total))

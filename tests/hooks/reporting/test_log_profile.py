@@ -71,10 +71,10 @@ def run(clock: Clock, *hooks: AbstractHook, batches: int = 100, **options: Any) 
 def test_the_time_is_told_by_what_it_goes_to_and_hooks_by_name(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     run(clock, Spend(clock, 0.125, 2.0), Announce(clock, 0.25, 1.0), extra_streams=["valid"])
     # 110 batches: 0.5 s of the model, 0.125 and 0.25 s of hooks; 2 and 1 s after the epoch, 1 s before it
-    total = 50 + 5 + 110 * 0.375 + 3
+    total = 50 + 5 + 110 * 0.375 + 3 + 1
     assert lines_of(caplog) == [
         f"epoch 1  time {total:.3g} s  waiting for data 0 s (0.0 %)  train 50 s ({5000 / total:.1f} %)  "
-        f"valid 5 s ({500 / total:.1f} %)  hooks 44.2 s ({4425 / total:.1f} %)",
+        f"valid 5 s ({500 / total:.1f} %)  hooks 45.2 s ({4525 / total:.1f} %)",
         f"epoch 1  hooks  Announce 29.5 s ({2950 / total:.1f} %)  Spend 15.8 s ({1575 / total:.1f} %)",
     ]
 

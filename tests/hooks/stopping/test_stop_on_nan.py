@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from torch import nn
 
 from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
 from emloop_mtl.checkpoint import newest_checkpoint
@@ -668,3 +669,12 @@ def test_many_values_of_several_kinds_are_looked_at_one_by_one() -> None:
     outputs |= {"host/loss": math.nan, "each/loss": torch.ones(3)}
     with pytest.raises(NotFiniteError, match="'host/loss' is nan in epoch 1"):
         run_hook(StopOnNaN(after_batch=True, after_epoch=False), outputs=outputs, skip_zeroth_epoch=True)
+
+
+def test_a_weight_that_torch_cannot_look_at_is_saved_with_the_others() -> None:
+    model = FakeModel()
+    model.network = nn.Module()  # type: ignore[attr-defined]
+    model.network.weight = nn.Parameter(torch.ones(3).to(torch.float8_e4m3fn))  # torch has no isfinite of these
+    hook = StopOnNaN(after_batch=True)
+    run_hook(hook, model=model)
+    assert hook.state_dict()["epoch"] == 1
