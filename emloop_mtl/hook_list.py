@@ -164,6 +164,14 @@ class HookList:
         """Return the smallest limit that a hook sets to the whole run, None if none does."""
         return min((steps for hook in self._hooks if (steps := hook.max_steps()) is not None), default=None)
 
+    @property
+    def are_ours(self) -> bool:
+        """Whether all hooks that act after batches are of this package."""
+        return all(
+            type(hook).__module__.split(".")[0] == __package__ and "after_batch" not in vars(hook)
+            for hook in self._acting["after_batch"]
+        )
+
     def outputs(self, train: bool) -> frozenset[str] | None:
         """Return the batch variables that hooks read; None if one that sees batches does not say."""
         names: set[str] = set()

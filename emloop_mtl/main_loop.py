@@ -419,7 +419,7 @@ class MainLoop:
         run, after_batch, signals, saver = self.model.run, self.hooks.after_batch, self._signals, self._saver
         run_times = self._profile.setdefault(f"eval_batch_{stream.name}", [])
         hook_times = self._profile.setdefault(f"after_batch_hooks_{stream.name}", [])
-        stream.outputs = self.hooks.outputs(train)
+        stream.outputs, stream.is_undisturbed = self.hooks.outputs(train), self.hooks.are_ours
         self._is_training = train
         name = stream.name or ""
         end: TrainingTerminated | None = None

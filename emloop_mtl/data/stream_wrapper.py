@@ -59,6 +59,10 @@ class StreamWrapper:
             raise ConfigError(f"main_loop.buffer: {buffer_size} is less than 0", ("main_loop", "buffer"))
         self.outputs: frozenset[str] | None = None
         """Names of the outputs that somebody will read; None for all of them."""
+        self.is_undisturbed = False
+        """Whether only code of this package runs between its batches; what other code changes has to be looked for."""
+        self.walk: object | None = None
+        """An object for each time it is iterated; None before the first."""
         self.told: set[str | None] = set()
         """Names of streams that were said to be read without a buffer; wrappers may share it, to say it once."""
         self._epoch_size = EpochSize(epoch_size)
@@ -69,7 +73,6 @@ class StreamWrapper:
         self._position = StreamPosition()
         self._reading: ReadAhead[Item] | Generator[Item, None, None] | None = None
         self._endless = False
-        self._started = False
 
     @property
     def name(self) -> str | None:
@@ -154,7 +157,7 @@ class StreamWrapper:
         :raise DataError: naming stream and batch, for data that cannot be used
         :raise ConfigError: if the epoch size needs the length of a pass, and that is not known
         """
-        self._started = True
+        self.walk = object()
         position, is_reached = self._position, self._epoch_size.is_reached
         pass_steps = self.num_steps_per_pass
         self._epoch_size.check(pass_steps)
@@ -196,7 +199,7 @@ class StreamWrapper:
 
         :raise CheckpointError: if the stream was iterated before, or the state is of another kind of stream
         """
-        if self._started:
+        if self.walk is not None:
             raise CheckpointError(f"stream {self.name!r} has been iterated; a state can only be loaded before that")
         counters = dict(state)
         scheduler_state = counters.pop("stream", None)

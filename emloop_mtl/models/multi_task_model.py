@@ -279,7 +279,7 @@ class MultiTaskModel(AbstractModel):
         if not isinstance(batch, Batch) or not batch.prepared:
             batch = self.prepare(batch.copy() if isinstance(batch, Batch) else Batch(batch))
         if self._stacks is not None:
-            self._stacks.check()
+            self._stacks.notice(stream)
         run = self._run_of(batch, train, None if stream is None else stream.outputs)
         if self.network.training is not train:
             self._set_mode(train)

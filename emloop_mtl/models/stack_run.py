@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
+from ..tasks.nested import map_tensors
 from ..tasks.select_rows import connected_zero
 from ..tasks.stacked_outputs import StackedOutputs
 from .label_join import LabelJoin
@@ -57,7 +58,9 @@ class StackRun:
         if self._selecting:
             every = StackedOutputs(flow, [(self._stack, values)])
             for task in self._selecting:
-                outputs.update(task.select_outputs(every))
+                # As they are where tasks run apart: tensors of their own, which a view of any shape can be taken of.
+                selected = task.select_outputs(every)
+                outputs.update({name: map_tensors(value, Tensor.contiguous) for name, value in selected.items()})
         return total
 
     def _add_losses(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch.nn.modules import module as torch_module
 
@@ -16,10 +17,16 @@ from ..tasks.task_network import TaskNetwork
 from ..tasks.task_stack import TaskStack
 from ..types import State
 
+if TYPE_CHECKING:
+    from ..data.stream_wrapper import StreamWrapper
+
 _LOGGER = logging.getLogger(__name__)
 
 SHOWN = 4
 """How many tasks of a stack the log names."""
+
+MOST_CHANGES = 10
+"""How often somebody may change modules of tasks that are run as one, before these run apart for good."""
 
 
 class TaskStacks:
@@ -38,8 +45,12 @@ class TaskStacks:
         self._version = network.version
         self._active: list[TaskStack] = []
         self._classes: dict[str, int] = {}
-        """Task name -> number of the tasks that no batch has parted it from; 0 if it was never parted from any."""
+        """Task name -> number of the tasks that nothing has parted it from; 0 if it was never parted from any."""
         self._were_parted = False
+        self._walk: object | None = None
+        """The walk through a stream that was looked at last."""
+        self._changes: Counter[str] = Counter()
+        """Task name -> how often it was taken apart because of what somebody has changed."""
 
     @property
     def names(self) -> list[tuple[str, ...]]:
@@ -83,8 +94,18 @@ class TaskStacks:
                 for alike in find_stacks(tasks, self._network, conditions, known.values()):
                     self._stack(alike)
 
+    def notice(self, stream: StreamWrapper | None) -> None:
+        """Check what is together before a batch of a stream, or before the first only where nobody else acts between.
+
+        :param stream: the stream; None where batches are run one by one
+        """
+        walk = None if stream is None or not stream.is_undisturbed else stream.walk
+        if walk is None or walk is not self._walk or self._version != self._network.version:
+            self._walk = walk
+            self.check()
+
     def check(self) -> None:
-        """Take apart what somebody has changed the modules, weights or tasks of; any hook may, so before each batch."""
+        """Take apart what somebody has changed the modules, weights or tasks of."""
         if not self._active:
             self._version = self._network.version
             return
@@ -96,6 +117,7 @@ class TaskStacks:
         for stack in list(self._active):
             if not stack.is_intact(self._network):
                 self._dissolve(stack, "somebody has changed or watches one of their modules")
+                self._count_change(stack.names)
 
     def dissolve(self, reason: str) -> None:
         """Run all tasks apart from now on, until some are put together again."""
@@ -103,7 +125,7 @@ class TaskStacks:
             self._dissolve(stack, reason)
 
     def state_dict(self) -> dict[str, State]:
-        """Return which tasks batches have parted, so that a resumed run puts the same ones together."""
+        """Return what has parted tasks, so that a resumed run puts the same ones together."""
         if not self._were_parted:
             return {}
         together: dict[int, list[str]] = {}
@@ -115,6 +137,13 @@ class TaskStacks:
         """Go on from what ``state_dict`` returned."""
         for names in state.get("together", ()):
             self._were_parted |= self._part(names)
+
+    def _count_change(self, names: Collection[str]) -> None:
+        """Leave tasks apart that are changed again and again, as by a hook that gives them weights after each batch."""
+        self._changes.update(names)
+        for name in names:
+            if self._changes[name] >= MOST_CHANGES:
+                self._were_parted |= self._part([name])
 
     def _part(self, names: Collection[str]) -> bool:
         """Part these tasks from all others, and return whether that is new."""

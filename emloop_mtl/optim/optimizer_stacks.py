@@ -86,10 +86,10 @@ class OptimizerStacks:
             for state in (self._optimizer.state, self._learning_rate.initial_state):
                 split_entries(state, stacked)
             if stacked.leaf.grad is not None:
-                for member, gradient in zip(
-                    stacked.members, split_tensor(stacked.name, stacked.leaf.grad), strict=True
-                ):
-                    member.grad = gradient[1].clone()
+                parts = split_tensor(stacked.name, stacked.leaf.grad)
+                for member, (_, gradient) in zip(stacked.members, parts, strict=True):
+                    # Somebody may have run backward through the members, too.
+                    member.grad = gradient.clone() if member.grad is None else member.grad + gradient
                 stacked.leaf.grad = None
 
     def _group_of(self, parameter: nn.Parameter) -> dict[str, Any] | None:

@@ -38,14 +38,15 @@ class StackedParameter:
         self._found = list(zip(self.members, self._places, addresses, strict=True))
 
     def is_intact(self) -> bool:
-        """Whether the parameters are still those of their modules, with the leaf's values, and watched by nobody."""
-        # As plain as can be: it is asked before every batch.
+        """Whether the parameters are still those of their modules, with the leaf's values, and left alone."""
+        # As plain as can be: it may be asked before every batch.
         attribute, required = self._attribute, self.leaf.requires_grad
         for member, place, address in self._found:
             if (
                 place.get(attribute) is not member
                 or member.data_ptr() != address
                 or member.requires_grad is not required
+                or member.grad is not None
                 or member._backward_hooks
                 or member._post_accumulate_grad_hooks
             ):

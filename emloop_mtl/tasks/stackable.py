@@ -48,7 +48,7 @@ def tail_of(task: Task, known: Iterable[Task]) -> tuple[Action, ...]:
 
 
 class _Uses:
-    """How often the actions, modules and parameters of a model are used."""
+    """How often the actions, modules and weights of a model are used."""
 
     def __init__(self, tasks: Iterable[Task], network: nn.ModuleDict) -> None:
         flows = [task.flow for task in tasks]
@@ -56,7 +56,8 @@ class _Uses:
         once = {action.name: action for flow in flows for action in flow}
         self.modules = Counter(action.module for action in once.values())
         self.inputs = Counter(part.name for action in once.values() for part in action.inputs)
-        self.parameters = Counter(id(p) for _, p in network.named_parameters(remove_duplicate=False))
+        # By their memory, which different parameters may share.
+        self.memory = Counter(p.data_ptr() for _, p in network.named_parameters(remove_duplicate=False))
 
 
 def _signature(
@@ -74,7 +75,7 @@ def _signature(
     if (
         None in signatures
         or not parameters
-        or any(uses.parameters[id(parameter)] > 1 for parameter in parameters)
+        or any(uses.memory[parameter.data_ptr()] > 1 for parameter in parameters)
         or any(uses.modules[action.module] > 1 for action in tail)
         or _changes_its_input(modules)
     ):

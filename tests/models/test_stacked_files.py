@@ -21,6 +21,8 @@ from emloop_mtl.data.task_loader import TaskLoader
 from emloop_mtl.hooks import SaveLatest, StopAfter, StopOnNaN
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.tasks.task_stack import TaskStack
+from emloop_mtl.types import EpochData
 
 MakeHeads = Callable[..., MultiTaskModel]
 MakeBatch = Callable[..., Batch]
@@ -139,6 +141,58 @@ def test_weight_files_hold_the_same_names_and_shapes(
     for name, value in outputs[1].items():
         # sums are taken in another order; probabilities are in float32
         torch.testing.assert_close(outputs[0][name], value, rtol=1e-6, atol=1e-6)
+
+
+class FreezeInside(AbstractHook):
+    """Freezes a head inside an epoch."""
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        if self.main_loop.position.step == 7:
+            self.main_loop.model.network["t1_head"].requires_grad_(False)
+
+
+class FreezeBetween(AbstractHook):
+    """Freezes a head between two epochs."""
+
+    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+        if epoch_id == 1:
+            self.main_loop.model.network["t1_head"].requires_grad_(False)
+
+
+@pytest.mark.parametrize("freeze", [FreezeInside, FreezeBetween])
+def test_a_head_that_a_hook_freezes_learns_no_more(
+    make_heads: MakeHeads, tmp_path: Path, freeze: type[AbstractHook]
+) -> None:
+    models = [make_heads(7, stack_tasks=stack, optimizer="sgd") for stack in (True, False)]
+    for model in models:
+        MainLoop(model, Dataset(False), [freeze(), StopAfter(epochs=3)], output_dir=tmp_path).run_training()
+    assert models[0].stacked_tasks == [("t0", "t2", "t3", "t4", "t5", "t6")]
+    for name, weight in models[1].state_dict().items():
+        # float64 rounds in the 16th digit
+        torch.testing.assert_close(models[0].state_dict()[name], weight, rtol=1e-11, atol=1e-11)
+
+
+def test_modules_are_looked_at_once_an_epoch_if_hooks_are_ours(
+    make_heads: MakeHeads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(AbstractHook):
+        def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+            pass
+
+    looks: list[TaskStack] = []
+    is_intact = TaskStack.is_intact
+    monkeypatch.setattr(TaskStack, "is_intact", lambda self, network: looks.append(self) or is_intact(self, network))
+
+    def count(*hooks: AbstractHook) -> int:
+        looks.clear()
+        every = [*hooks, StopOnNaN(after_batch=True), StopAfter(epochs=4)]
+        loop = MainLoop(make_heads(7), Dataset(False), every, output_dir=tmp_path, skip_zeroth_epoch=True)
+        loop.run_training()
+        return len(looks)
+
+    # Of four epochs of five batches, the first batch is what tasks are put together by.
+    assert count() == 3
+    assert count(Other()) == 19
 
 
 def test_an_infinite_gradient_in_an_open_window_is_found(make_heads: MakeHeads, tmp_path: Path) -> None:

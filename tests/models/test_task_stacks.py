@@ -14,6 +14,7 @@ from emloop_mtl.data.batch import Batch
 from emloop_mtl.data.stream_wrapper import StreamWrapper
 from emloop_mtl.errors import DataError
 from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.models.task_stacks import MOST_CHANGES
 from emloop_mtl.tasks import Action, Task
 
 MakeHeads = Callable[..., MultiTaskModel]
@@ -247,6 +248,48 @@ def test_what_is_watched_from_the_beginning_is_never_stacked(
     change(model)
     model.run(make_batch(), train=True)
     assert model.stacked_tasks == [("t0", "t2", "t3")]
+
+
+def test_modules_that_change_again_and_again_run_apart_for_good(
+    make_heads: MakeHeads, make_batch: MakeBatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_heads()
+    with caplog.at_level(logging.INFO, logger="emloop_mtl.models.task_stacks"):
+        for step in range(2 * MOST_CHANGES):
+            model.run(make_batch(seed=step), train=True)
+            move(model)
+    assert model.stacked_tasks == []
+    assert len(caplog.messages) == 2 * MOST_CHANGES
+    resumed = make_heads()
+    resumed.load_training_state_dict(model.training_state_dict())
+    resumed.run(make_batch(), train=True)
+    assert resumed.stacked_tasks == []
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_gradients_that_somebody_gives_to_heads_count(
+    make_heads: MakeHeads, make_batch: MakeBatch, accumulate: int
+) -> None:
+    weights = []
+    for stack in (True, False):
+        model = make_heads(stack_tasks=stack, update={"accumulate": accumulate})
+        for step in range(7):
+            model.run(make_batch(seed=step), train=True)
+            heads = [model.network[f"t{number}_head"][0] for number in ((1,) if step < 4 else range(4))]
+            torch.stack([head.weight.square().sum() for head in heads]).sum().backward()
+        weights.append(model.state_dict())
+    for name, weight in weights[1].items():
+        # float64 rounds in the 16th digit; Adam divides by roots of small numbers
+        torch.testing.assert_close(weights[0][name], weight, rtol=1e-11, atol=1e-11)
+
+
+def test_outputs_of_actions_are_tensors_of_their_own(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
+    model = make_heads()
+    outputs = model.run(make_batch(), train=True)
+    assert model.stacked_tasks == ALL
+    output = outputs["t1/t1_out"]
+    assert output.is_contiguous()
+    assert output.untyped_storage().nbytes() == output.nbytes
 
 
 def test_a_hook_on_a_head_sees_every_batch(make_heads: MakeHeads, make_batch: MakeBatch) -> None:

@@ -109,6 +109,14 @@ def test_shared_weights_run_apart() -> None:
     assert stacks(*tasks) == [["a", "b", "c"]]
 
 
+def test_weights_that_share_their_memory_run_apart() -> None:
+    tied = [head() for _ in range(3)]
+    for other in tied[1:]:
+        other.weight.data = tied[0].weight.data
+    tasks = [*three(), *(make_task(name, module) for name, module in zip("def", tied, strict=True))]
+    assert stacks(*tasks) == [["a", "b", "c"]]
+
+
 def test_one_module_for_several_tasks_runs_apart() -> None:
     tasks = three()
     for name in "de":
