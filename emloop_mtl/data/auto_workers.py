@@ -78,8 +78,8 @@ class AutoWorkers:
             return 0, f", a round of them {seconds * length:.2g} s"
         try:
             cost = WorkerCost.measure(dataset, self._last)
-        except Exception as error:  # whatever keeps processes from being started, it is no reason to fail
-            return 0, f", and no process can be started for it: {' '.join(str(error).split())}"
+        except Exception as error:  # whatever keeps processes from reading, it is no reason to fail
+            return 0, f", and no other process can do it: {' '.join(str(error).split())}"
         number = cost.worthwhile(seconds, length, min(cores - 1, self._most))
         why = f", {1000 * cost.transfer:.3g} ms to come from a process that takes {cost.start:.2g} s to start"
         return number, f"{why}; {cores} cores"

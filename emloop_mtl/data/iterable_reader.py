@@ -7,13 +7,13 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
 from ..errors import DataError, EmloopError
 from ..utils.isolated_random import IsolatedRandom, isolated
 from ..utils.random import derive_seed, seed_host
-from .row_reader import Collate, as_it_is, leave_signals_to_parent
+from .row_reader import Collate
+from .worker_batches import worker_batches
 
 
 class IterableReader(IterableDataset[Any]):
@@ -51,18 +51,8 @@ class IterableReader(IterableDataset[Any]):
             else:
                 yield from isolated(self._batches(), IsolatedRandom(derive_seed(*self._seed_parts, 0)))
         else:
-            loader = DataLoader(
-                self,
-                batch_size=None,
-                num_workers=num_workers,
-                collate_fn=as_it_is,
-                generator=torch.Generator(),
-                worker_init_fn=partial(_init_worker, self._seed_parts),
-            )
-            for batch in loader:
-                if isinstance(batch, EmloopError):
-                    raise batch
-                yield batch
+            begin = None if self._seed_parts is None else partial(_seed_worker, self._seed_parts)
+            yield from worker_batches(self, num_workers, begin=begin)
 
     def __iter__(self) -> Iterator[Mapping[str, Any] | EmloopError]:
         """Yield the batches of one worker, and an error instead of raising it."""
@@ -86,7 +76,5 @@ class IterableReader(IterableDataset[Any]):
             yield self._collate(chosen)
 
 
-def _init_worker(seed_parts: tuple[object, ...] | None, worker: int) -> None:
-    leave_signals_to_parent(worker)
-    if seed_parts is not None:
-        seed_host(derive_seed(*seed_parts, worker))
+def _seed_worker(seed_parts: tuple[object, ...], worker: int) -> None:
+    seed_host(derive_seed(*seed_parts, worker))

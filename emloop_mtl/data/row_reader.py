@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from ..constants import UID_SOURCE
 from ..errors import DataError, EmloopError
 from ..utils.isolated_random import IsolatedRandom
 from ..utils.random import derive_seed, seed_host
+from .worker_batches import worker_batches
 
 Collate = Callable[[Any], Mapping[str, Any]]
-
-
-GRACE = 10
-"""Seconds that a worker lives on after a first SIGTERM, if the main process does not end it before."""
 
 
 class RowReader(Dataset[Any]):
@@ -61,23 +57,11 @@ class RowReader(Dataset[Any]):
                 yield batch
 
     def read_in_workers(self, start: int, stop: int, num_workers: int) -> Iterator[dict[str, Any]]:
-        """Yield the same batches, fetched by ``num_workers`` processes.
+        """Return the same batches, fetched by ``num_workers`` processes.
 
         :raise EmloopError: what a worker raised
         """
-        loader = DataLoader(
-            self,
-            batch_size=None,
-            sampler=range(start, stop),
-            num_workers=num_workers,
-            collate_fn=as_it_is,
-            generator=torch.Generator(),
-            worker_init_fn=leave_signals_to_parent,
-        )
-        for batch in loader:
-            if isinstance(batch, EmloopError):
-                raise batch
-            yield batch
+        return worker_batches(self, num_workers, range(start, stop))
 
     def __getitem__(self, number: int) -> dict[str, Any] | EmloopError:
         if self._seed_parts is not None:
@@ -101,23 +85,3 @@ class RowReader(Dataset[Any]):
         batch = dict(batch)
         batch.setdefault(UID_SOURCE, rows)
         return batch
-
-
-def leave_signals_to_parent(worker: int) -> None:
-    """Let this worker outlive a Ctrl-C or a SIGTERM to all processes of a run: the batch under way needs it.
-
-    :param worker: its number
-    """
-
-    def give_time(number: int, frame: object) -> None:
-        # The main process sends a SIGTERM too, to a worker that hangs.
-        signal.signal(number, signal.SIG_DFL)
-        signal.alarm(GRACE)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, give_time)
-
-
-def as_it_is(batch: Any) -> Any:
-    """Return ``batch``; a function of a module, because workers may have to pickle it."""
-    return batch

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil
+from multiprocessing.reduction import ForkingPickler
 from time import perf_counter
 from typing import Any, NamedTuple
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from .row_reader import as_it_is, leave_signals_to_parent
+from ..errors import DataError
+from .worker_batches import worker_batches
 
 GAIN = 2
 """How many times less a batch must cost here if others read it. Where it is little, they take cores from the model."""
@@ -31,18 +32,11 @@ class WorkerCost(NamedTuple):
 
         :param dataset: handed to the process, as it would be to one that reads
         :param batch: what it sends
+        :raise DataError: if the batch cannot be sent
+        :raise Exception: whatever keeps the process from being started
         """
-        loader = DataLoader(
-            _Echo(dataset, batch),
-            batch_size=None,
-            sampler=range(SENT),
-            num_workers=1,
-            collate_fn=as_it_is,
-            generator=torch.Generator(),
-            worker_init_fn=leave_signals_to_parent,
-        )
         times = [perf_counter()]
-        times += [perf_counter() for _ in loader]
+        times += [perf_counter() for _ in worker_batches(_Echo(dataset, batch), 1, range(SENT))]
         return cls(times[1] - times[0], (times[-1] - times[1]) / (SENT - 1))
 
     def worthwhile(self, seconds: float, length: int | None, most: int) -> int:
@@ -64,6 +58,15 @@ class _Echo(Dataset[Any]):
     def __init__(self, dataset: object, batch: Mapping[str, Any]) -> None:
         self._dataset = dataset
         self._batch = batch
+        self._can_be_sent = False
 
-    def __getitem__(self, number: int) -> Mapping[str, Any]:
+    def __getitem__(self, number: int) -> Mapping[str, Any] | DataError:
+        if not self._can_be_sent:
+            # Otherwise a thread of the process finds that out, whose error nobody hears of, waiting for the batch for
+            # ever. To try it in the main process would move the batch, which may be in use there.
+            try:
+                ForkingPickler.dumps(self._batch)
+            except Exception as error:
+                return DataError(str(error))
+            self._can_be_sent = True
         return self._batch

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset, IterableDataset
 from emloop_mtl.data import ColumnDataset, TaskLoader, auto_workers
 from emloop_mtl.data.auto_workers import FEW, usable_cores
 from emloop_mtl.data.worker_cost import WorkerCost
+from emloop_mtl.errors import DataError
 from emloop_mtl.utils.random import get_random_state
 
 CHEAP, DEAR = WorkerCost(0.0, 1e-9), WorkerCost(100.0, 100.0)
@@ -150,7 +151,7 @@ def test_what_is_left_to_this_process(monkeypatch: pytest.MonkeyPatch, caplog: p
     assert reason(columns) == "columns are read faster than they come from another process"
     assert "ms to read here, a round of them " in reason(Augmented(22))  # it takes far less than a second
     monkeypatch.setattr(auto_workers, "SHORT", 0.0)
-    assert reason(Augmented(22)).endswith("ms to read here, and no process can be started for it: no more processes")
+    assert reason(Augmented(22)).endswith("ms to read here, and no other process can do it: no more processes")
     monkeypatch.setattr(auto_workers, "usable_cores", lambda: 1)
     assert reason(Augmented(22)).endswith("ms to read here, and there is one core only")
 
@@ -159,6 +160,11 @@ def test_what_a_process_costs_is_measured() -> None:
     cost = WorkerCost.measure(Augmented(3), {"x": torch.zeros(3)})
     assert cost.start > 0
     assert cost.transfer > 0
+
+
+def test_what_cannot_be_sent_is_an_error() -> None:
+    with pytest.raises(DataError, match="Can't pickle local object"):
+        WorkerCost.measure(Augmented(3), {"x": [lambda: 0]})
 
 
 def test_cores_are_shared_between_the_processes_of_a_training(monkeypatch: pytest.MonkeyPatch) -> None:

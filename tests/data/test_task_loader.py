@@ -1,9 +1,11 @@
 """Loaders: order, going on, draws, workers."""
 
+import gc
 import os
 import random
 import signal
 from collections.abc import Iterator
+from multiprocessing import active_children
 from typing import Any
 
 import numpy as np
@@ -305,3 +307,30 @@ class SignalledStream(IterableDataset[Any]):
 def test_workers_leave_signals_to_the_main_process(kind: Any, number: signal.Signals) -> None:
     loader = TaskLoader(kind(number), batch_size=2, num_workers=1, shuffle=False)
     assert [batch["x"].tolist() for batch in loader] == [[0, 1], [2, 3]]
+
+
+class Failing(Dataset[Any]):
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index == 6:
+            raise ValueError("row 6 is broken")
+        return {"x": index}
+
+
+class FailingStream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return (Failing()[index] for index in range(20))
+
+
+@pytest.mark.parametrize("kind", [Failing, FailingStream])
+def test_an_error_in_a_worker_ends_it(kind: Any) -> None:
+    before = set(active_children())
+    gc.disable()  # which would end the processes too, some time or other
+    try:
+        with pytest.raises(ValueError, match="row 6 is broken"):
+            list(TaskLoader(kind(), batch_size=2, num_workers=1, shuffle=False))
+        assert set(active_children()) <= before
+    finally:
+        gc.enable()
