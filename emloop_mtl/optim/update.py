@@ -183,7 +183,7 @@ class Update:
         try:
             if self.repeats:
                 self._step_with_closure()
-            elif self._scaler is None:
+            elif self._scaler is None or all(p.grad is None for p in self._trained):  # which a scaler does not take
                 self._finish_gradients()
                 self._step_optimizer()
             else:

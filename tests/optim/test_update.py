@@ -151,6 +151,17 @@ def test_a_group_that_is_added_in_the_run_is_trained_like_the_others() -> None:
     assert [late.item(), weight.item()] == pytest.approx([1 - 2 * 0.5 * 3 * 0.4, 1 - 2 * 0.5 * 4 * 0.4], rel=1e-6)
 
 
+def test_fp16_takes_a_step_without_losses() -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    update = make(weight, optimizer={"class": "sgd", "lr": 0.5}, scaler=scaler)
+    for loss in (torch.zeros(()), weight.sum(), torch.zeros(())):
+        update.backward(loss, lambda: torch.zeros(()))
+        update.end_step()
+    assert weight.item() == 0.5
+    assert update.step == 3
+
+
 def test_lbfgs_gets_the_closure_it_needs() -> None:
     weight = nn.Parameter(torch.tensor([5.0]))
     seen = train(make(weight, optimizer={"class": "lbfgs", "lr": 1.0, "max_iter": 10}), weight, [2.0])
