@@ -185,6 +185,9 @@ class Task:
             return self.loss(outputs, self.output_name, label)
         except (ConfigError, DataError) as error:
             raise type(error)(f"task {self.name!r}: {error}") from error
+        except Exception as error:
+            error.add_note(f"in task {self.name!r}, loss {self.loss.name!r}")
+            raise
 
     def probabilities(self, outputs: Mapping[str, Any]) -> Tensor:
         """Return what the task says about each row: [n, classes] probabilities, [n] probabilities of 1, or values.

@@ -80,6 +80,15 @@ def test_a_column_of_outputs_fits_flat_labels_instead_of_being_broadcast() -> No
         loss_of(make("cross_entropy"), torch.randn(3, 2), label)
 
 
+def test_an_error_of_the_loss_itself_is_told_with_its_task() -> None:
+    def broken(outputs: Any, label: Any) -> Any:
+        raise RuntimeError("of its own")
+
+    with pytest.raises(RuntimeError, match="of its own") as caught:
+        loss_of(make(broken), torch.randn(4, 3), torch.tensor([0, 2, 1, 1]))
+    assert caught.value.__notes__ == ["in task 'digit', loss 'broken'"]
+
+
 def test_losses_per_row_are_averaged() -> None:
     output, label = torch.randn(4, 3), torch.tensor([0, 2, 1, 1])
     assert torch.equal(
