@@ -99,7 +99,8 @@ class Output:
         :param outputs: all outputs of the flow by name
         :param last: the name of the last action
         """
-        if self._output == "softmax" or (self._output == "exp" and self._target is Target.CLASS):
+        has_classes = self._output == "softmax" and self._target is not Target.BINARY
+        if has_classes or (self._output == "exp" and self._target is Target.CLASS):
             value = outputs[last]
             if isinstance(value, Tensor) and value.dim() > 1 and value.shape[CLASS_DIM] > 1:
                 return value.argmax(CLASS_DIM)

@@ -27,11 +27,12 @@ def make(loss: Any, **options: Any) -> Task:
         (make("cross_entropy"), torch.randn(4, 1, generator=torch.Generator().manual_seed(0))),
         (make("bce_with_logits"), torch.tensor([-1.0, 0.0, 0.5])),
         (make("bce_with_logits"), COLUMNS),
+        (make("bce", output="softmax"), COLUMNS),
         (make("mse"), torch.tensor([0.25, 3.0])),
         (make("poisson_nll"), torch.tensor([0.25, 3.0])),
         (make("mse", output=lambda outputs: outputs["logits"] * 2), torch.tensor([0.25, 3.0])),
     ],
-    ids=["classes", "maps", "log", "column", "binary", "labels", "values", "counts", "function"],
+    ids=["classes", "maps", "log", "column", "binary", "labels", "shares", "values", "counts", "function"],
 )
 def test_they_equal_those_from_probabilities(task: Task, output: Tensor) -> None:
     outputs = {"logits": output}
