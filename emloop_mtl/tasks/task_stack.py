@@ -115,7 +115,8 @@ class TaskStack:
             self._made.clear()
         known, value = self._made.get(name, (None, None))
         if value is None or known != kind:
-            value = make()
+            with torch.inference_mode(False):  # what is made in that mode could not be trained with later
+                value = make()
             self._made[name] = kind, value
         return value
 

@@ -283,6 +283,19 @@ def test_gradients_that_somebody_gives_to_heads_count(
         torch.testing.assert_close(weights[0][name], weight, rtol=1e-11, atol=1e-11)
 
 
+def test_evaluating_in_inference_mode_does_not_keep_from_training(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
+    losses = []
+    for inference in (True, False):
+        model = make_heads()
+        model.run(make_batch(), train=True)
+        model.tasks["t0"].weight = 3.0  # so that what is known by the weights is made anew
+        with torch.inference_mode(inference):
+            model.run(make_batch(seed=1), train=False)
+        losses.append(model.run(make_batch(seed=1), train=True)["loss"])
+        assert model.stacked_tasks == ALL
+    assert torch.equal(*losses)
+
+
 def test_outputs_of_actions_are_tensors_of_their_own(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
     model = make_heads()
     outputs = model.run(make_batch(), train=True)
