@@ -349,7 +349,7 @@ def test_the_public_names_are_these() -> None:
 
 @pytest.mark.parametrize("name", PUBLIC_NAMES)
 def test_a_public_name_is_the_same_for_a_type_checker_and_at_run_time(name: str) -> None:
-    (block,) = (node for node in parsed(PACKAGE / "__init__.py").body if isinstance(node, ast.If))
+    block = next(node for node in parsed(PACKAGE / "__init__.py").body if isinstance(node, ast.If))
     seen = {
         alias.name: f"emloop_mtl.{node.module}"
         for node in block.body
@@ -362,6 +362,13 @@ def test_a_public_name_is_the_same_for_a_type_checker_and_at_run_time(name: str)
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'MainLop'"):
         _ = emloop_mtl.MainLop
+
+
+@pytest.mark.parametrize("folder", ["emloop_mtl", "emloop_mtl/hooks"])
+def test_a_type_checker_does_not_see_what_imports_names_at_run_time(folder: str) -> None:
+    # With a __getattr__ of the module in sight it would take an unknown name for anything.
+    functions = [node.name for node in parsed(ROOT / folder / "__init__.py").body if isinstance(node, ast.FunctionDef)]
+    assert functions == ["__dir__"]
 
 
 def loaded_by(*arguments: str) -> set[str]:
