@@ -320,7 +320,8 @@ class MultiTaskModel(AbstractModel):
 
     def _run_of(self, batch: Batch, train: bool, outputs: frozenset[str] | None) -> BatchRun:
         kind: BatchKind | None = batch.kind
-        if kind is None or not kind.is_of(self.network):
+        # Tasks may have been taken from a batch since it was prepared.
+        if kind is None or not kind.is_of(self.network) or kind.tasks != batch.tasks:
             kind = self._kind_of(batch)
         if train and not kind.is_settled:
             if self._stacks is not None:

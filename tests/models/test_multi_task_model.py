@@ -473,6 +473,16 @@ def test_batches_with_the_same_sources_but_other_tasks_are_told_apart() -> None:
     assert model.prepare(make_batch()).tasks == {"kind": "kind"}
 
 
+@pytest.mark.parametrize("train", [False, True])
+def test_tasks_that_are_taken_from_a_prepared_batch_are_missing_in_no_other(train: bool) -> None:
+    model = make_model()
+    less = model.prepare(make_batch())
+    del less.tasks["kind"]
+    assert {name for name in model.run(less, train) if "loss" in name} == {"size/loss", "loss"}
+    assert {name for name in model.run(make_batch(), train) if "loss" in name} == {"kind/loss", "size/loss", "loss"}
+    assert less.kind is not model.prepare(make_batch()).kind
+
+
 def test_labels_of_unsigned_types_that_torch_hardly_knows_are_used() -> None:
     model, batch = make_model(), make_batch()
     expected = model.score({"s": [batch]})
