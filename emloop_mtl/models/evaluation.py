@@ -86,12 +86,13 @@ def evaluate_batches(
     training = {module: module.training for module in model.network.modules()}
     stream = StreamWrapper(lambda: batches)  # tells the model what is read, as in the main loop
     stream.outputs = read
-    is_loader = isinstance(batches, TaskLoader)  # whose batches are nobody else's
+    is_loader = type(batches) is TaskLoader  # whose batches are nobody else's; a class of one's own may keep them
     try:
         for index, given in enumerate(batches):
             if not isinstance(given, Mapping):
                 raise DataError(f"batch {index}: a batch is a mapping of source names, not a {type(given).__name__}")
-            batch = given if is_loader else given.copy() if isinstance(given, Batch) else Batch(given)
+            batch = given if isinstance(given, Batch) else Batch(given)
+            batch = batch.copy() if batch is given and not is_loader else batch
             try:
                 batch = batch if batch.prepared else model.prepare(batch)
                 yield batch, model.run(batch, train=False, stream=stream)
