@@ -99,10 +99,12 @@ class TaskStacks:
 
         :param stream: the stream; None where batches are run one by one
         """
-        walk = None if stream is None or not stream.is_undisturbed else stream.walk
-        if walk is None or walk is not self._walk or self._version != self._network.version:
+        if self._active:
+            walk = None if stream is None or not stream.is_undisturbed else stream.walk
+            if walk is not None and walk is self._walk and self._version == self._network.version:
+                return
             self._walk = walk
-            self.check()
+        self.check()
 
     def check(self) -> None:
         """Take apart what somebody has changed the modules, weights or tasks of."""
