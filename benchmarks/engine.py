@@ -123,25 +123,31 @@ class ClockStart(AbstractHook):
         self.began = now()
 
 
+class TimedLoop(MainLoop):
+    """Notes when the last hook has seen the last batch of the training.
+
+    A hook of one's own could do so, but of one that acts after batches the engine expects that it changes the model.
+    """
+
+    trained = 0.0
+
+    def _run_stream(self, stream: Any, train: bool, resumed: bool = False) -> None:
+        super()._run_stream(stream, train, resumed)
+        if train:
+            self.trained = now()
+
+
 class ClockEnd(AbstractHook):
-    """The last of the hooks, notes when every batch is done with, and when the epoch is saved."""
+    """The last of the hooks, notes how long the training and the whole epoch have taken."""
 
     def __init__(self, start: ClockStart, found: Trained) -> None:
         super().__init__()
         self._start = start
         self._found = found
-        self._trained = 0.0
-
-    def requires(self) -> tuple[str, ...]:
-        """Read nothing of a batch: of a hook that does not say so the engine computes all outputs."""
-        return ()
-
-    def after_batch(self, stream_name: str, batch_data: Any) -> None:
-        if stream_name == "train":
-            self._trained = now()
 
     def after_epoch(self, epoch_id: int, epoch_data: dict[str, dict[str, Any]]) -> None:
-        self._found.train_seconds.append(self._trained - self._start.began)
+        assert isinstance(self.main_loop, TimedLoop)
+        self._found.train_seconds.append(self.main_loop.trained - self._start.began)
         self._found.losses.append(epoch_data["train"]["loss"]["mean"])
         for name, value in epoch_data["valid"].items():
             task, _, rest = name.partition("/")
@@ -209,7 +215,7 @@ def train(
         ClockEnd(start, found),
     ]
     with logging_as_usual(folder):
-        loop = MainLoop(
+        loop = TimedLoop(
             model,
             make_dataset(workload),
             hooks,
