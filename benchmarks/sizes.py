@@ -16,7 +16,7 @@ class Sizes(NamedTuple):
     """
 
     rounds: int = 3
-    share: float = 1.0
+    share: float = 0.5
     epochs: int = 3
     samples: tuple[int, int] = (10_000, 100_000)
     more_hooks: int = 100

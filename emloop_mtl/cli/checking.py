@@ -16,6 +16,7 @@ from ..config.load import load_config
 from ..data.batch import Batch
 from ..data.stream_wrapper import StreamWrapper
 from ..data.task_loader import TaskLoader
+from ..errors import DataError
 from ..main_loop import MainLoop
 from .building import building
 from .evaluating import check_evaluations
@@ -65,7 +66,10 @@ def _first_batches(training: Training, stream: str) -> list[Batch]:
 def _run_first(training: Training, stream: StreamWrapper) -> list[Batch]:
     gate = BatchGate(training.model, "error", "error", "warn", None)
     for batch in gate.accepted(stream, train=False):
-        training.model.run(batch, train=False, stream=stream)
+        try:
+            training.model.run(batch, train=False, stream=stream)
+        except DataError as error:
+            raise error.within(f"stream {stream.name!r}, {batch.place}") from error
         return [batch]
     return []
 
