@@ -124,7 +124,7 @@ class AbstractHook:
         """Act when the time profile of an epoch is complete.
 
         :param profile: activity -> seconds: ``read_batch_<stream>``, ``eval_batch_<stream>``,
-            ``after_batch_hooks_<stream>`` and ``after_epoch_hooks``
+            ``after_batch_hooks_<stream>`` and ``after_epoch_hooks``, each an ``array`` of floats
         :param streams: names of the streams that were run
         """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Callable, Iterable, Mapping
 from inspect import signature
 from pathlib import Path
@@ -410,15 +411,15 @@ class MainLoop:
         began = perf_counter()
         self.epoch_data = EpochBook(streams)
         end = self.hooks.after_epoch(self._position.epoch, self.epoch_data)
-        self._profile["after_epoch_hooks"] = [perf_counter() - began]
+        self._profile["after_epoch_hooks"] = array("d", [perf_counter() - began])
         self._slow_streams.tell(self._profile, streams)
         end = self.hooks.after_epoch_profile(self._position.epoch, self._profile, streams) or end
         self._border(end)
 
     def _run_stream(self, stream: StreamWrapper, train: bool, resumed: bool = False) -> None:
         run, after_batch, signals, saver = self.model.run, self.hooks.after_batch, self._signals, self._saver
-        run_times = self._profile.setdefault(f"eval_batch_{stream.name}", [])
-        hook_times = self._profile.setdefault(f"after_batch_hooks_{stream.name}", [])
+        run_times = self._profile.setdefault(f"eval_batch_{stream.name}", array("d"))
+        hook_times = self._profile.setdefault(f"after_batch_hooks_{stream.name}", array("d"))
         stream.outputs, stream.is_undisturbed = self.hooks.outputs(train), self.hooks.are_ours
         self._is_training = train
         name = stream.name or ""

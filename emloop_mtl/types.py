@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableSequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from .errors import TrainingTerminated
@@ -18,7 +18,7 @@ Stream: TypeAlias = Iterable[Mapping[str, Any]]
 EpochData: TypeAlias = dict[str, dict[str, Any]]
 """Stream name -> variable -> a number, or ``{aggregation: number}``."""
 
-TimeProfile: TypeAlias = dict[str, list[float]]
+TimeProfile: TypeAlias = dict[str, MutableSequence[float]]
 """Name of a measured activity -> its durations in seconds."""
 
 

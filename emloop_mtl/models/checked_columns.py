@@ -34,6 +34,10 @@ class CheckedColumns:
             WeakKeyDictionary()
         )
 
+    def __reduce__(self) -> tuple[type[CheckedColumns], tuple[()]]:
+        """A copy finds out anew: columns do not travel with a model."""
+        return CheckedColumns, ()
+
     def hold(self, batch: Batch, label: tuple[Task, str]) -> bool:
         """Tell whether all labels of a batch are known to be usable; False says nothing.
 

@@ -27,6 +27,10 @@ class OptimizerStep:
         is_known = getattr(self._wrapped, "__code__", None) is _WRAPPER
         self._bare = self._wrapped.__wrapped__ if is_known else None
 
+    def __reduce__(self) -> tuple[type[OptimizerStep], tuple[Optimizer]]:
+        """Leave out the functions, which cannot be pickled; they are found again."""
+        return OptimizerStep, (self._optimizer,)
+
     def __call__(self) -> None:
         """Update the parameters."""
         optimizer = self._optimizer

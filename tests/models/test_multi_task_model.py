@@ -1,5 +1,6 @@
 import copy
 import math
+import pickle
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -568,3 +569,16 @@ def test_a_task_is_not_left_out_for_a_misspelt_name(
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         MainLoop(model, Rows(), [StopAfter(epochs=1)]).check()
     assert caught.value.path == ("model", "tasks", "kind", *path)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_pickled_model_goes_on_alike(optimizer: str) -> None:
+    model = make_model(optimizer=optimizer)
+    model.run(make_batch(), train=True)
+    twin = pickle.loads(pickle.dumps(model))  # noqa: S301 - it was made a line before
+    batch = make_batch()
+    for each in (model, twin):
+        each.run(batch, train=True)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, twin.state_dict()[name])
+        assert value.data_ptr() != twin.state_dict()[name].data_ptr()
