@@ -68,6 +68,11 @@ class RowSink:
             self._file.flush()
         except OSError as error:
             if isinstance(error, BrokenPipeError):
+                if self.path is None:
+                    # Python writes what is left when it ends, and would end with a code of its own if that failed.
+                    nowhere = os.open(os.devnull, os.O_WRONLY)
+                    os.dup2(nowhere, self._file.fileno())
+                    os.close(nowhere)
                 raise SystemExit(SIGNAL_BASE + signal.SIGPIPE) from error
             raise EmloopError(f"{self.path or 'stdout'}: cannot be written: {error.strerror}") from error
 
