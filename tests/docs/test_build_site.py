@@ -151,7 +151,7 @@ def test_a_page_that_the_index_does_not_lead_to_is_found(build: ModuleType) -> N
 def test_a_type_is_described_by_its_definition_and_the_text_below_it(docstrings: ModuleType) -> None:
     types = import_module("emloop_mtl.types")
     definition, text = docstrings.alias_doc(types, "TimeProfile")
-    assert definition == "TimeProfile = dict[str, list[float]]"
+    assert definition == "TimeProfile = dict[str, MutableSequence[float]]"
     assert text == "Name of a measured activity -> its durations in seconds."
     assert docstrings.alias_doc(types, "Position") == ("", "")
 
