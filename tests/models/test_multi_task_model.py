@@ -582,3 +582,32 @@ def test_a_pickled_model_goes_on_alike(optimizer: str) -> None:
     for name, value in model.state_dict().items():
         assert torch.equal(value, twin.state_dict()[name])
         assert value.data_ptr() != twin.state_dict()[name].data_ptr()
+
+
+class Strict(Task):
+    """Has a check of its own."""
+
+    def check_labels(self, label: Any, source: str | None = None) -> Tensor | None:
+        raise DataError("none will do")
+
+
+def test_a_check_of_ones_own_is_asked_before_the_loss() -> None:
+    task = Strict("kind", {"head": nn.Linear(4, 4)}, [Action("o", "head", "x")], "kind", "cross_entropy")
+    model = MultiTaskModel([task], optimizer="sgd", device="cpu")
+    with pytest.raises(DataError, match="none will do"):
+        model.prepare(Batch({"x": torch.ones(2, 4), "kind": torch.tensor([0, 1])}))
+
+
+@pytest.mark.parametrize("module_device", [None, {"head": "cpu"}])
+def test_labels_are_left_to_the_loss_only_where_all_modules_are_on_the_host(module_device: Any) -> None:
+    task = Task(
+        "kind",
+        {"head": nn.Linear(4, 4)},
+        [Action("o", "head", "x")],
+        "kind",
+        "cross_entropy",
+        module_device=module_device,
+    )
+    model = MultiTaskModel([task], optimizer="sgd", device="cpu")
+    batch = model.prepare(Batch({"x": torch.ones(2, 4), "kind": torch.tensor([0, 1])}))
+    assert bool(batch.kind.unchecked) == (module_device is None)
