@@ -85,14 +85,16 @@ def make_modules(workload: Workload, more_tasks: int = 0) -> nn.ModuleDict:
     return modules
 
 
-def make_batches(workload: Workload, split: str) -> list[Batch]:
+def make_batches(workload: Workload, split: str, count: int | None = None) -> list[Batch]:
     """Return the batches of ``train`` or ``valid``, the same ones in every process.
 
     With a feeding of ``turns`` or ``joint`` the tasks alternate; otherwise every batch carries all.
+
+    :param count: how many; None for as many as are trained on, or evaluated
     """
     generator = torch.Generator().manual_seed(1 if split == "train" else 2)
     batches = []
-    for number in range(BATCHES if split == "train" else VALID_BATCHES):
+    for number in range(count or (BATCHES if split == "train" else VALID_BATCHES)):
         batch = {"x": torch.randn(BATCH_SIZE, FEATURES, generator=generator)}
         alternates = workload.feeding in ("turns", "joint")
         for task in [number % workload.tasks] if alternates else range(workload.tasks):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from .metrics.picked_uids import PickedUids
 from .scorer import Scorer
 from .select_rows import select_rows
 from .task import Task
+from .waiting_scores import WaitingScores, WaitingTask
 
 AVERAGES = ("model/all/micro_average", "model/all/macro_average")
 """The mean over all metrics, and the mean over the averages of tasks and datasets."""
@@ -51,6 +53,9 @@ class _Kind(NamedTuple):
     pick_losses: Callable[[Batch], Sequence[Tensor]]
     losses: RunningMeans | None
     scored: tuple[_Scored, ...]
+    waiting: WaitingScores
+    apart: tuple[_Scored, ...]
+    """What cannot wait, of batches of which the rest does."""
 
 
 class ScoreTable:
@@ -66,6 +71,8 @@ class ScoreTable:
         """By dataset and the tasks whose losses come together."""
         self._tasks: Mapping[str, Task] = {}
         self._kinds = PerKind(self._find_kind)
+        self._waiting: dict[tuple[str, tuple[str, ...]], WaitingScores] = {}
+        """What waits, by dataset and the tasks whose losses come together."""
         self._result: dict[str, float] | None = None
 
     def add(self, batch: Batch, tasks: Mapping[str, Task]) -> None:
@@ -78,8 +85,15 @@ class ScoreTable:
         """
         self._result = None
         if tasks is not self._tasks:
-            self._tasks, self._kinds = tasks, PerKind(self._find_kind)
-        tasks_with_loss, pick_losses, means, scores = self._kinds.of(batch)
+            self._take_in()
+            self._tasks, self._kinds, self._waiting = tasks, PerKind(self._find_kind), {}
+        kind = self._kinds.of(batch)
+        if kind.waiting.add(batch):
+            for scored in kind.apart:
+                self._add_scores(scored, batch)
+            return
+        kind.waiting.take_in()
+        tasks_with_loss, pick_losses, means, scores, waiting, _ = kind
         if means is not None:
             rows, size = batch.rows, batch.size
             if size is None:
@@ -88,6 +102,7 @@ class ScoreTable:
             means.add(pick_losses(batch), each)
         for scored in scores:
             self._add_scores(scored, batch)
+        waiting.begin(batch)
 
     def result(self) -> dict[str, float]:
         """Fetch and return ``task/data/loss``, ``task/data/<metric>``, ``task/data/average`` and ``model/all/…``.
@@ -96,6 +111,7 @@ class ScoreTable:
         absent if no task has a scorer. Only the first call after a batch fetches anything.
         """
         if self._result is None:
+            self._take_in()
             scores: dict[str, float] = {}
             losses = self._mean_losses()
             for (task, data), scorer in self._scorers.items():
@@ -133,6 +149,7 @@ class ScoreTable:
 
     def state_dict(self) -> dict[str, State]:
         """Return what has been collected, as plain data and tensors."""
+        self._take_in()
         return {
             "scorers": [
                 {"task": task, "data": data, "scorer": None if scorer is None else scorer.state_dict()}
@@ -165,7 +182,7 @@ class ScoreTable:
 
     def _find_kind(self, batch: Batch) -> _Kind:
         data = batch.data_name or UNNAMED_DATA
-        scored = []
+        scored: list[_Scored] = []
         for name, label in batch.tasks.items():
             if name not in self._tasks:
                 raise DataError(f"there is no task {name!r}{nearest(name, self._tasks)}")
@@ -179,7 +196,35 @@ class ScoreTable:
                 scored.append(_Scored(task, scorer, label, scorer.takes_uids, f"{name}/prob", f"{name}/pred"))
         tasks = tuple(name for name in batch.tasks if f"{name}/loss" in batch)
         means = self._means(data, tasks) if tasks else None
-        return _Kind(tasks, pick([f"{name}/loss" for name in tasks]), means, tuple(scored))
+        together: list[_Scored] = []
+        apart: list[_Scored] = []
+        for each in scored:
+            parts = each.scorer.split() if each.pred in batch else (Scorer(), each.scorer)
+            for found, scorer in zip((together, apart), parts, strict=True):
+                if scorer.metrics:
+                    found.append(each._replace(scorer=scorer))
+        waiting = self._find_waiting(data, tasks, means, together)
+        return _Kind(tasks, pick([f"{name}/loss" for name in tasks]), means, tuple(scored), waiting, tuple(apart))
+
+    def _find_waiting(
+        self, data: str, tasks: tuple[str, ...], means: RunningMeans | None, together: Sequence[_Scored]
+    ) -> WaitingScores:
+        """Return where batches of a kind may wait; losses of the same tasks are taken in in the order of coming."""
+        waiting = WaitingScores(
+            [WaitingTask(each.label, each.pred, partial(_update, each.task.name, each.scorer)) for each in together],
+            [f"{name}/loss" for name in tasks],
+            means,
+        )
+        before = self._waiting.setdefault((data, tasks), waiting)
+        if before.names == waiting.names:
+            return before
+        before.close()
+        waiting.close()
+        return waiting
+
+    def _take_in(self) -> None:
+        for waiting in self._waiting.values():
+            waiting.take_in()
 
     def _scorer(self, task: Task, data: str) -> Scorer | None:
         key = task.name, data
@@ -213,10 +258,14 @@ class ScoreTable:
             rows, size = batch.rows[task.name], label.shape[0]
             label, prob, pred = (select_rows(value, rows, size) for value in (label, prob, pred))
             uids = select_rows(uids, rows, size) if isinstance(uids, Tensor) else uids and PickedUids(uids, rows)
-        try:
-            scorer.update(label, prob, pred, uids)
-        except (ConfigError, DataError) as error:
-            raise _of_task(task.name, error) from error
+        _update(task.name, scorer, label, prob, pred, uids)
+
+
+def _update(task: str, scorer: Scorer, label: Tensor, prob: Any, pred: Any, uids: Any = None) -> None:
+    try:
+        scorer.update(label, prob, pred, uids)
+    except (ConfigError, DataError) as error:
+        raise _of_task(task, error) from error
 
 
 def average_scores(results: Iterable[Mapping[str, float]]) -> dict[str, float]:

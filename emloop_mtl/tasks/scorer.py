@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import ConfigError, DataError, KeyPath, nearest
 from ..types import State
 from .metrics import F1, CustomMetric, FBeta, Metric, create_metric, find_metric
+from .metrics.sum_metric import SumMetric
 
 RESERVED = ("loss", "average")
 """Variables that stand beside a task's metrics, so that no metric can be called so."""
@@ -83,6 +84,18 @@ class Scorer:
     def takes_uids(self) -> bool:
         """Whether a metric reads the identifiers of the rows."""
         return any(metric.takes_uids for metric in self.metrics)
+
+    def split(self) -> tuple[Scorer, Scorer]:
+        """Return scorers of the same metrics: of those that may get several batches as one, and of the others."""
+        together: dict[str, Metric] = {
+            name: metric
+            for name, metric in self._metrics.items()
+            if isinstance(metric, SumMetric) and metric.counts_together
+        }
+        parts = copy.copy(self), copy.copy(self)
+        parts[0]._metrics = together
+        parts[1]._metrics = {name: metric for name, metric in self._metrics.items() if name not in together}
+        return parts
 
     def fresh(self, num_classes: int | None = None, ignored_label: int | None = None) -> Scorer:
         """Return a scorer with the same metrics that has seen no rows.

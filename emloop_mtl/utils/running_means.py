@@ -67,6 +67,21 @@ class RunningMeans:
         if len(pending) >= FOLD_AFTER:
             self._fold()
 
+    def extend(self, batches: Sequence[Sequence[Tensor]], weight: int) -> None:
+        """Take in the values of several batches; the same, to the bit, as if each was added by itself.
+
+        :param batches: one 0-d tensor of each number without gradients, fewer numbers than ``MANY``
+        :param weight: what each value counts for
+        """
+        begin = 0
+        while begin < len(batches):
+            end = begin + FOLD_AFTER - len(self._pending)
+            self._pending += batches[begin:end]
+            self._pending_weights += [weight] * (len(self._pending) - len(self._pending_weights))
+            if len(self._pending) >= FOLD_AFTER:
+                self._fold()
+            begin = end
+
     def totals(self) -> list[float]:
         """Fetch and return the weighted sum of each number; nothing that is kept changes."""
         sums = [0.0] * self._count
