@@ -24,9 +24,14 @@ if TYPE_CHECKING:
     from .main_loop import MainLoop
     from .models.abstract_model import AbstractModel
     from .models.multi_task_model import MultiTaskModel
+    from .schedulers.annealed import Annealed
     from .schedulers.mixed import Mixed
+    from .schedulers.proportional import Proportional
     from .schedulers.round_robin import RoundRobin
     from .schedulers.sequential import Sequential
+    from .schedulers.temperature import Temperature
+    from .schedulers.uniform import Uniform
+    from .schedulers.weighted import Weighted
     from .tasks.action import Action
     from .tasks.scorer import Scorer
     from .tasks.task import Task
@@ -39,6 +44,7 @@ __all__ = [
     "AbstractHook",
     "AbstractModel",
     "Action",
+    "Annealed",
     "BaseDataset",
     "Batch",
     "CheckpointError",
@@ -50,6 +56,7 @@ __all__ = [
     "Mixed",
     "MultiTaskDataset",
     "MultiTaskModel",
+    "Proportional",
     "RoundRobin",
     "Scorer",
     "Sequential",
@@ -57,8 +64,11 @@ __all__ = [
     "StreamWrapper",
     "Task",
     "TaskLoader",
+    "Temperature",
     "TimeProfile",
     "TrainingTerminated",
+    "Uniform",
+    "Weighted",
     "create_training",
     "load_config",
 ]
@@ -68,6 +78,7 @@ _MODULES = {
     "AbstractHook": "abstract_hook",
     "AbstractModel": "models.abstract_model",
     "Action": "tasks.action",
+    "Annealed": "schedulers.annealed",
     "BaseDataset": "data.base_dataset",
     "Batch": "data.batch",
     "CheckpointError": "errors",
@@ -79,6 +90,7 @@ _MODULES = {
     "Mixed": "schedulers.mixed",
     "MultiTaskDataset": "data.multi_task_dataset",
     "MultiTaskModel": "models.multi_task_model",
+    "Proportional": "schedulers.proportional",
     "RoundRobin": "schedulers.round_robin",
     "Scorer": "tasks.scorer",
     "Sequential": "schedulers.sequential",
@@ -86,8 +98,11 @@ _MODULES = {
     "StreamWrapper": "data.stream_wrapper",
     "Task": "tasks.task",
     "TaskLoader": "data.task_loader",
+    "Temperature": "schedulers.temperature",
     "TimeProfile": "types",
     "TrainingTerminated": "errors",
+    "Uniform": "schedulers.uniform",
+    "Weighted": "schedulers.weighted",
     "create_training": "config.create",
     "load_config": "config.load",
 }

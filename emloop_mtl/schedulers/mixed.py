@@ -29,7 +29,7 @@ class Mixed(AbstractTaskScheduler):
         super().__init__(fillup, heeds_n_batches=False)
         self._warned = False
 
-    def lengths(self, loaders: Sequence[Loader]) -> list[int | None]:
+    def lengths(self, loaders: Sequence[Loader], *, seed: int = 0, pass_number: int = 0) -> list[int | None]:
         limited = [loader.name for loader in loaders if loader.n_batches]
         if limited and not self._warned:
             self._warned = True
