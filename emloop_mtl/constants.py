@@ -19,5 +19,8 @@ RUN_FILE = "run.yaml"
 TRACE_FILE = "trace.yaml"
 LOG_FILE = "train.log"
 METRICS_FILE = "metrics.jsonl"
+SCORES_FILE = "scores.json"
+"""The scores of the streams that the section ``eval`` lists, computed when the training has finished."""
+
 CHECKPOINT_FOLDER = "checkpoints"
 DEFAULT_OUTPUT_ROOT = "log"

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from inspect import Parameter
 from itertools import pairwise
 from typing import Any
@@ -145,6 +145,7 @@ def _inherited(functions: Sequence[Any], catch_all: str) -> tuple[dict[str, Any]
     return accepted, True
 
 
+@cache  # to find and parse the source takes most of the time of a check, and a run checks its config more than once
 def _hands_on(function: Any, catch_all: str) -> bool:
     """Whether ``**kwargs`` is used for nothing but ``super().__init__(**kwargs)``; if unsure, it is not."""
     try:
