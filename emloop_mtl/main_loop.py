@@ -22,13 +22,14 @@ from .epoch_book import EpochBook
 from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated
 from .hook_list import HookList
 from .loop_arguments import check_actions, check_extra_streams, check_whole, refuse_unknown
+from .loop_state import LoopState
 from .models.abstract_model import AbstractModel
 from .saver import Saver
 from .slow_streams import SlowStreams
 from .streams import AnyStream, Streams
 from .types import EpochData, Position, State, TimeProfile
 from .utils.caught_signals import CaughtSignals
-from .utils.random import get_random_state, set_random_state
+from .utils.random import check_random_state, get_random_state, set_random_state
 
 log = logging.getLogger(__name__)
 
@@ -306,15 +307,19 @@ class MainLoop:
             reason = " ".join(str(error).split())  # torch lists parameters line by line
             raise CheckpointError(f"{checkpoint.path}: does not fit the model: {reason}") from error
         self.hooks.load_state_dict(state["hooks"])
-        self._streams.load_state_dict(state["streams"])
-        loop = state["loop"]
+        try:
+            loop = LoopState.of_state(state.get("loop"))
+            self._streams.load_state_dict(state.get("streams"))
+            check_random_state(state.get("random"))
+        except CheckpointError as error:
+            raise CheckpointError(f"{checkpoint.path}: {error}") from error
         self._position = checkpoint.position
-        self._zeroth_done, self._epoch = loop["zeroth_done"], loop["epoch"]
+        self._zeroth_done, self._epoch = loop.zeroth_done, loop.epoch
         self._random_state = state["random"]
         total_steps = self.total_steps
         self._is_over = checkpoint.finished and total_steps is not None and self._position.step >= total_steps
-        if loop["total_steps"] != total_steps:
-            log.info("the run is now %s steps long (it was %s)", total_steps, loop["total_steps"])
+        if loop.total_steps != total_steps:
+            log.info("the run is now %s steps long (it was %s)", total_steps, loop.total_steps)
 
     def check(self) -> None:
         """Check lengths and the wiring of the hooks, as every training does before its first batch.

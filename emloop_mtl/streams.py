@@ -11,9 +11,10 @@ from .data.batch import Batch
 from .data.epoch_size import EpochSize
 from .data.stream_wrapper import StreamWrapper
 from .data.task_stream import TaskStream
-from .errors import ConfigError, TrainingTerminated
+from .errors import CheckpointError, ConfigError, TrainingTerminated
 from .models.abstract_model import AbstractModel
 from .types import State, Stream, TimeProfile
+from .utils.shown import shown
 
 AnyStream: TypeAlias = str | StreamWrapper | Stream
 """A stream as the main loop takes it: a name, a wrapper, or any iterable of batches."""
@@ -183,11 +184,23 @@ class Streams:
         }
 
     def load_state_dict(self, state: dict[str, State]) -> None:
-        """Make the train stream, and the next evaluation, go on where they stood."""
+        """Make the train stream, and the next evaluation, go on where they stood.
+
+        :raise CheckpointError: naming the stream that cannot
+        """
+        if type(state) is not dict or state.keys() != {"train", "evaluated"}:
+            raise CheckpointError(f"no streams have written {shown(state)}")
         self.close()
         self._open.clear()
         self.get(self._train_stream_name).load_state_dict(state["train"])
-        self._left_evaluation = state["evaluated"]
+        left = state["evaluated"]
+        if left is not None:
+            name = left.get("name") if type(left) is dict else None
+            if type(name) is not str:
+                raise CheckpointError(f"no evaluation has written {shown(left)}")
+            # Now rather than when it is its turn, which may be after an epoch of training.
+            self._wrap(name).load_state_dict(left)
+        self._left_evaluation = left
 
     def close(self) -> None:
         """Stop reading ahead; a training that is run once more goes on after what was consumed."""

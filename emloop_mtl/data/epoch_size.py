@@ -51,6 +51,11 @@ class EpochSize:
         self._size = exact.numerator if exact.denominator == 1 else exact
         self.is_fixed = True
 
+    @property
+    def is_in_passes(self) -> bool:
+        """Whether the size is given in passes."""
+        return self._unit == "passes"
+
     def __str__(self) -> str:
         return f"{float(self._size):g} {self._unit}" if self.is_fixed else "one pass"
 

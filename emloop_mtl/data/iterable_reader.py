@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 from ..errors import DataError, EmloopError
 from ..utils.isolated_random import IsolatedRandom, isolated
 from ..utils.random import derive_seed, seed_host
+from ..utils.reading_again import ReadingAgain
 from .row_reader import Collate
 from .worker_batches import worker_batches
 
@@ -74,6 +75,25 @@ class IterableReader(IterableDataset[Any]):
             if self._drop_last and len(chosen) < batch_size:
                 return
             yield self._collate(chosen)
+
+
+def as_promised(
+    batches: Iterator[Mapping[str, Any]], start: int, length: int | None, name: str
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the batches from number ``start`` on, holding the dataset to the length it states.
+
+    :param name: name of the loader, for the log
+    :raise DataError: if it has fewer
+    """
+    number = 0
+    again = ReadingAgain(f"loader {name!r}", start) if start else None
+    for number, batch in enumerate(islice(batches, length), 1):
+        if again is not None and number <= start:
+            again.count()
+        else:
+            yield batch
+    if length is not None and number < length:
+        raise DataError(f"the dataset ended after {number} batches, though its length makes {length}")
 
 
 def _seed_worker(seed_parts: tuple[object, ...], worker: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,8 +11,9 @@ from torch.utils.data import Dataset
 
 from ..constants import UID_SOURCE
 from ..errors import DataError, EmloopError
-from ..utils.isolated_random import IsolatedRandom
-from ..utils.random import derive_seed, seed_host
+from .row_draws import RowDraws
+from .row_seeds import RowSeeds
+from .subsets import whole
 from .worker_batches import worker_batches
 
 Collate = Callable[[Any], Mapping[str, Any]]
@@ -26,7 +28,8 @@ class RowReader(Dataset[Any]):
     :param collate: makes a batch of what the dataset returned
     :param by_row: fetch row by row even if the dataset can do better
     :param seed_parts: what the random numbers that the dataset may draw derive from, together with the number of
-        the batch; None for a dataset that draws none
+        the row; None for a dataset that draws none
+    :param draws: what is known of that from other rounds
     """
 
     def __init__(
@@ -37,24 +40,20 @@ class RowReader(Dataset[Any]):
         collate: Collate,
         by_row: bool,
         seed_parts: tuple[object, ...] | None,
+        draws: RowDraws,
     ) -> None:
         self._dataset = dataset
         self._order = order
         self._batch_size = batch_size
         self._collate = collate
         self._seed_parts = seed_parts
-        self._by_row = by_row or not hasattr(dataset, "__getitems__")
+        self._draws = draws
+        self._by_row = by_row or not hasattr(whole(dataset), "__getitems__")
 
     def read(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
         """Yield the batches ``start`` to ``stop`` in this process."""
-        if self._seed_parts is None:
-            for number in range(start, stop):
-                yield self._fetch(number)
-        else:
-            for number in range(start, stop):
-                with IsolatedRandom(derive_seed(*self._seed_parts, number)):
-                    batch = self._fetch(number)
-                yield batch
+        for number in range(start, stop):
+            yield self._isolated(number)
 
     def read_in_workers(self, start: int, stop: int, num_workers: int) -> Iterator[dict[str, Any]]:
         """Return the same batches, fetched by ``num_workers`` processes.
@@ -64,22 +63,33 @@ class RowReader(Dataset[Any]):
         return worker_batches(self, num_workers, range(start, stop))
 
     def __getitem__(self, number: int) -> dict[str, Any] | EmloopError:
-        if self._seed_parts is not None:
-            seed_host(derive_seed(*self._seed_parts, number))
         try:
-            return self._fetch(number)
+            return self._isolated(number)
         except EmloopError as error:
             # A DataLoader would put the worker's traceback into the text.
             return error
 
-    def _fetch(self, number: int) -> dict[str, Any]:
+    def _isolated(self, number: int) -> dict[str, Any]:
+        if self._seed_parts is None:
+            return self._fetch(number)
+        return self._draws.isolated(partial(self._fetch, number), self._seed_parts)
+
+    def _fetch(self, number: int, seeds: RowSeeds | None = None) -> dict[str, Any]:
         first = number * self._batch_size
         rows = self._order[first : first + self._batch_size]
         if self._by_row:
-            fetched: Any = [self._dataset[row] for row in rows.tolist()]
-        else:
+            if seeds is None:
+                fetched: Any = [self._dataset[row] for row in rows.tolist()]
+            else:
+                fetched = [seeds.read(self._dataset.__getitem__, "row", row) for row in rows.tolist()]
+        elif seeds is None:
             fetched = self._dataset.__getitems__(rows)
-        batch = self._collate(fetched)
+        else:
+            fetched = seeds.read(lambda _: self._dataset.__getitems__(rows), "rows", number)
+        if seeds is None:
+            batch = self._collate(fetched)
+        else:
+            batch = seeds.read(lambda _: self._collate(fetched), "collate", number)
         if not isinstance(batch, Mapping):
             raise DataError(f"collate returned a {type(batch).__name__}; it must return source names with their values")
         batch = dict(batch)

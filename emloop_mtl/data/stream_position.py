@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from ..errors import CheckpointError
+from ..types import State
+from ..utils.shown import shown
+
+LARGEST = 2**63 - 1
+"""No counter gets there."""
 
 
 @dataclass(slots=True)
@@ -71,6 +78,24 @@ class StreamPosition:
             self.step_batches = 0
         else:
             self.step_batches += 1
+
+    @classmethod
+    def of_state(cls, state: State) -> StreamPosition:
+        """Return the position that ``state_dict`` was called of.
+
+        :raise CheckpointError: if the state is none of that
+        """
+        counters = fields(cls)
+        names = {counter.name for counter in counters}
+        if type(state) is not dict or state.keys() != names:
+            found = state.keys() if type(state) is dict else set()
+            wrong = sorted(map(repr, names ^ found))[0]
+            raise CheckpointError(f"the state is none of ours: {wrong} is {'unknown' if names < found else 'missing'}")
+        for counter in counters:
+            value = state[counter.name]
+            if type(value) is not type(counter.default) or not 0 <= value <= LARGEST:
+                raise CheckpointError(f"the state is none of ours: {counter.name} is {shown(value)}")
+        return cls(**state)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counters as plain data."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
 from ..errors import DataError
+from ..types import State
 from ..utils.isolated_random import IsolatedRandom, isolated
 from ..utils.random import derive_seed
+from ..utils.reading_again import ReadingAgain
 from .batch import Batch
+from .stream_changes import describe
 from .stream_facts import StreamFacts
 from .stream_position import StreamPosition
 from .task_loader import TaskLoader
 from .task_stream import TaskStream
-
-log = logging.getLogger(__name__)
 
 Item = tuple[Batch | None, bool]
 """A batch and whether it is known to be the last of its pass; None where a pass ended after the last item."""
@@ -55,6 +55,7 @@ class StreamReader:
             deterministic = getattr(owner, "deterministic", False)
         self.deterministic = bool(deterministic)
         self._facts: StreamFacts | None = None
+        self._description: dict[str, State] = {}
         self._made: Any = None
         self._made_for = -1
         self._generators: IsolatedRandom | None = None
@@ -82,8 +83,15 @@ class StreamReader:
     def facts(self, pass_number: int) -> StreamFacts:
         """Return what is known of the stream; asked for the first time, it may call the stream's function."""
         if self._facts is None:
-            self._facts = StreamFacts.of(self.make(pass_number))
+            stream = self.make(pass_number)
+            self._facts = StreamFacts.of(stream)
+            self._description = describe(stream, None if self.deterministic else self._seed)
         return self._facts
+
+    def description(self, pass_number: int) -> dict[str, State]:
+        """Return all that the order of the stream depends on, beside what its data hold."""
+        self.facts(pass_number)
+        return self._description
 
     def obstacle_to_a_thread(self, pass_number: int) -> str | None:
         """Return why a pass must be read in the main thread, and the remedy; None if it need not."""
@@ -148,10 +156,11 @@ class StreamReader:
             return iter(stream[found:])
         items = iter(stream) if self._generators is None else isolated(stream, self._generators)
         if found:
-            log.info("stream %r: its first %i batches are read again to go on after them", self.name, found)
-            again = sum(1 for _ in islice(items, found))
-            if again < found:
-                raise DataError(f"the stream ended after {again} batches, but {found} were read of it before")
+            again = ReadingAgain(f"stream {self.name!r}", found)
+            for _ in islice(items, found):
+                again.count()
+            if again.done < found:
+                raise DataError(f"the stream ended after {again.done} batches, but {found} were read of it before")
         return items
 
 

@@ -16,6 +16,7 @@ from ..types import State, TimeProfile
 from .batch import Batch
 from .epoch_size import SETTING, EpochSize
 from .read_ahead import ReadAhead
+from .stream_changes import find_change, is_same_scheduler
 from .stream_position import StreamPosition
 from .stream_reader import Item, StreamReader
 
@@ -64,6 +65,8 @@ class StreamWrapper:
         """Whether only code of this package runs between its batches; what other code changes has to be looked for."""
         self.walk: object | None = None
         """An object for each time it is iterated; None before the first."""
+        self.is_waiting = False
+        """Whether the next batch is waited for; until it has come, ``state_dict`` speaks of those before it."""
         self.told: set[str | None] = set()
         """Names of streams that were said to be read without a buffer; wrappers may share it, to say it once."""
         self._epoch_size = EpochSize(epoch_size)
@@ -109,6 +112,11 @@ class StreamWrapper:
     def samples(self) -> int:
         """Samples consumed since the start."""
         return self._position.samples
+
+    @property
+    def is_between_steps(self) -> bool:
+        """Whether the batch consumed last has ended its step."""
+        return self._position.step_batches == 0
 
     @property
     def num_steps_per_pass(self) -> int | None:
@@ -187,45 +195,75 @@ class StreamWrapper:
             self._stop_reading()
 
     def state_dict(self) -> dict[str, State]:
-        """Return what was consumed, and the state of the task scheduler."""
-        scheduler = self._reader.facts(self.passes).scheduler
+        """Return what was consumed, the state of the task scheduler, and what the stream is made of."""
+        facts = self._reader.facts(self.passes)
         return {
             **self._position.state_dict(),
             "epoch_size": str(self._epoch_size),
-            "stream": None if scheduler is None else scheduler.state_dict(),
+            "name": self.name,
+            "stream": None if facts.scheduler is None else facts.scheduler.state_dict(),
+            "pass_length": facts.num_steps,
+            "made_of": self._reader.description(self.passes),
         }
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on exactly after what had been consumed when ``state_dict`` was called.
 
-        :raise CheckpointError: if the stream was iterated before, or the state is of another kind of stream
+        What the stream is made of may have changed between two passes only.
+
+        :raise CheckpointError: if the stream was iterated before, or the state is of another stream, or none at all
         """
         if self.walk is not None:
             raise CheckpointError(f"stream {self.name!r} has been iterated; a state can only be loaded before that")
+        if type(state) is not dict:
+            raise CheckpointError(f"the state of stream {self.name!r} is a {type(state).__name__}")
         counters = dict(state)
-        scheduler_state = counters.pop("stream", None)
-        before, now = counters.pop("epoch_size", None), str(self._epoch_size)
-        if before not in (None, now):
-            raise CheckpointError(f"{SETTING} was {before} and cannot be {now} now: a run keeps the one it began with")
+        name, scheduler_state, pass_length, made_of, before = (
+            counters.pop(key, None) for key in ("name", "stream", "pass_length", "made_of", "epoch_size")
+        )
+        now = str(self._epoch_size)
         try:
-            self._position = StreamPosition(**counters)
-        except TypeError as error:
-            raise CheckpointError(f"the state of stream {self.name!r} is none of ours: {error}") from error
-        scheduler = self._reader.facts(self.passes).scheduler
-        if (scheduler is None) != (scheduler_state is None):
-            raise CheckpointError(
-                f"stream {self.name!r} is not the kind of stream that was saved; "
-                f"loaders with a task scheduler and plain streams cannot take each other's place"
-            )
-        if scheduler is not None:
-            scheduler.load_state_dict(scheduler_state)
+            position = StreamPosition.of_state(counters)
+            if name != self.name:
+                raise CheckpointError(f"it was stream {name!r} that was read")
+            if before != now:
+                text = f"{SETTING} was {before} and cannot be {now} now: a run keeps the one it began with"
+                raise CheckpointError(text)
+            facts = self._reader.facts(position.passes)
+            if (facts.scheduler is None) != (scheduler_state is None):
+                raise CheckpointError(
+                    "it is not the kind of stream that was saved; "
+                    "loaders with a task scheduler and plain streams cannot take each other's place"
+                )
+            change = find_change(made_of, self._reader.description(position.passes))
+            if change is not None:
+                self._go_on_changed(change, position, pass_length, facts.num_steps)
+            if facts.scheduler is not None and is_same_scheduler(made_of, self._reader.description(position.passes)):
+                if type(scheduler_state) is not dict:
+                    raise CheckpointError(f"the state of its scheduler is a {type(scheduler_state).__name__}")
+                facts.scheduler.load_state_dict(scheduler_state)
+        except (CheckpointError, LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
+            text = " ".join(reason.split())
+            raise CheckpointError(f"stream {self.name!r} cannot go on: {text}") from error
+        self._position = position
+
+    def _go_on_changed(self, change: str, position: StreamPosition, before: State, now: int | None) -> None:
+        if position.pass_batches:
+            text = "in the middle of a pass all must be as it was; a checkpoint between two passes can go on"
+            raise CheckpointError(f"{change}; {text}")
+        if before != now and self._epoch_size.is_in_passes:
+            raise CheckpointError(f"{change}; {SETTING} counts passes, which had {before} steps and have {now}")
+        log.warning("stream %r goes on changed: %s", self.name, change)
 
     def _next(self) -> Item:
         began = perf_counter()
-        reading = self._reading or self._start_reading()
+        self.is_waiting = True
         try:
-            item = next(reading)
+            item = next(self._reading or self._start_reading())
+            self.is_waiting = False
         except BaseException as error:
+            self.is_waiting = False
             # Whoever interrupts while a batch is waited for may do so because it never comes.
             self._stop_reading(wait=not isinstance(error, KeyboardInterrupt))
             raise

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import islice
+from sys import maxsize
 from typing import Any, Literal
 
 import torch
-from torch.utils.data import Dataset, IterableDataset, Subset
+from torch.utils.data import Dataset, IterableDataset
 
 from ..constants import TRAIN_STREAM
 from ..errors import ConfigError, DataError, nearest
@@ -18,8 +18,10 @@ from .batch import Batch
 from .collate import collate as default_collate
 from .column_dataset import ColumnDataset
 from .column_reader import ColumnReader
-from .iterable_reader import IterableReader
+from .iterable_reader import IterableReader, as_promised
+from .row_draws import RowDraws
 from .row_reader import RowReader
+from .subsets import rows_of, whole
 
 Rows = Dataset[Any] | Sequence[Any] | Iterable[Any]
 
@@ -92,14 +94,15 @@ class TaskLoader:
         self._by_row = collate is not None
         self._collate = collate or partial(default_collate, ragged=ragged)
         if deterministic is None:
-            plain = collate is None and _reads_as_ever(_whole(dataset))
-            deterministic = bool(getattr(dataset, "deterministic", plain))
-        self._draws = not deterministic
+            plain = collate is None and _reads_as_ever(whole(dataset))
+            deterministic = bool(getattr(whole(dataset), "deterministic", plain))
+        self._may_draw = not deterministic
+        self._draws = RowDraws()
 
     @property
     def deterministic(self) -> bool:
         """Whether reading draws no random numbers in this process, so that a thread may do it."""
-        return not self._draws or self._workers > 0
+        return not self._may_draw or self._workers > 0
 
     @property
     def num_samples(self) -> int | None:
@@ -128,8 +131,23 @@ class TaskLoader:
     @property
     def sources(self) -> list[str] | None:
         """Names of the sources of a batch, None where they are not known without reading one."""
-        dataset = _whole(self.dataset)
+        dataset = whole(self.dataset)
         return dataset.sources if isinstance(dataset, ColumnDataset) and not self._by_row else None
+
+    def facts(self) -> dict[str, str | int | bool | None]:
+        """Return all that its batches depend on, beside what the data hold."""
+        return {
+            "name": self.name,
+            "split": self.split,
+            "rows": None if self.batch_size is None else self._num_rows(),
+            "batch_size": self.batch_size,
+            "drop_last": self.drop_last,
+            "shuffle": self.shuffle,
+            "n_batches": self.n_batches or None,
+            "seed": self.seed or 0,
+            # Rows come in one order whoever reads them. Of one process it does not matter which it is.
+            "processes": None if self._has_rows else max(1, self._workers),
+        }
 
     def __len__(self) -> int:
         length = self.num_batches
@@ -154,8 +172,8 @@ class TaskLoader:
                 if self._auto is not None and self._auto.number is None:
                     self._auto.never("columns are read faster than they come from another process")
                 facts = self.tasks, self.name, self.split
-                order = _rows_of(self.dataset, self._order(parts))
-                columns = ColumnReader(_whole(self.dataset), order, self.batch_size, *facts)
+                order = rows_of(self.dataset, self._order(parts))
+                columns = ColumnReader(whole(self.dataset), order, self.batch_size, *facts)
                 yield from columns.read(start, len(self))
                 return
             for sources in self._read(parts, start):
@@ -168,7 +186,7 @@ class TaskLoader:
     @property
     def _reads_columns(self) -> bool:
         """Whether columns are read as they are, in this process, so that several batches can be read at once."""
-        return _reads_as_ever(_whole(self.dataset)) and not (self._by_row or self._draws or self._workers)
+        return _reads_as_ever(whole(self.dataset)) and not (self._by_row or self._may_draw or self._workers)
 
     @property
     def _workers(self) -> int:
@@ -184,14 +202,15 @@ class TaskLoader:
 
     def _read(self, parts: tuple[object, ...], start: int) -> Iterator[Mapping[str, Any]]:
         length = self.num_batches
-        seed_parts = (*parts, "draws") if self._draws else None
+        seed_parts = (*parts, "draws") if self._may_draw else None
         if not self._has_rows:
             reader = IterableReader(self.dataset, self.batch_size, self._collate, self.drop_last, seed_parts)
-            yield from _as_promised(self._timed(reader, length), start, length)
+            yield from as_promised(self._timed(reader, length), start, length, self.name)
             return
         assert self.batch_size is not None
         assert length is not None
-        rows = RowReader(self.dataset, self._order(parts), self.batch_size, self._collate, self._by_row, seed_parts)
+        order, by_row = self._order(parts), self._by_row
+        rows = RowReader(self.dataset, order, self.batch_size, self._collate, by_row, seed_parts, self._draws)
         if self._auto is not None and self._auto.number is None:
             few = min(start + FEW, length)
             yield from self._auto.timed(rows.read(start, few))
@@ -222,6 +241,8 @@ class TaskLoader:
             raise ConfigError(f"{where}: batch_size may be None only for an iterable dataset that yields whole batches")
         if self.batch_size is not None and self.batch_size < 1:
             raise ConfigError(f"{where}: batch_size {self.batch_size} is less than 1")
+        if self.batch_size is not None and self.batch_size > maxsize:
+            raise ConfigError(f"{where}: batch_size {self.batch_size} is more than a dataset can hold")
         if self.n_batches is not None and self.n_batches < 0:
             raise ConfigError(f"{where}: n_batches {self.n_batches} is less than 0 (0 or None takes all batches)")
         number: object = self.num_workers
@@ -245,7 +266,7 @@ class TaskLoader:
     def _checked_tasks(self, tasks: Mapping[str, str | None]) -> dict[str, str | None]:
         if not isinstance(tasks, Mapping):
             raise ConfigError(f"loader {self.name!r}: tasks is a mapping of task names to label sources (or None)")
-        dataset = _whole(self.dataset)
+        dataset = whole(self.dataset)
         known = dataset.sources if isinstance(dataset, ColumnDataset) else None
         for task, label in tasks.items():
             if known is not None and label is not None and label not in known:
@@ -256,33 +277,8 @@ class TaskLoader:
     def _check_ragged(self, ragged: tuple[str, ...], collate: object) -> None:
         if ragged and collate is not None:
             raise ConfigError(f"loader {self.name!r}: ragged has no effect beside a collate function; leave one out")
-        if ragged and isinstance(_whole(self.dataset), ColumnDataset):
+        if ragged and isinstance(whole(self.dataset), ColumnDataset):
             raise ConfigError(f"loader {self.name!r}: a ColumnDataset knows its ragged columns; leave out ragged")
-
-
-def _as_promised(batches: Iterator[Mapping[str, Any]], start: int, length: int | None) -> Iterator[Mapping[str, Any]]:
-    """Yield the batches from number ``start`` on, holding the dataset to the length it states."""
-    number = 0
-    for number, batch in enumerate(islice(batches, length), 1):
-        if number > start:
-            yield batch
-    if length is not None and number < length:
-        raise DataError(f"the dataset ended after {number} batches, though its length makes {length}")
-
-
-def _whole(dataset: Any) -> Any:
-    """Return what a dataset is a subset of, if it is one."""
-    while type(dataset) is Subset:
-        dataset = dataset.dataset
-    return dataset
-
-
-def _rows_of(dataset: Any, rows: torch.Tensor) -> torch.Tensor:
-    """Return the numbers that rows of a dataset have in what it is a subset of."""
-    while type(dataset) is Subset:
-        rows = torch.as_tensor(dataset.indices, dtype=torch.int64)[rows]
-        dataset = dataset.dataset
-    return rows
 
 
 def _reads_as_ever(dataset: Any) -> bool:

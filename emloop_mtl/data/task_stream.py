@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 
 from ..errors import ConfigError
 from ..schedulers import AbstractTaskScheduler, Sequential
@@ -45,7 +44,7 @@ class TaskStream:
     @property
     def num_batches(self) -> int | None:
         """Batches of one pass, None where they are not known."""
-        return _sum(self.scheduler.shares(self.loaders))
+        return self.scheduler.num_batches(self.loaders)
 
     @property
     def num_samples(self) -> int | None:
@@ -70,12 +69,10 @@ class TaskStream:
 
         :param pass_number: number of the pass, from 0
         :param start_step: steps of it that were had before; of loaders of known length their data is not read
-        :param skip_batches: batches of the next step that were had before; they are read and dropped
+        :param skip_batches: batches of the next step that were had before, likewise
         """
-        steps = self.scheduler.steps(self.loaders, seed=self.seed, pass_number=pass_number, start=start_step)
-        for step in islice(steps, 1):
-            yield from step[skip_batches:]
-        for step in steps:
+        where = {"pass_number": pass_number, "start": start_step, "skip": skip_batches}
+        for step in self.scheduler.steps(self.loaders, seed=self.seed, **where):
             yield from step
 
     def __iter__(self) -> Iterator[Batch]:

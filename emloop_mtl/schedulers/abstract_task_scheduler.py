@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError, DataError
 from ..types import State
 from .loader_walk import LoaderWalk
 
@@ -62,7 +62,7 @@ class AbstractTaskScheduler(ABC):
         """
 
     def steps(
-        self, loaders: Sequence[Loader], *, seed: int = 0, pass_number: int = 0, start: int = 0
+        self, loaders: Sequence[Loader], *, seed: int = 0, pass_number: int = 0, start: int = 0, skip: int = 0
     ) -> Iterator[list[Batch]]:
         """Return the steps of one pass, each a list of batches of which the last one has ``ends_step``.
 
@@ -70,21 +70,30 @@ class AbstractTaskScheduler(ABC):
         :param seed: what random picks derive from
         :param pass_number: number of the pass, from 0
         :param start: steps of it that were had before; of loaders of known length their data is not read
+        :param skip: batches of the step after these that were had before, likewise
         :raise ConfigError: if the loaders cannot give what is asked of them
         """
-        return self._walk(loaders, self.lengths(loaders), seed, pass_number, start)
+        lengths = self.lengths(loaders, seed=seed, pass_number=pass_number)
+        return self._walk(loaders, lengths, seed, pass_number, start, skip)
 
     def num_steps(self, loaders: Sequence[Loader]) -> int | None:
         """Return how many steps a pass has, exactly; None if the length of a loader is not known."""
+        return self.num_batches(loaders)
+
+    def num_batches(self, loaders: Sequence[Loader]) -> int | None:
+        """Return how many batches a pass has, exactly; None if the length of a loader is not known."""
         return _total(self.shares(loaders))
 
     def shares(self, loaders: Sequence[Loader]) -> list[int | None]:
-        """Return how many batches of each loader a pass takes, exactly; None where that is not known."""
+        """Return how many batches of each loader every pass takes, exactly; None where that is not known."""
         return self.lengths(loaders)
 
-    def lengths(self, loaders: Sequence[Loader]) -> list[int | None]:
+    def lengths(self, loaders: Sequence[Loader], *, seed: int = 0, pass_number: int = 0) -> list[int | None]:
         """Return how many batches are asked of each loader, None for as many as there are.
 
+        :param loaders: the loaders to draw from
+        :param seed: seed of the pass, for schedulers that draw
+        :param pass_number: number of the pass
         :raise ConfigError: if more is asked of an empty loader, or a length is needed and not known
         """
         wanted = [loader.n_batches or None if self._heeds_n_batches else None for loader in loaders]
@@ -107,16 +116,24 @@ class AbstractTaskScheduler(ABC):
             lengths.append(asked)
         return lengths
 
+    def settings(self) -> dict[str, State]:
+        """Return the arguments that the order depends on, as plain data; in the middle of a pass they cannot change."""
+        return {"fillup": self.fillup}
+
     def state_dict(self) -> dict[str, State]:
         """Return what the scheduler has learnt, as plain data and tensors."""
         return {}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
-        """Go on from what ``state_dict`` returned."""
-        return None
+        """Go on from what ``state_dict`` returned.
+
+        :raise CheckpointError: if it is not what this kind of scheduler returns
+        """
+        if state:
+            raise CheckpointError(f"{type(self).__name__} keeps no state, but has one in the checkpoint")
 
     def _walk(
-        self, loaders: Sequence[Loader], lengths: list[int | None], seed: int, pass_number: int, start: int
+        self, loaders: Sequence[Loader], lengths: list[int | None], seed: int, pass_number: int, start: int, skip: int
     ) -> Iterator[list[Batch]]:
         walks = [LoaderWalk(loader, pass_number, asked) for loader, asked in zip(loaders, lengths, strict=True)]
         picks = self.picks(lengths, seed=seed, pass_number=pass_number)
@@ -126,10 +143,15 @@ class AbstractTaskScheduler(ABC):
                 complete = all(walks[index].skip() for index in pick)
                 start -= complete
                 pick = picks.send(complete)
+            if pick is not None and skip >= len(pick):
+                raise DataError(f"a step has {len(pick)} batches, but {skip} were read of it before")
+            for index in pick[:skip] if pick is not None else ():
+                walks[index].skip()
             batches = [walk.batches() for walk in walks]
             while pick is not None:
                 step = []
-                for index in pick:
+                batch: Batch | None = None
+                for index in pick[skip:]:
                     batch = next(batches[index], None)
                     if batch is None:
                         break
@@ -138,6 +160,7 @@ class AbstractTaskScheduler(ABC):
                 else:
                     step[-1].ends_step = True
                     yield step
+                skip = 0
                 pick = picks.send(batch is not None)
         except StopIteration:
             return

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import DataError
+from ..utils.reading_again import ReadingAgain
 
 if TYPE_CHECKING:
     from ..data.batch import Batch
@@ -29,11 +30,15 @@ class LoaderWalk:
         self._asked = asked
         self._length = loader.num_batches
         self._skipped = 0
+        self._again: ReadingAgain | None = None
         self._batches: Iterator[Batch] | None = None
 
     def skip(self) -> bool:
         """Leave out one batch and tell whether there was one; of a known length, before the first one is taken."""
         if self._length is None:
+            if self._again is None:
+                self._again = ReadingAgain(f"loader {self._loader.name!r}", None)
+            self._again.count()
             return next(self.batches(), None) is not None
         self._skipped += 1
         return True

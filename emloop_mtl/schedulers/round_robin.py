@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
-import torch
-
 from ..errors import ConfigError
-from ..utils.random import permutation
+from ..types import State
 from .abstract_task_scheduler import AbstractTaskScheduler, Loader
+from .shuffled_turns import shuffled_turns
 
 
 class RoundRobin(AbstractTaskScheduler):
@@ -28,7 +27,10 @@ class RoundRobin(AbstractTaskScheduler):
         super().__init__(fillup)
         self.shuffle = shuffle
 
-    def lengths(self, loaders: Sequence[Loader]) -> list[int | None]:
+    def settings(self) -> dict[str, State]:
+        return {**super().settings(), "shuffle": self.shuffle}
+
+    def lengths(self, loaders: Sequence[Loader], *, seed: int = 0, pass_number: int = 0) -> list[int | None]:
         lengths = super().lengths(loaders)
         if self.shuffle and None in lengths:
             name = loaders[lengths.index(None)].name
@@ -42,17 +44,19 @@ class RoundRobin(AbstractTaskScheduler):
         self, lengths: Sequence[int | None], *, seed: int = 0, pass_number: int = 0
     ) -> Generator[tuple[int, ...], bool, None]:
         if self.shuffle:
-            turns = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths, dtype=torch.int64))
-            for index in turns[permutation(len(turns), seed, "RoundRobin", pass_number)].tolist():
+            known = [length or 0 for length in lengths]
+            for index in shuffled_turns(known, seed, "RoundRobin", pass_number):
                 yield (index,)
             return
         left = list(lengths)
         in_turn = [index for index, length in enumerate(lengths) if length != 0]
         while in_turn:
-            for index in tuple(in_turn):
+            stay = []
+            for index in in_turn:
                 had_one = yield (index,)
                 remaining = left[index]
                 if remaining is not None:
                     left[index] = remaining = remaining - 1
-                if not had_one or remaining == 0:
-                    in_turn.remove(index)
+                if had_one and remaining != 0:
+                    stay.append(index)
+            in_turn = stay

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
+from ..types import State
 from .abstract_task_scheduler import AbstractTaskScheduler
 
 
@@ -21,6 +22,10 @@ class Sequential(AbstractTaskScheduler):
 
     def __init__(self, fillup: bool = False, every_batch: bool = False) -> None:
         super().__init__(fillup, heeds_n_batches=not every_batch)
+        self._every_batch = every_batch
+
+    def settings(self) -> dict[str, State]:
+        return {**super().settings(), "every_batch": self._every_batch}
 
     def picks(
         self, lengths: Sequence[int | None], *, seed: int = 0, pass_number: int = 0

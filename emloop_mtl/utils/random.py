@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
+from ..errors import CheckpointError
 from ..types import State
 
 HostState: TypeAlias = tuple[Any, Any, torch.Tensor]
@@ -49,14 +50,40 @@ def get_random_state() -> dict[str, State]:
 
 
 def set_random_state(state: dict[str, State]) -> None:
-    """Restore what ``get_random_state`` returned; devices that do not exist here are left out."""
+    """Restore what ``get_random_state`` returned; devices that do not exist here are left out.
+
+    :raise CheckpointError: if the state of a device is none
+    """
     python = state["python"]
     random.setstate((python["version"], tuple(python["words"].tolist()), python["gauss"]))
     np.random.set_state(_with_arrays(state["numpy"]))
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
         for device, generator_state in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
-            torch.cuda.set_rng_state(generator_state, device)
+            try:
+                torch.cuda.set_rng_state(generator_state, device)
+            except RuntimeError as error:
+                raise CheckpointError(f"the random state of CUDA device {device} is none of ours: {error}") from error
+
+
+def check_random_state(state: State) -> None:
+    """Check that ``set_random_state`` can restore a state; nothing is changed.
+
+    :raise CheckpointError: if it is none
+    """
+    before = host_state()
+    try:
+        # numpy reads beyond its memory from any other place.
+        if not 0 <= int(state["numpy"]["state"]["pos"]) <= len(state["numpy"]["state"]["key"]):
+            raise ValueError("numpy's generator stands outside of its numbers")
+        if not all(type(each) is torch.Tensor and each.dtype is torch.uint8 for each in state["cuda"]):
+            raise TypeError("the states of CUDA's generators are no bytes")
+        set_random_state({**state, "cuda": []})
+    except Exception as error:  # there is no end to what the generators raise on what they cannot read
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(f"its random state is none of ours: {text}") from error
+    finally:
+        set_host_state(before)
 
 
 def seed_host(seed: int) -> None:
@@ -77,6 +104,19 @@ def set_host_state(state: HostState) -> None:
     random.setstate(state[0])
     np.random.set_state(state[1])
     torch.set_rng_state(state[2])
+
+
+def same_host_state(one: HostState, other: HostState) -> bool:
+    """Tell whether nothing was drawn, nor seeded, between two states of the host."""
+    (_, numpy_one, torch_one), (_, numpy_other, torch_other) = one, other
+    return (
+        one[0] == other[0]
+        # A second normal number changes nothing but that it is not kept any more.
+        and numpy_one["has_gauss"] == numpy_other["has_gauss"]
+        and numpy_one["state"]["pos"] == numpy_other["state"]["pos"]
+        and np.array_equal(numpy_one["state"]["key"], numpy_other["state"]["key"])
+        and torch.equal(torch_one, torch_other)
+    )
 
 
 def _with_tensors(value: Any) -> Any:

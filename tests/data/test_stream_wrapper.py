@@ -247,7 +247,7 @@ def test_fast_forward_says_so(caplog: pytest.LogCaptureFixture) -> None:
     second.load_state_dict(first.state_dict())
     with caplog.at_level(logging.INFO):
         list(second)
-    assert [record.getMessage() for record in caplog.records if record.name.endswith("stream_reader")] == (
+    assert [record.getMessage() for record in caplog.records if record.name.endswith("reading_again")] == (
         [f"stream 's': its first {first.state_dict()['pass_batches']} batches are read again to go on after them"]
     )
 

@@ -1,0 +1,438 @@
+"""Trainings of all sorts, broken off at any border and gone on with by new objects, end like those that were not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset, IterableDataset, Subset, get_worker_info
+
+from emloop_mtl import AbstractHook, MultiTaskDataset, schedulers
+from emloop_mtl.checkpoint import newest_checkpoint
+from emloop_mtl.data import Batch, ColumnDataset, TaskLoader
+from emloop_mtl.hooks import ComputeStats, Evaluate, LRSchedule, ScoreTasks, StopAfter, Warmup
+from emloop_mtl.main_loop import MainLoop
+from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.tasks import Action, Task
+from emloop_mtl.types import EpochData
+from emloop_mtl.utils.random import get_random_state, seed_everything
+
+TASKS = ("a", "b", "c")
+WIDTH = 3
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+def row(index: int, drawn: bool) -> dict[str, Any]:
+    """A row; its values depend on what the global generators give where it draws."""
+    extra = random.random() + np.random.rand() + torch.rand(()).item() if drawn else 0.0
+    x = torch.arange(WIDTH) / (index + 1.0) + extra
+    return {"x": x, "y": index % 2, "id": index}
+
+
+class Rows(Dataset[Any]):
+    def __init__(self, size: int, drawn: bool) -> None:
+        self.size, self.drawn = size, drawn
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Any:
+        return row(index, self.drawn)
+
+
+class Rare(Rows):
+    """Draws for some rows only, and not for the first."""
+
+    def __getitem__(self, index: int) -> Any:
+        return row(index, drawn=index % 4 == 3)
+
+
+class Stream(IterableDataset[Any]):
+    def __init__(self, size: int, drawn: bool) -> None:
+        self.size, self.drawn = size, drawn
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for index in range(first, self.size, step):
+            yield row(index, self.drawn)
+
+
+class Sized(Stream):
+    def __len__(self) -> int:
+        return self.size
+
+
+def columns(size: int, ragged: bool) -> ColumnDataset:
+    rows = [row(index, drawn=False) for index in range(size)]
+    features: dict[str, Any] = {"x": torch.stack([each["x"] for each in rows]), "id": list(range(size))}
+    if ragged:
+        features["words"] = [torch.arange(1 + index % 3) for index in range(size)]
+    return ColumnDataset("columns", features, {"y": [each["y"] for each in rows]})
+
+
+def make_dataset(kind: str, size: int) -> Any:
+    match kind:
+        case "columns" | "ragged":
+            return columns(size, kind == "ragged")
+        case "subset":
+            return Subset(columns(size + 2, ragged=False), range(1, size + 1))
+        case "rows" | "drawn rows":
+            return Rows(size, kind != "rows")
+        case "rare rows":
+            return Rare(size, drawn=True)
+        case "drawn subset":
+            return Subset(Rows(size + 2, drawn=True), range(1, size + 1))
+        case "iterable" | "drawn iterable":
+            return Stream(size, kind != "iterable")
+        case _:
+            return Sized(size, drawn=True)
+
+
+WITH_ROWS = ("columns", "ragged", "subset", "rows", "drawn rows", "rare rows", "drawn subset")
+ITERABLE = ("iterable", "drawn iterable", "sized iterable")
+
+
+@dataclass(frozen=True)
+class LoaderPlan:
+    """A loader, and the task that its labels are of."""
+
+    name: str
+    split: str
+    kind: str
+    size: int
+    options: dict[str, Any]
+
+    def make(self, num_workers: Any) -> TaskLoader:
+        tasks = {self.name[0]: "y"}
+        if self.kind in ITERABLE and num_workers not in (0, 1):
+            num_workers = 1  # with more, such a dataset is another one
+        dataset = make_dataset(self.kind, self.size)
+        return TaskLoader(dataset, tasks, self.split, name=self.name, num_workers=num_workers, **self.options)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training."""
+
+    seed: int
+    loaders: list[LoaderPlan]
+    scheduler: tuple[str, dict[str, Any]]
+    hand_written: str | None
+    epoch_size: Any
+    update: dict[str, Any]
+    optimizer: dict[str, Any]
+    stop: dict[str, int]
+    evaluated: list[str]
+    schedule: bool
+    stack_tasks: bool
+    skip_zeroth_epoch: bool
+
+
+class Data(MultiTaskDataset):
+    """The loaders of a plan, or streams written by hand."""
+
+    def __init__(self, plan: Plan, workers: random.Random | None) -> None:
+        name, options = plan.scheduler
+        train = {"scheduler": getattr(schedulers, name)(**options)}
+        super().__init__(plan.seed, {"train": train, "again": {"splits": ["train"], **train}})
+        self._plan = plan
+        self._workers = workers
+        if plan.hand_written is not None:
+            self.train_stream = getattr(self, "_" + plan.hand_written)
+            self.deterministic = plan.hand_written != "drawn"
+
+    def loaders(self) -> list[TaskLoader]:
+        counts = [0] if self._workers is None else [0, 1, 2, "auto"]
+        chance = self._workers or random.Random(0)
+        return [loader.make(chance.choice(counts)) for loader in self._plan.loaders]
+
+    def _drawn(self) -> Iterator[Any]:
+        count = random.randint(1, 5)
+        for number in range(count):
+            yield self._batch(number, drawn=True, ends_step=number != 1 or count == 2)
+
+    def _calm(self) -> Iterator[Any]:
+        for number in range(4):
+            yield self._batch(number, drawn=False, ends_step=number != 1)
+
+    def _listed(self) -> list[Any]:
+        return [self._batch(number, drawn=False, ends_step=number != 1) for number in range(4)]
+
+    def _batch(self, number: int, drawn: bool, ends_step: bool = True) -> Batch:
+        rows = [row(index, drawn) for index in range(1 + number % 3)]
+        values = {"x": torch.stack([each["x"] for each in rows]), "y": torch.tensor([each["y"] for each in rows])}
+        task = TASKS[number % 2]
+        ids = [100 * number + index for index in range(len(rows))]
+        return Batch({**values, "id": ids}, tasks={task: "y"}, data_name=task, ends_step=ends_step)
+
+
+# --------------------------------------------------------------------------------------------------------------- plans
+
+DRAWN: dict[str, dict[str, Any]] = {
+    "Uniform": {},
+    "Weighted": {},
+    "Proportional": {},
+    "Temperature": {"alpha": 0.5},
+    "Annealed": {"passes": 2},
+}
+"""Schedulers that draw, with what they must be given."""
+
+
+def draw_plan(chance: random.Random) -> Plan:
+    loaders = []
+    count = chance.randint(1, 3)
+    scheduler = chance.choice(["Sequential", "RoundRobin", "Mixed", *DRAWN])
+    options: dict[str, Any] = {"fillup": chance.random() < 0.4}
+    if scheduler == "RoundRobin":
+        options["shuffle"] = chance.random() < 0.4
+    elif scheduler in DRAWN:
+        options = {**DRAWN[scheduler], "batches_per_pass": chance.choice([None, 5])}
+    if scheduler == "Weighted":
+        options["weights"] = {f"{task}_train": 1.0 + chance.random() for task in TASKS[:count]}
+    needs_length = scheduler in DRAWN or any(options.values())
+    for task in TASKS[:count]:
+        for split in ("train", "valid"):
+            kind = chance.choice(WITH_ROWS + ITERABLE)
+            own: dict[str, Any] = {"batch_size": chance.randint(1, 4)}
+            size = chance.randint(4, 9)
+            if kind in WITH_ROWS:
+                own["shuffle"] = chance.choice([None, True, False])
+            own["drop_last"] = chance.random() < 0.3
+            if split == "train" and (scheduler != "Mixed" and chance.random() < 0.3):
+                own["n_batches"] = chance.randint(1, 5)
+            if split == "train" and needs_length and kind in ("iterable", "drawn iterable"):
+                own["n_batches"] = chance.randint(1, 5) if scheduler != "Mixed" else None
+                if scheduler == "Mixed":
+                    kind = "sized iterable"
+            if kind == "sized iterable":
+                own["drop_last"] = False
+            if kind == "rows":
+                own["deterministic"] = chance.choice([True, None])
+            loaders.append(LoaderPlan(f"{task}_{split}", split, kind, size, own))
+    hand_written = chance.choice([None, None, None, None, "drawn", "calm", "listed"])
+    sizes: list[Any] = [None, None, chance.randint(1, 6), {"samples": chance.randint(2, 15)}]
+    known = not any(each.split == "train" and each.kind in ("iterable", "drawn iterable") for each in loaders)
+    if (hand_written is None and known) or hand_written == "listed":
+        sizes.append({"passes": chance.choice([0.5, 1.5, 0.3])})
+    update: dict[str, Any] = {"accumulate": chance.choice([1, 1, 2, 3])}
+    if chance.random() < 0.3:
+        update["clip_norm"] = 0.5
+    return Plan(
+        seed=chance.randint(0, 99),
+        loaders=loaders,
+        scheduler=(scheduler, options),
+        hand_written=hand_written,
+        epoch_size=chance.choice(sizes),
+        update=update,
+        optimizer={"class": chance.choice(["sgd", "adam", "adamw"]), "lr": 0.05},
+        stop=chance.choice([{"epochs": 2}, {"epochs": 3}, {"steps": chance.randint(3, 10)}]),
+        evaluated=chance.choice([[], ["valid"], ["valid"], ["valid", "again"]]),
+        schedule=chance.random() < 0.3,
+        stack_tasks=chance.random() < 0.5,
+        skip_zeroth_epoch=chance.random() < 0.3,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- running
+
+
+class Trace(AbstractHook):
+    """Remembers every batch, every epoch's numbers, and what the global generators give at each of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def requires(self) -> Collection[str]:
+        return ()
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        drawn = random.random(), np.random.rand(), torch.rand(()).item()
+        ids = torch.as_tensor(batch_data["id"]).tolist()
+        facts = batch_data.data_name, batch_data.number, batch_data.ends_step, batch_data.size
+        self.seen.append((stream_name, ids, *facts, tuple(self.main_loop.position), *drawn))
+
+    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+        numbers = [(s, v, str(n)) for s, variables in epoch_data.items() for v, n in variables.items()]
+        self.seen.append((epoch_id, tuple(self.main_loop.position), numbers))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seen = list(state["seen"])
+
+
+class Kill(AbstractHook):
+    """Asks for a checkpoint at a moment, and fails at the first moment after it is written."""
+
+    def __init__(self, at: int | None) -> None:
+        super().__init__()
+        self._at = at
+        self._is_saved = False
+        self.moments = 0
+
+    def requires(self) -> Collection[str]:
+        return ()
+
+    def provides(self) -> Collection[str]:
+        return ()
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        self._count()
+
+    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+        self._count()
+
+    def _count(self) -> None:
+        if self._is_saved:
+            raise KilledError
+        self.moments += 1
+        if self.moments == self._at:
+            self.main_loop.request_save("latest")
+            self.main_loop.when_saved(self._saved)
+
+    def _saved(self) -> None:
+        self._is_saved = True
+
+
+class KilledError(Exception):
+    """The end of a process that is killed."""
+
+
+@dataclass
+class Run:
+    """How a training is run, which must not change what comes out."""
+
+    folder: Path
+    kill_at: int | None = None
+    buffer: int = 0
+    workers: random.Random | None = None
+    resume: bool = False
+    seed: int = 1
+    loop: MainLoop = field(init=False)
+    trace: Trace = field(init=False)
+    kill: Kill = field(init=False)
+
+    def of(self, plan: Plan) -> Run:
+        """Run it; raises ``KilledError`` where it is."""
+        seed_everything(self.seed)
+        self.trace, self.kill = Trace(), Kill(self.kill_at)
+        hooks: list[AbstractHook] = [Evaluate(streams=plan.evaluated)] if plan.evaluated else []
+        hooks += [ScoreTasks(), ComputeStats(["loss"])]
+        if plan.schedule and "steps" in plan.stop:
+            hooks += [Warmup(steps=2), LRSchedule("linear")]
+        self.loop = MainLoop(
+            make_model(plan),
+            Data(plan, self.workers),
+            [*hooks, self.trace, self.kill, StopAfter(**plan.stop)],
+            buffer=self.buffer,
+            fixed_epoch_size=plan.epoch_size,
+            skip_zeroth_epoch=plan.skip_zeroth_epoch,
+            on_unused_sources="ignore",
+            on_empty_stream="ignore",
+            output_dir=self.folder,
+            seed=plan.seed,
+        )
+        if self.resume:
+            self.loop.restore(newest_checkpoint(self.folder / "checkpoints"))
+        self.loop.run_training()
+        return self
+
+    def result(self) -> dict[str, Any]:
+        model = self.loop.model
+        ends = {"end": self.loop.end, "position": tuple(self.loop.position), "streams": self.loop._streams.state_dict()}
+        return {
+            "seen": self.trace.seen,
+            "weights": model.state_dict(),
+            "optimizer": model.training_state_dict(),
+            "random": get_random_state(),
+            **ends,
+        }
+
+
+def make_model(plan: Plan) -> MultiTaskModel:
+    modules: dict[str, nn.Module] = {"trunk": nn.Sequential(nn.Linear(WIDTH, 4), nn.Dropout(0.3), nn.Tanh())}
+    tasks = []
+    for name in TASKS:
+        modules[f"{name}_head"] = nn.Linear(4, 2)
+        flow = [Action("features", "trunk", "x"), Action(f"{name}_out", f"{name}_head", "features")]
+        tasks.append(Task(name, flow=flow, label="y", loss="cross_entropy", metrics=["accuracy"]))
+    return MultiTaskModel(
+        tasks,
+        modules,
+        optimizer=dict(plan.optimizer),
+        update=dict(plan.update),
+        device="cpu",
+        stack_tasks=plan.stack_tasks,
+    )
+
+
+def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
+    """Yield the places in which two results differ, bit for bit."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        if not torch.equal(one, other):
+            yield where
+    elif isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        for key in one:
+            yield from differences(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)) and len(one) == len(other):
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            yield from differences(*pair, f"{where}[{index}]")
+    elif one != other:
+        yield f"{where}: {one!r:.300} and {other!r:.300}"
+
+
+def check_case(seed: int, folder: Path, with_workers: bool) -> None:
+    chance = random.Random(seed)
+    plan = draw_plan(chance)
+    whole = Run(folder / "whole").of(plan)
+    expected = whole.result()
+    moments = whole.kill.moments
+    done = 0
+    for attempt in range(chance.choice([2, 2, 3, 4])):
+        last = done >= moments or attempt == 3
+        run = Run(
+            folder / "run",
+            kill_at=None if last else chance.randint(1, moments - done),
+            buffer=chance.choice([0, 0, 1, 3]),
+            workers=random.Random(chance.random()) if with_workers else None,
+            resume=attempt > 0,
+            seed=attempt + 1,
+        )
+        try:
+            run.of(plan)
+        except KilledError:
+            done += run.kill.moments
+            continue
+        break
+    else:
+        run = Run(folder / "run", resume=True, seed=99, workers=random.Random(seed) if with_workers else None).of(plan)
+    assert list(differences(expected, run.result())) == [], plan
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_training_goes_on_from_any_border(seed: int, tmp_path: Path) -> None:
+    check_case(seed, tmp_path, with_workers=False)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_it_does_so_with_any_number_of_processes_that_read(seed: int, tmp_path: Path) -> None:
+    check_case(seed, tmp_path, with_workers=True)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("hundred", range(1, 21))
+def test_many_trainings_go_on_from_any_border(hundred: int, tmp_path: Path) -> None:
+    for seed in range(100 * hundred, 100 * hundred + 100):
+        check_case(seed, tmp_path / str(seed), with_workers=seed % 20 == 0)
