@@ -48,6 +48,9 @@ class AbstractHook:
     renamed: ClassVar[Mapping[str, str]] = {}
     """Arguments that emloop's hook of this name has: what each is called here, or how the error about it goes on."""
 
+    keeps_state: bool = True
+    """Whether a hook that overrides ``state_dict`` has a state; one that has none with some arguments says so."""
+
     config_path: KeyPath = ()
     """Where the hook stands in the config; empty for a hook built in Python."""
 

@@ -14,24 +14,27 @@ import pickle
 import platform
 import re
 import shutil
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from .errors import CheckpointError, nearest
+from .snapshot import MODEL_FILE, STATE_FILE, Snapshot
 from .types import Position, State
+from .utils.disk_room import lack_of_room
 from .utils.files import link_or_copy, make_folder, sync_folder
-from .utils.hashing_writer import HashingWriter
+from .utils.host_memory import HostMemory
 from .utils.manifest import read_manifest, verify_file, write_manifest
 from .utils.plain import check_plain
-from .utils.tensor_file import DTYPES, write_tensors
-from .utils.tensor_tree import TensorTree, compact, put_together, take_apart
+from .utils.tensor_tree import TensorTree, put_together
 
 __all__ = [
+    "MODEL_FILE",
+    "STATE_FILE",
     "Checkpoint",
     "check_plain",
     "complete_checkpoint",
@@ -40,13 +43,14 @@ __all__ = [
     "newest_checkpoint",
     "remove_checkpoint",
     "save_checkpoint",
+    "sequence_of",
+    "take_snapshot",
+    "write_checkpoint",
 ]
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-MODEL_FILE = "model.safetensors"
-STATE_FILE = "state.pt"
 MANIFEST_FILE = "manifest.json"
 
 TEMPORARY = ".tmp-"
@@ -54,9 +58,6 @@ TEMPORARY = ".tmp-"
 
 TAG = re.compile(r"\w[\w.+=-]*")
 FOLDER_NAME = re.compile(rf"(?P<tag>{TAG.pattern})-(?P<sequence>\d{{8,}})")
-
-SLACK = 2**20
-"""Bytes wanted on disk beyond those of the tensors: for headers, the manifest and plain values."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,7 @@ def save_checkpoint(
 ) -> list[Path]:
     """Write one checkpoint under each of ``tags``, then remove older ones of these tags.
 
-    The tensors are written once; further tags are hard links to the same files. When this returns, the checkpoint
-    is on disk. When it raises, what was there before is still there and valid.
+    When this returns, the checkpoint is on disk. When it raises, what was there before is still there and valid.
 
     :param folder: where checkpoints are kept; made if missing
     :param tags: what the checkpoint is for, ``latest`` and ``best`` for example
@@ -107,24 +107,57 @@ def save_checkpoint(
     :return: the new folder of each tag
     :raise CheckpointError: if something cannot be saved or written, naming the folder and the cause
     """
+    return write_checkpoint(folder, tags, take_snapshot(folder, weights, state), position, finished, keep)
+
+
+def take_snapshot(
+    folder: str | Path, weights: Mapping[str, State], state: Mapping[str, State], memory: HostMemory | None = None
+) -> Snapshot:
+    """Make state ready to be written: all that can be wrong with it is found here.
+
+    :param folder: where the checkpoint will be written, for errors
+    :param weights: the model's state, plain data and tensors, nested or not
+    :param state: all other state, likewise
+    :param memory: where tensors are copied to; without it nothing may change before the checkpoint is written
+    :raise CheckpointError: if something cannot be saved, naming its place
+    """
+    with _explained(_failure(folder)):
+        return Snapshot(weights, state, memory)
+
+
+def write_checkpoint(
+    folder: str | Path,
+    tags: Sequence[str],
+    snapshot: Snapshot,
+    position: Position,
+    finished: bool = False,
+    keep: int | None = 1,
+    stop: threading.Event | None = None,
+) -> list[Path]:
+    """Write a snapshot under each of ``tags``, then remove older ones of these tags.
+
+    The tensors are written once; further tags are hard links to the same files.
+
+    :param stop: breaks the writing off once it is set, so that it fails
+    :raise CheckpointError: if it cannot be written; see ``save_checkpoint``, also for the other parameters
+    """
     folder = Path(folder)
     paths: list[Path] = []
-    with _explained(f"cannot save a checkpoint in '{folder}'"), contextlib.ExitStack() as temporary:
+    with _explained(_failure(folder)), contextlib.ExitStack() as temporary:
         tags = _checked_tags(tags, keep)
-        check_plain(weights, "model")
-        model = take_apart(weights)
-        rest, size = compact(state)
         make_folder(folder)
         _remove_leftovers(folder)
-        _check_space(folder, size + sum(tensor.nbytes for tensor in model.tensors.values()))
-        sequence = 1 + max((_sequence(path) for path in folder.iterdir()), default=0)
+        lack = lack_of_room(folder, snapshot.size)
+        if lack is not None:
+            raise CheckpointError(f"it takes {lack}")
+        sequence = 1 + max((sequence_of(path) for path in folder.iterdir()), default=0)
         manifest = {
             "format": FORMAT,
             "sequence": sequence,
             "position": position._asdict(),
             "finished": finished,
             "versions": _versions(),
-            "ties": model.ties,
+            "ties": snapshot.ties,
             "tags": tags,
         }
         written = [folder / f"{TEMPORARY}{tag}-{sequence:08d}" for tag in tags]
@@ -132,7 +165,7 @@ def save_checkpoint(
             temporary.callback(shutil.rmtree, new, ignore_errors=True)
             new.mkdir()
             if new == written[0]:
-                manifest["files"] = _write_files(new, model, rest)
+                manifest["files"] = snapshot.write(new, stop)
             else:
                 _link_files(written[0], new)
             write_manifest(new / MANIFEST_FILE, {**manifest, "tag": tag})
@@ -157,7 +190,7 @@ def complete_checkpoint(checkpoint: Checkpoint) -> None:
     with _explained(f"cannot complete a checkpoint in '{folder}'"), contextlib.ExitStack() as temporary:
         _remove_leftovers(folder)
         for tag in checkpoint.tags:
-            if any(_sequence(path) >= checkpoint.sequence for path in list_checkpoints(folder, tag)):
+            if any(sequence_of(path) >= checkpoint.sequence for path in list_checkpoints(folder, tag)):
                 continue
             new = folder / f"{TEMPORARY}{tag}-{checkpoint.sequence:08d}"
             temporary.callback(shutil.rmtree, new, ignore_errors=True)
@@ -169,7 +202,7 @@ def complete_checkpoint(checkpoint: Checkpoint) -> None:
         sync_folder(folder)
     for tag in checkpoint.tags:
         for path in list_checkpoints(folder, tag):
-            if _sequence(path) < checkpoint.sequence:
+            if sequence_of(path) < checkpoint.sequence:
                 remove_checkpoint(path)
 
 
@@ -247,6 +280,10 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(weights, stored["state"], position, finished, path, tag, tags, sequence)
 
 
+def _failure(folder: str | Path) -> str:
+    return f"cannot save a checkpoint in '{folder}'"
+
+
 @contextlib.contextmanager
 def _explained(what: str) -> Iterator[None]:
     """Turn whatever goes wrong inside into a CheckpointError that begins with ``what``."""
@@ -280,16 +317,8 @@ def _remove_leftovers(folder: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _check_space(folder: Path, size: int) -> None:
-    needed, free = size + SLACK, shutil.disk_usage(folder).free
-    if free < needed:
-        raise CheckpointError(
-            f"it takes {needed / 1e6:,.1f} MB, but the disk has {free / 1e6:,.1f} MB free; "
-            "make room or set another output_dir"
-        )
-
-
-def _sequence(path: Path) -> int:
+def sequence_of(path: Path) -> int:
+    """Return the number of a checkpoint among those of its run by the name of its folder, 0 if it is none."""
     match = FOLDER_NAME.fullmatch(path.name)
     return int(match["sequence"]) if match else 0
 
@@ -297,19 +326,6 @@ def _sequence(path: Path) -> int:
 def _link_files(source: Path, target: Path) -> None:
     for name in (MODEL_FILE, STATE_FILE):
         link_or_copy(source / name, target / name)
-
-
-def _write_files(folder: Path, model: TensorTree, state: State) -> dict[str, dict[str, Any]]:
-    """Write weights and state, and return the manifest's entry of each file."""
-    fitting = {name: tensor for name, tensor in model.tensors.items() if tensor.dtype in DTYPES}
-    others = {name: tensor for name, tensor in model.tensors.items() if tensor.dtype not in DTYPES}
-    with HashingWriter(folder / MODEL_FILE) as model_file:
-        write_tensors(model_file, fitting)
-    with HashingWriter(folder / STATE_FILE) as state_file:
-        stored = {"weights": model.skeleton, "others": compact(others)[0], "state": state}
-        torch.save(stored, state_file)  # type: ignore[arg-type] # it calls nothing but write and flush
-    files = {MODEL_FILE: model_file, STATE_FILE: state_file}
-    return {name: {"size": file.size, "sha256": file.sha256} for name, file in files.items()}
 
 
 def _read_state(path: Path) -> dict[str, State]:

@@ -246,16 +246,17 @@ class HookList:
 
     def state_dict(self) -> dict[str, State]:
         """Return the state of every hook that keeps one, by hook name."""
-        return {hook.name: hook.state_dict() for hook in self._hooks if _overrides(hook, "state_dict")}
+        return {hook.name: hook.state_dict() for hook in self._hooks if _keeps_state(hook)}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Restore the hooks.
 
         :raise CheckpointError: if the state holds a hook that the config does not list, or a hook cannot read its own
         """
-        stateful = {hook.name: hook for hook in self._hooks if _overrides(hook, "state_dict")}
+        stateful = {hook.name: hook for hook in self._hooks if _keeps_state(hook)}
+        without = {hook.name for hook in self._hooks if not hook.keeps_state}
         for name in state:
-            if name not in stateful:
+            if name not in stateful and name not in without:
                 raise CheckpointError(
                     f"the checkpoint holds the state of a hook {name!r} that the config does not list"
                     f"{nearest(name, stateful)}"
@@ -273,7 +274,7 @@ class HookList:
     def _check_twins(self) -> None:
         seen: dict[str, AbstractHook] = {}
         for hook in self._hooks:
-            if not _overrides(hook, "state_dict"):
+            if not _keeps_state(hook):
                 continue
             if hook.name in seen:
                 raise _located(
@@ -294,6 +295,10 @@ def _by_position(after_batch: Callable[..., None]) -> Callable[[str, Batch], Non
 
 def _overrides(hook: AbstractHook, method: str) -> bool:
     return getattr(getattr(hook, method), "__func__", None) is not getattr(AbstractHook, method)
+
+
+def _keeps_state(hook: AbstractHook) -> bool:
+    return hook.keeps_state and _overrides(hook, "state_dict")
 
 
 def _located(error: ConfigError, hook: AbstractHook) -> ConfigError:

@@ -68,6 +68,8 @@ class MainLoop:
         one pass through the train stream
     :param skip_zeroth_epoch: do not evaluate before the first training epoch
     :param output_dir: folder of the run; without it nothing can be saved
+    :param asynchronous_saving: write checkpoints in a thread, so that the training waits only while its state is
+        copied to host memory; what goes wrong there ends the training at the next border
     :param seed: what the isolated randomness of plain generator streams derives from
     :raise ConfigError: for an argument out of range, a stream or source that does not exist, wrong hooks
     """
@@ -89,6 +91,7 @@ class MainLoop:
         skip_zeroth_epoch: bool = False,
         output_dir: str | Path | None = None,
         seed: int = 0,
+        asynchronous_saving: bool = False,
         **kwargs: Any,
     ) -> None:
         check_actions(
@@ -130,7 +133,7 @@ class MainLoop:
         self._is_over = False
         self._is_run_training = False
         self._is_run_evaluation = False
-        self._saver = Saver(self.output_dir, model)
+        self._saver = Saver(self.output_dir, model, asynchronous_saving)
         for key, name in [
             ("train_stream_name", train_stream_name),
             *(("extra_streams", n) for n in self.extra_streams),
@@ -220,12 +223,17 @@ class MainLoop:
         """
         self._saver.ask(tag)
 
-    def when_saved(self, act: Callable[[], None]) -> None:
+    def when_saved(self, act: Callable[[], None], in_thread: bool = False) -> None:
         """Have ``act`` called once every hook has finished the current event and what was asked for is saved.
 
-        In ``run_evaluation``, which saves nothing, it is not called.
+        Where saving is asynchronous, the training may have gone on by then: it is called at the first border after
+        that, or at the end of the training. In ``run_evaluation``, which saves nothing, it is not called.
+
+        :param act: what to do; those of one event, and of several, are called in the order in which they were given
+        :param in_thread: where saving is asynchronous, call it in the thread that has written the checkpoint: for
+            what looks at files only and may take its time
         """
-        self._saver.when_written(act)
+        self._saver.when_written(act, in_thread)
 
     def check_can_save(self) -> None:
         """Check that checkpoints can be written.
@@ -233,6 +241,15 @@ class MainLoop:
         :raise ConfigError: if the run has no folder, or the model cannot be checkpointed
         """
         self._saver.check()
+
+    def check_room(self) -> None:
+        """Check, where hooks will save, that the disk has room for a whole checkpoint, as every training does.
+
+        It is estimated from the weights, what the optimizer will keep of each, and open gradients.
+
+        :raise ConfigError: if it has not
+        """
+        self._saver.check_room()
 
     # --------------------------------------------------------------------------------------------------- running
 
@@ -339,6 +356,8 @@ class MainLoop:
         self.end = None
         self._signals.__enter__()
         try:
+            if not self._is_run_evaluation:
+                self.check_room()
             self.check()
             self.hooks.before_training()
         except BaseException as error:
@@ -350,22 +369,31 @@ class MainLoop:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the hooks."""
-        self._finish(success=error is None or isinstance(error, TrainingTerminated))
+        is_interrupted = error is not None and not isinstance(error, Exception)
+        self._finish(success=error is None or isinstance(error, TrainingTerminated), at_once=is_interrupted)
 
-    def _finish(self, success: bool) -> None:
+    def _finish(self, success: bool, at_once: bool = False) -> None:
         if not success:
             self.end = "failed"
         elif self.end is None:
             self.end = "finished"
         try:
-            self.hooks.after_training(success)
+            try:
+                if success:
+                    self._saver.finish()
+            except BaseException:
+                success, self.end = False, "failed"
+                raise
+            finally:
+                self.hooks.after_training(success)
             if success:
                 self._save(finished=self.end == "finished")
-        except BaseException:
-            self.end = "failed"
+                self._saver.finish()
+        except BaseException as error:
+            self.end, at_once = "failed", at_once or not isinstance(error, Exception)
             raise
         finally:
-            self._saver.forget()
+            self._saver.close(at_once)
             self._is_training = False
             self._streams.close()
             self._signals.__exit__(None, None, None)

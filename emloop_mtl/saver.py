@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from threading import Event
+from typing import NamedTuple
 
-from .checkpoint import save_checkpoint
+from .checkpoint import take_snapshot, write_checkpoint
 from .constants import CHECKPOINT_FOLDER
 from .errors import ConfigError
 from .models.abstract_model import AbstractModel
+from .snapshot import SLACK
 from .types import Position, State
+from .utils.background import Background
+from .utils.disk_room import lack_of_room
+from .utils.host_memory import HostMemory
+
+log = logging.getLogger(__name__)
+
+Act = Callable[[], None]
 
 
 class Saver:
     """Keeps the tags that checkpoints were asked for under until they are written together.
 
+    An asynchronous one only copies the state when it is told to write, and writes in a thread, one checkpoint after
+    the other. What waits for that is done, and what went wrong is told, when it is told to write again or to finish.
+
     :param output_dir: folder of the run, None if it has none
     :param model: whose weights are saved
+    :param asynchronous: whether checkpoints are written in a thread
     """
 
-    def __init__(self, output_dir: str | None, model: AbstractModel) -> None:
+    def __init__(self, output_dir: str | None, model: AbstractModel, asynchronous: bool = False) -> None:
         self._output_dir = output_dir
         self._model = model
+        self._memory = HostMemory() if asynchronous else None
         self._asked: dict[str, None] = {}
-        self._then: list[Callable[[], None]] = []
+        self._then: list[_Then] = []
         self._written: dict[str, object] = {}
-
-    @property
-    def is_asked(self) -> bool:
-        """Whether there is anything to write, or to do when that is written."""
-        return bool(self._asked or self._then)
+        self._is_expected = False
+        self._job: Background | None = None
+        self._after_job: list[Act] = []
+        self.is_asked = False
+        """Whether there is anything to write, to do when that is written, or to tell of what a thread has written."""
 
     @property
     def can_save(self) -> bool:
@@ -37,7 +54,7 @@ class Saver:
         return self._output_dir is not None and self._model.can_be_checkpointed
 
     def check(self) -> None:
-        """Check that checkpoints can be written.
+        """Check that checkpoints can be written, for one who will ask for them.
 
         :raise ConfigError: if the run has no folder, or the model cannot be checkpointed
         """
@@ -45,20 +62,37 @@ class Saver:
             raise ConfigError("checkpoints need a folder: give the main loop an output_dir")
         if not self._model.can_be_checkpointed:
             raise ConfigError(f"checkpoints need 'state_dict' and 'load_state_dict' of {type(self._model).__name__}")
+        self._is_expected = True
+
+    def check_room(self) -> None:
+        """Check, if anybody will ask for checkpoints, that the disk has room for one.
+
+        :raise ConfigError: if it has not
+        """
+        if self._is_expected and self._output_dir is not None:
+            lack = lack_of_room(self._output_dir, self._model.checkpoint_bytes() + SLACK)
+            if lack is not None:
+                raise ConfigError(f"no room in '{self._output_dir}': a checkpoint will take about {lack}")
 
     def ask(self, tag: str) -> None:
         """Ask for a checkpoint that is kept as ``tag``."""
         self.check()
         self._asked[tag] = None
+        self.is_asked = True
 
-    def when_written(self, act: Callable[[], None]) -> None:
-        """Have ``act`` called once what was asked for is written, even if that is nothing."""
-        self._then.append(act)
+    def when_written(self, act: Act, in_thread: bool = False) -> None:
+        """Have ``act`` called once what was asked for is written, even if that is nothing.
+
+        :param in_thread: call it in the thread that has written it, if there is one
+        """
+        self._then.append(_Then(act, in_thread))
+        self.is_asked = True
 
     def forget(self) -> None:
         """Forget what was asked for."""
         self._asked.clear()
         self._then.clear()
+        self.is_asked = False
 
     def write(self, stamp: object, state: Callable[[], dict[str, State]], position: Position, finished: bool) -> None:
         """Write what was asked for, but for tags under which this very moment is kept already; then do what waits.
@@ -67,15 +101,85 @@ class Saver:
         :param state: makes the state of everything but the weights
         :param position: where the training stands
         :param finished: whether the training has ended regularly
-        :raise CheckpointError: if the checkpoint cannot be written
+        :raise CheckpointError: if the checkpoint, or the one before, cannot be written
         """
+        self.is_asked = False  # before looking at the thread, which sets it once it has ended
+        if self._job is not None and self._job.has_ended:
+            self.finish()
         tags = [tag for tag in self._asked if self._written.get(tag) != stamp]
-        then = list(self._then)
-        self.forget()
+        then, self._then = self._then, []
+        self._asked.clear()
         if tags:
+            self.finish()
             assert self._output_dir is not None
             folder = Path(self._output_dir) / CHECKPOINT_FOLDER
-            save_checkpoint(folder, tags, self._model.state_dict(), state(), position, finished)
+            snapshot = take_snapshot(folder, self._model.state_dict(), state(), self._memory)
+            write = partial(write_checkpoint, folder, tags, snapshot, position, finished)
             self._written.update(dict.fromkeys(tags, stamp))
-        for act in then:
+            if self._memory is not None:
+                self._start(write, then)
+                return
+            write()
+        if self._job is not None:
+            self._after_job += [each.act for each in then]
+            return
+        for each in then:
+            each.act()
+
+    def finish(self) -> None:
+        """Wait until the checkpoint that a thread is writing is on disk, then do what waits for that.
+
+        :raise CheckpointError: if it cannot be written
+        """
+        if self._job is None:
+            return
+        self._job.wait()
+        job, self._job = self._job, None
+        acts, self._after_job = self._after_job, []
+        if job.error is not None:
+            self._written.clear()
+            raise job.error
+        if self._memory is not None:
+            self._memory.reuse()
+        for act in acts:
             act()
+
+    def close(self, at_once: bool) -> None:
+        """Forget all that waits, and let a thread end, whose error is logged only: something else ends the training.
+
+        :param at_once: have it break off
+        """
+        self.forget()
+        job = self._job
+        if job is not None:
+            if at_once:
+                job.stop()
+            job.wait()
+            self._job, self._after_job = None, []
+            if job.error is not None:
+                self._written.clear()
+                if not at_once:
+                    log.error("%s", job.error)
+        if self._memory is not None:
+            self._memory = HostMemory()
+
+    def _start(self, write: Callable[..., object], then: list[_Then]) -> None:
+        in_thread = [each.act for each in then if each.in_thread]
+
+        def work(stop: Event) -> None:
+            write(stop=stop)
+            for act in in_thread:
+                act()
+
+        self._after_job = [each.act for each in then if not each.in_thread]
+        self._job = Background(work, self._wake)
+
+    def _wake(self) -> None:
+        self.is_asked = True
+
+
+class _Then(NamedTuple):
+    """What is done once a checkpoint is written."""
+
+    act: Act
+    in_thread: bool

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.batch import Batch
 from ..errors import ConfigError, nearest
 from ..types import State
+from ..utils.tensor_tree import tensors_of
 
 if TYPE_CHECKING:
     from ..data.stream_wrapper import StreamWrapper
@@ -120,6 +121,13 @@ class AbstractModel(ABC):
         raise ConfigError(
             f"{type(self).__name__} defines no 'state_dict' and 'load_state_dict', so checkpoints cannot hold it"
         )
+
+    def checkpoint_bytes(self) -> int:
+        """Return how many bytes the tensors of a checkpoint will have, as far as that is known before the training.
+
+        By default those of ``state_dict``.
+        """
+        return sum(tensor.nbytes for tensor in tensors_of(self.state_dict()))
 
     def training_state_dict(self) -> dict[str, State]:
         """Return what only going on with the training needs: optimizer state, open gradients, counters."""

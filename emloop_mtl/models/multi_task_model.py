@@ -442,6 +442,10 @@ class MultiTaskModel(AbstractModel):
         """
         self.network.load_state_dict(state)
 
+    def checkpoint_bytes(self) -> int:
+        """Return the bytes of the weights, of what the optimizer will keep of them, and of open gradients."""
+        return super().checkpoint_bytes() + (0 if self._update is None else self._update.checkpoint_bytes())
+
     def training_state_dict(self) -> dict[str, State]:
         """Return optimizer state, open gradients, counters, and which modules are frozen."""
         stacks = {} if self._stacks is None else self._stacks.state_dict()

@@ -15,6 +15,7 @@ from ..types import State
 from .backward import Backward
 from .first_momentum import FirstMomentum
 from .learning_rate import LearningRate
+from .optimizer_bytes import optimizer_bytes
 from .optimizer_stacks import OptimizerStacks
 from .optimizer_step import OptimizerStep
 from .optimizers import (
@@ -244,6 +245,11 @@ class Update:
 
         # torch's annotation says float, but LBFGS takes a tensor, as torch's own examples return it.
         self.optimizer.step(cast("Callable[[], float]", closure))
+
+    def checkpoint_bytes(self) -> int:
+        """Return how many bytes the tensors of the state will have, once the optimizer has made an update."""
+        gradients = sum(p.nbytes for p in self._trained if p.requires_grad) if self._accumulate > 1 else 0
+        return gradients + optimizer_bytes(self.optimizer)
 
     def state_dict(self) -> dict[str, State]:
         """Return counters, optimizer state and, inside a window, the gradients."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 from pathlib import Path
 from types import TracebackType
+
+CHUNK = 2**24
+"""Bytes that are written before the next look at whether to stop: some hundredths of a second."""
 
 
 class HashingWriter:
@@ -16,10 +20,13 @@ class HashingWriter:
     exception from within ``write`` into an unrelated one; what is written after it is dropped.
 
     :param path: a file that does not exist yet
+    :param stop: breaks the writing off once it is set
     :raise OSError: if the file exists or cannot be written
+    :raise InterruptedError: if it was broken off
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stop: threading.Event | None = None) -> None:
+        self._stop = stop
         self._file = path.open("xb")
         self._sum = hashlib.sha256()
         self._error: BaseException | None = None
@@ -32,15 +39,19 @@ class HashingWriter:
 
     def write(self, data: bytes | memoryview) -> int:
         """Append ``data`` and return its size in bytes."""
-        size = memoryview(data).nbytes
-        if self._error is None:
-            try:
-                self._file.write(data)
-                self._sum.update(data)
-            except BaseException as error:  # KeyboardInterrupt too: it would be lost in C++ as well
-                self._error = error
-        self.size += size
-        return size
+        whole = memoryview(data).cast("B")
+        try:
+            for start in range(0, whole.nbytes, CHUNK):
+                if self._error is not None:
+                    break
+                if self._stop is not None and self._stop.is_set():
+                    raise InterruptedError("broken off")
+                self._file.write(whole[start : start + CHUNK])
+                self._sum.update(whole[start : start + CHUNK])
+        except BaseException as error:  # KeyboardInterrupt too: it would be lost in C++ as well
+            self._error = error
+        self.size += whole.nbytes
+        return whole.nbytes
 
     def flush(self) -> None:
         """Do nothing: the file is flushed when it is closed."""

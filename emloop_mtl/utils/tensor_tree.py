@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..errors import CheckpointError
 from ..types import State
 from .plain import map_tensors
 from .tensor_file import RESERVED_NAME
@@ -50,6 +51,14 @@ def take_apart(state: Mapping[str, State]) -> TensorTree:
     return TensorTree(map_tensors(state, take), tensors, ties)
 
 
+def tensors_of(state: Mapping[str, State]) -> list[torch.Tensor]:
+    """Return the tensors of ``state``, each view of a storage once; none if it holds what is not plain."""
+    try:
+        return list(take_apart(state).tensors.values())
+    except CheckpointError:
+        return []
+
+
 def put_together(tree: TensorTree) -> State:
     """Return the state that was taken apart; tied tensors become one tensor.
 
@@ -60,12 +69,15 @@ def put_together(tree: TensorTree) -> State:
     return map_tensors(tree.skeleton, lambda where, _: tensors[name_of(where)])
 
 
-def compact(state: Mapping[str, State]) -> tuple[State, int]:
-    """Return a copy of ``state`` that ``torch.save`` writes no unseen value of, and the bytes of its tensors.
+def compact(
+    state: Mapping[str, State], copy: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> tuple[State, list[torch.Tensor]]:
+    """Return a copy of ``state`` that ``torch.save`` writes no unseen value of, and its tensors, each view once.
 
     A view is written with the whole storage behind it, so that a row may drag a table along; here such a view has a
     storage of its own. Tensors that are one view stay one.
 
+    :param copy: makes a copy of every tensor; by default only of those that need a storage of their own
     :raise CheckpointError: if something in ``state`` is not plain
     """
     seen: dict[Hashable, torch.Tensor] = {}
@@ -73,12 +85,15 @@ def compact(state: Mapping[str, State]) -> tuple[State, int]:
     def own(_: str, tensor: torch.Tensor) -> torch.Tensor:
         view = _view(tensor)
         if view not in seen:
-            plain = tensor.detach().resolve_conj().resolve_neg()
-            seen[view] = plain if plain.untyped_storage().nbytes() == plain.nbytes else plain.clone()
+            seen[view] = _with_own_storage(tensor) if copy is None else copy(tensor)
         return seen[view]
 
-    copy = map_tensors(state, own)
-    return copy, sum(tensor.nbytes for tensor in seen.values())
+    return map_tensors(state, own), list(seen.values())
+
+
+def _with_own_storage(tensor: torch.Tensor) -> torch.Tensor:
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    return plain if plain.untyped_storage().nbytes() == plain.nbytes else plain.clone()
 
 
 def _view(tensor: torch.Tensor) -> Hashable:

@@ -21,10 +21,10 @@ from emloop_mtl.checkpoint import (
 from emloop_mtl.cli import main
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import CheckpointError, ConfigError
-from emloop_mtl.hooks import ComputeStats, SaveBest, SaveEvery, SaveLatest, StopAfter
+from emloop_mtl.hooks import ComputeStats, SaveBest, SaveEvery, SaveLatest, ScoreTasks, StopAfter
 from emloop_mtl.hooks.checkpointing import save_every
 from emloop_mtl.main_loop import MainLoop
-from emloop_mtl.testing import FakeDataset, FakeModel, run_hook
+from emloop_mtl.testing import FakeDataset, FakeModel, RecordEvents, run_hook
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "01_digits"
 
@@ -285,6 +285,96 @@ def test_the_commands_know_them_by_name(tmp_path: Path, monkeypatch: pytest.Monk
         sys.modules.pop("digits", None)
 
 
+EACH_STEP = 1e-6
+"""Minutes: 60 µs, less than what a step with its checkpoint takes, so that every border is due."""
+
+
+def numbers(folder: Path) -> list[tuple[str, float]]:
+    """Return the unit and the number in the name of each checkpoint, oldest first."""
+    tags = [tag.rpartition("-") for tag in kept(folder)]
+    return [(unit, float(number)) for unit, _, number in tags]
+
+
+def test_minutes_save_at_every_border_that_is_due(tmp_path: Path) -> None:
+    run_hook(SaveEvery(minutes=EACH_STEP), epochs=1, output_dir=tmp_path)
+    found = kept(tmp_path)
+    assert list(found.values()) == [(0, 0)] * 4 + [(0, 1), (0, 2)] + [(0, 2)] * 2  # zeroth epoch, steps, evaluation
+    assert all(unit == "minute" for unit, _ in numbers(tmp_path))
+    due = [number / EACH_STEP for _, number in numbers(tmp_path)]
+    assert due == sorted(set(due))
+    assert due == pytest.approx([round(number) for number in due])  # multiples, as far as floats have them
+
+
+def test_minutes_go_with_steps_and_epochs_and_count_among_those_that_stay(tmp_path: Path) -> None:
+    run_hook(SaveEvery(minutes=EACH_STEP, steps=5, every=2, keep=3), dataset=FIVE, epochs=4, output_dir=tmp_path)
+    assert list(kept(tmp_path).values()) == [(3, 20), (3, 20), (4, 20)]
+    assert [unit for unit, _ in numbers(tmp_path)] == ["minute", "step", "epoch"]
+    rare = SaveEvery(minutes=1e6, tag="rare")
+    rare.name = "SaveRarely"
+    run_hook(rare, SaveEvery(minutes=EACH_STEP, runway=15), dataset=FIVE, epochs=5, output_dir=tmp_path / "other")
+    assert min(step for _, step in kept(tmp_path / "other").values()) >= 15
+
+
+def test_time_counts_over_resumes_and_only_while_it_trains(tmp_path: Path) -> None:
+    hook = SaveEvery(minutes=1000.0)
+    run_hook(hook, output_dir=tmp_path)
+    taken = hook.state_dict()["seconds"]
+    assert taken > 0
+    assert hook.state_dict() == {"seconds": taken}  # the clock stands
+    resumed = SaveEvery(minutes=1000.0)
+    resumed.load_state_dict({"seconds": 59_999.999_999})  # a microsecond before the first moment
+    run_hook(resumed, output_dir=tmp_path)
+    assert numbers(tmp_path) == [("minute", 1000)]
+    again = SaveEvery(minutes=250.0)
+    again.load_state_dict(resumed.state_dict())
+    run_hook(again, output_dir=tmp_path / "again")
+    assert kept(tmp_path / "again") == {}  # 1000 minutes are a moment of these too, and it has been
+
+
+def test_minutes_that_a_resumed_training_has_yet_to_reach_are_removed(make_loop: MakeLoop, tmp_path: Path) -> None:
+    ahead = SaveEvery(minutes=60, keep=2)
+    ahead.load_state_dict({"seconds": 7 * 3600 - 1e-6})
+    run_hook(ahead, dataset=FIVE, output_dir=tmp_path)
+    assert list(kept(tmp_path)) == ["minute-420"]
+    run_hook(SaveEvery(minutes=60, steps=5, keep=2), dataset=FIVE, output_dir=tmp_path)
+    assert list(kept(tmp_path)) == ["step-5"]
+
+
+def test_one_that_keeps_no_time_has_no_state_and_needs_no_name(tmp_path: Path) -> None:
+    run_hook(SaveEvery(), SaveEvery(tag="other"), SaveLatest(), output_dir=tmp_path)
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints", "latest")
+    assert "SaveEvery" not in checkpoint.state["hooks"]
+    timed = run_hook(SaveEvery(minutes=1), SaveLatest(), output_dir=tmp_path / "timed").main_loop
+    checkpoint = newest_checkpoint(tmp_path / "timed" / "checkpoints", "latest")
+    assert checkpoint.state["hooks"]["SaveEvery"]["seconds"] > 0
+    timed.hooks = type(timed.hooks)([SaveEvery(), StopAfter(epochs=1)])  # without minutes from now on
+    timed.hooks.load_state_dict({"SaveEvery": {"seconds": 1.0}})
+    with pytest.raises(ConfigError, match="two hooks that keep state are named 'SaveEvery'"):
+        run_hook(SaveEvery(minutes=1), SaveEvery(minutes=2, tag="b"), output_dir=tmp_path / "twins")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_when_the_clock_saves_does_not_change_the_training(
+    asynchronous: bool, make_model: Callable[..., Any], make_dataset: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Weights, optimizer, random numbers and the numbers of every epoch, saved at every border and never."""
+    ends = []
+    for minutes in (EACH_STEP, 1e6):
+        torch.manual_seed(3)
+        record = RecordEvents(requires=())
+        model = make_model(update={"accumulate": 2})
+        hooks = [ComputeStats(["loss"]), ScoreTasks(train=True), record, SaveEvery(minutes=minutes, keep=2)]
+        options: dict[str, Any] = {"extra_streams": ["valid"], "asynchronous_saving": asynchronous, "buffer": 2}
+        loop = MainLoop(
+            model, make_dataset(), [*hooks, StopAfter(steps=7)], output_dir=tmp_path / str(minutes), **options
+        )
+        loop.run_training()
+        ends.append((model.state_dict(), model.training_state_dict(), torch.get_rng_state(), record.epochs))
+    assert len(kept(tmp_path / str(EACH_STEP))) == 2
+    assert kept(tmp_path / "1000000.0") == {}
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=0, equal_nan=True)
+
+
 def test_without_a_folder_it_is_refused_before_the_training() -> None:
     with pytest.raises(ConfigError, match="output_dir"):
         MainLoop(FakeModel(), FIVE, [SaveEvery(runway=10)])
@@ -301,6 +391,11 @@ def test_without_a_folder_it_is_refused_before_the_training() -> None:
         ({"keep": 0}, "keep must be a positive whole number"),
         ({"runway": -1}, "runway must be a positive whole number"),
         ({"tag": "a-b"}, "'a-b' cannot be the tag"),
+        ({"minutes": 0}, "minutes must be a positive number, not 0"),
+        ({"minutes": "5"}, "minutes must be a positive number, not '5'"),
+        ({"minutes": 1e-7}, "minutes must be finite and at least 1e-06, not 1e-07"),
+        ({"minutes": float("inf")}, "minutes must be finite"),
+        ({"minutes": float("nan")}, "minutes must be a positive number, not nan"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:

@@ -1,0 +1,315 @@
+"""Checkpoints that a thread writes: what they hold, in what order things happen, and what becomes of failures."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from emloop_mtl.abstract_hook import AbstractHook
+from emloop_mtl.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, newest_checkpoint
+from emloop_mtl.data.batch import Batch
+from emloop_mtl.errors import CheckpointError
+from emloop_mtl.hooks import RestoreBest, SaveBest, SaveEvery, SaveLatest, StopAfter
+from emloop_mtl.main_loop import MainLoop
+from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.tasks.task import Task
+from emloop_mtl.testing import FakeDataset, FakeModel, RecordEvents
+
+LARGE = 2_500_000
+"""Numbers in a buffer of 10 MB. It is written first and takes some hundredths of a second, in which the training goes
+on for many steps before anything else of the state is written."""
+
+
+class Remember(AbstractHook):
+    """Keep a tensor, a list and a nested dict, all of which every batch changes in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._state: dict[str, Any] = {"sum": torch.zeros(1000), "seen": [], "deep": {"counts": [{"steps": 0}]}}
+
+    def requires(self) -> tuple[str, ...]:
+        return ()
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        self._state["sum"] += 1
+        self._state["seen"].append(self.main_loop.position.step)
+        self._state["deep"]["counts"][0]["steps"] += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._state = state
+
+
+def model() -> MultiTaskModel:
+    """A model whose weights, buffers, moments and open gradients change in place in every step."""
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
+    head.register_buffer("large", torch.zeros(LARGE))
+    flow = [{"name": "out", "module": "head", "inputs": "x"}]
+    task = Task("size", modules={"head": head}, flow=flow, label="y", loss="mse_loss")
+    settings: dict[str, Any] = {"optimizer": {"class": "adamw", "lr": 0.01}, "update": {"accumulate": 3}}
+    return MultiTaskModel([task], **settings, device="cpu")
+
+
+def dataset(steps: int = 40) -> FakeDataset:
+    numbers = torch.randn(steps, 6, 5, generator=torch.Generator().manual_seed(1))
+    return FakeDataset(train=[{"x": rows[:, :4], "y": rows[:, 4:]} for rows in numbers])
+
+
+def same(left: Any, right: Any) -> bool:
+    if isinstance(left, torch.Tensor):
+        return left.dtype == right.dtype and left.stride() == right.stride() and torch.equal(left, right)
+    if isinstance(left, dict):
+        return list(left) == list(right) and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return bool(left == right)
+
+
+def checkpoints(folder: Path) -> dict[str, Checkpoint]:
+    return {found.tag: found for found in map(load_checkpoint, reversed(list_checkpoints(folder / "checkpoints")))}
+
+
+def test_a_checkpoint_holds_the_moment_at_which_it_was_asked_for(tmp_path: Path) -> None:
+    """Whatever the training does to tensors and containers while the checkpoint is written."""
+    for name, asynchronous in (("in_step", False), ("in_thread", True)):
+        hooks = [Remember(), SaveEvery(steps=16), SaveLatest(), StopAfter(epochs=1)]
+        loop = MainLoop(
+            model(),
+            dataset(),
+            hooks,
+            skip_zeroth_epoch=True,
+            output_dir=tmp_path / name,
+            asynchronous_saving=asynchronous,
+        )
+        loop.run_training()
+    expected, found = checkpoints(tmp_path / "in_step"), checkpoints(tmp_path / "in_thread")
+    assert list(found) == list(expected) == ["step-16", "step-32", "latest"]
+    for tag, checkpoint in expected.items():
+        assert found[tag].position == checkpoint.position
+        assert found[tag].finished == checkpoint.finished
+        assert found[tag].sequence == checkpoint.sequence
+        assert same(found[tag].weights, checkpoint.weights)
+        for state in (found[tag].state, checkpoint.state):
+            assert state["hooks"].pop("StopAfter")["seconds"] > 0
+        assert same(found[tag].state, checkpoint.state)
+    assert found["step-16"].state["model"]["gradients"]  # 16 is no multiple of 3: a window is open
+    assert found["step-16"].state["hooks"]["Remember"]["seen"] == list(range(1, 17))
+
+
+class Note(AbstractHook):
+    """Save in some steps, and note in which thread, when and in what order is done what waits for it."""
+
+    def __init__(self, *steps: int) -> None:
+        super().__init__()
+        self.notes: list[tuple[str, bool, list[str]]] = []
+        self._steps = steps
+
+    def requires(self) -> tuple[str, ...]:
+        return ()
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        step = self.main_loop.position.step
+        if step in self._steps:
+            self.main_loop.request_save("latest")
+            self.main_loop.when_saved(lambda: self._note(f"{step} first"))
+            self.main_loop.when_saved(lambda: self._note(f"{step} files"), in_thread=True)
+            self.main_loop.when_saved(lambda: self._note(f"{step} last"))
+        elif step - 1 in self._steps:
+            self.main_loop.when_saved(lambda: self._note(f"{step} nothing"))
+
+    def _note(self, what: str) -> None:
+        names = [path.name for path in list_checkpoints(Path(self.main_loop.output_dir or "") / "checkpoints")]
+        self.notes.append((what, threading.current_thread() is threading.main_thread(), names))
+
+
+def test_what_waits_for_a_checkpoint_is_done_in_order_and_in_the_main_thread(tmp_path: Path) -> None:
+    note = Note(3, 4, 39, 40)
+    hooks = [note, StopAfter(steps=40)]
+    MainLoop(
+        model(), dataset(), hooks, skip_zeroth_epoch=True, output_dir=tmp_path, asynchronous_saving=True
+    ).run_training()
+    expected = []
+    for number, step in enumerate((3, 4, 39, 40), start=1):
+        name = [f"latest-{number:08d}"]
+        expected += [(f"{step} files", False, name), (f"{step} first", True, name), (f"{step} last", True, name)]
+    # 5 saves nothing: it follows what waits for 4, which may still be written then.
+    assert [entry for entry in note.notes if "nothing" not in entry[0]] == expected
+    names = [what for what, *_ in note.notes]
+    assert names.index("5 nothing") > names.index("4 last")
+    assert all(is_main for what, is_main, _ in note.notes if "nothing" in what)
+
+
+def test_the_best_weights_come_back_and_older_checkpoints_go(tmp_path: Path) -> None:
+    class Grade(AbstractHook):
+        def requires(self) -> tuple[str, ...]:
+            return ()
+
+        def after_epoch(self, epoch_id: int, epoch_data: dict[str, Any]) -> None:
+            epoch_data.setdefault("train", {})["grade"] = [3.0, 1.0, 2.0, 2.5][epoch_id]
+
+    best = SaveBest(stream="train", variable="grade")
+    hooks = [Grade(), best, SaveLatest(), SaveEvery(keep=2), RestoreBest(), StopAfter(epochs=3)]
+    loop = MainLoop(model(), dataset(4), hooks, output_dir=tmp_path, asynchronous_saving=True)
+    loop.run_training()
+    found = checkpoints(tmp_path)
+    assert {tag: checkpoint.position.epoch for tag, checkpoint in found.items()} == {
+        "best": 1, "epoch-2": 2, "epoch-3": 3, "latest": 3,
+    }  # fmt: skip
+    assert found["latest"].finished
+    assert same(loop.model.state_dict(), found["best"].weights)
+    assert not same(loop.model.state_dict(), found["latest"].weights)
+
+
+@pytest.mark.parametrize("at", ["middle", "end"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_failure_ends_the_training_with_the_same_error(asynchronous: bool, at: str, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").touch()  # a file where the folder should be
+    record = RecordEvents(requires=())
+    steps = 100_000 if at == "middle" else 40
+    saving: dict[str, Any] = {"steps": 1} if at == "middle" else {"every": 100}
+    stream = dataset(40)
+    stream.train_stream = lambda: (row for _ in range(steps // 40) for row in dataset(40).train_stream())  # type: ignore[attr-defined]
+    hooks = [record, SaveLatest(**saving), StopAfter(steps=steps)]
+    loop = MainLoop(
+        FakeModel(inputs=("x", "y")),
+        stream,
+        hooks,
+        skip_zeroth_epoch=True,
+        output_dir=tmp_path,
+        asynchronous_saving=asynchronous,
+    )
+    with pytest.raises(CheckpointError) as caught:
+        loop.run_training()
+    assert str(caught.value) == f"cannot save a checkpoint in '{tmp_path}/checkpoints': File exists"
+    assert loop.end == "failed"
+    # The save at the end is asked for in after_training itself; all others are told of it there.
+    assert record.events[-1] == ("after_training", {"success": at == "end"})
+    assert (loop.position.step < steps) is (at == "middle")
+    assert (tmp_path / "checkpoints").is_file()
+
+
+def test_what_cannot_be_saved_is_refused_in_its_own_step(tmp_path: Path) -> None:
+    class Spoil(AbstractHook):
+        def requires(self) -> tuple[str, ...]:
+            return ()
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"history": [1, {self.main_loop.position.step}]}
+
+    hooks = [SaveLatest(every=100, steps=5), Spoil(), StopAfter(steps=40)]
+    loop = MainLoop(model(), dataset(), hooks, skip_zeroth_epoch=True, output_dir=tmp_path, asynchronous_saving=True)
+    with pytest.raises(CheckpointError, match=r"hooks/Spoil/history\[1\]: set is no plain data; use sorted"):
+        loop.run_training()
+    assert loop.position.step == 5
+
+
+class Signal(AbstractHook):
+    """Save in step 20 and be interrupted right after that."""
+
+    def __init__(self, *signals: signal.Signals) -> None:
+        super().__init__()
+        self._signals = signals
+
+    def requires(self) -> tuple[str, ...]:
+        return ()
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        if self.main_loop.position.step == 20:
+            self.main_loop.request_save("twenty")
+        if self.main_loop.position.step == 21:
+            for number in self._signals:
+                os.kill(os.getpid(), number)
+
+
+def interrupted(folder: Path, *signals: signal.Signals, hook: Callable[[], AbstractHook] = Remember) -> MainLoop:
+    hooks = [SaveEvery(steps=10, tag="ten"), hook(), Signal(*signals), StopAfter(steps=40)]
+    return MainLoop(model(), dataset(), hooks, skip_zeroth_epoch=True, output_dir=folder, asynchronous_saving=True)
+
+
+def test_a_signal_waits_for_what_is_written(tmp_path: Path) -> None:
+    loop = interrupted(tmp_path, signal.SIGTERM)
+    loop.run_training()
+    assert loop.end == "interrupted"
+    steps = {tag: checkpoint.position.step for tag, checkpoint in checkpoints(tmp_path).items()}
+    assert steps == {"ten-step-10": 10, "ten-step-20": 20, "twenty": 20, "latest": 21}
+
+
+def test_a_second_interrupt_breaks_off_what_is_written(tmp_path: Path) -> None:
+    loop = interrupted(tmp_path, signal.SIGINT, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_training()
+    assert loop.end == "failed"
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    # The one of step 20 may have been whole by then; a part of it has not been left.
+    assert names in ({"ten-step-10-00000001"}, {"ten-step-10-00000001", "ten-step-20-00000002", "twenty-00000002"})
+    assert newest_checkpoint(tmp_path / "checkpoints").position.step in (10, 20)
+
+
+def test_another_error_waits_too_and_a_failure_beside_it_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Break(AbstractHook):
+        def __init__(self, spoil: Path | None = None) -> None:
+            super().__init__()
+            self._spoil = spoil
+
+        def requires(self) -> tuple[str, ...]:
+            return ()
+
+        def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+            if self._spoil is not None and self.main_loop.position.step == 15:
+                # by then the checkpoint of step 10 is written; the next one finds a file
+                self.main_loop.when_saved(self._break)
+            if self.main_loop.position.step == 21:
+                raise RuntimeError("out of paper")
+
+        def _break(self) -> None:
+            assert self._spoil is not None
+            self._spoil.rename(self._spoil.with_name("moved"))
+            self._spoil.touch()
+
+    whole = interrupted(tmp_path / "whole", hook=Break)
+    with pytest.raises(RuntimeError, match="out of paper"):
+        whole.run_training()
+    assert set(checkpoints(tmp_path / "whole")) == {"ten-step-10", "twenty", "ten-step-20"}
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+    folder = tmp_path / "broken" / "checkpoints"
+    broken = interrupted(tmp_path / "broken", hook=lambda: Break(folder))
+    # The checkpoint of step 20 fails in the thread: at the next border, or beside the error of step 21.
+    with pytest.raises((RuntimeError, CheckpointError)) as caught:
+        broken.run_training()
+    told = [str(caught.value), *(record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR)]
+    assert f"cannot save a checkpoint in '{folder}': File exists" in told
+    assert broken.end == "failed"
+
+
+def test_a_training_that_is_resumed_ends_as_one_that_was_not_interrupted(tmp_path: Path) -> None:
+    def loop(folder: Path, *hooks: AbstractHook) -> MainLoop:
+        listed = [*hooks, Remember(), SaveLatest(steps=7), StopAfter(epochs=2)]
+        return MainLoop(model(), dataset(), listed, output_dir=folder, asynchronous_saving=True)
+
+    loop(tmp_path / "whole").run_training()
+    cut = loop(tmp_path / "cut", Signal(signal.SIGTERM))
+    cut.run_training()
+    assert cut.end == "interrupted"
+    resumed = loop(tmp_path / "cut")
+    resumed.restore(newest_checkpoint(tmp_path / "cut" / "checkpoints"))
+    resumed.run_training()
+    whole, again = (newest_checkpoint(tmp_path / name / "checkpoints") for name in ("whole", "cut"))
+    assert again.position == whole.position == (2, 80, 2, 480)
+    assert same(again.weights, whole.weights)
+    assert same(again.state["model"], whole.state["model"])
+    assert same(again.state["hooks"]["Remember"], whole.state["hooks"]["Remember"])
