@@ -30,8 +30,9 @@ class Planner:
     * ``config_items: ClassVar[Mapping[str, type]]``: arguments that are mappings of a name to the arguments of an
       object of this class, which receives the name as ``name``; a list of such objects; or the dotted path of a
       function that returns them and receives ``dataset`` if it names it
-    * ``config_names: ClassVar[Mapping[str, Callable[[str], Callable]]]``: arguments whose objects may have a short
-      name as their ``class``, with the function that returns what such a name stands for
+    * ``config_names: ClassVar[Mapping[str, Callable[..., Callable]]]``: arguments whose objects may have a short name
+      as their ``class``, with the function that returns what such a name, or what a dotted path names, stands for; it
+      gets the options beside it, too
 
     Where an argument's annotation allows a callable, a dotted path stands for a Python function or class; where it
     allows a ``Path`` and no ``str``, text stands for a path.
@@ -171,18 +172,21 @@ class Planner:
         plan = self.call(target, name, options, path, [each for each in first if each not in options])
         return replace(plan, target=make, takes=frozenset())
 
-    def _named(self, find: Callable[[str], Callable[..., Any]], value: Any, path: KeyPath) -> Any:
+    def _named(self, find: Callable[..., Callable[..., Any]], value: Any, path: KeyPath) -> Any:
         """Return ``value`` with blueprints for the objects in it, whose class may be a name that ``find`` knows."""
         if isinstance(value, list):
             return [self._named(find, item, (*path, index)) for index, item in enumerate(value)]
         name = value["class"] if is_object(value) else None
-        if not isinstance(name, str) or is_dotted(name):
+        if not isinstance(name, str):
             return self.value(value, path)
+        options = {key: item for key, item in value.items() if key != "class"}
+        here = (*path, "class")
+        named = self.resolve(name, "object", here) if is_dotted(name) else name
         try:
-            target = find(name)
+            target = find(named, options)
         except ConfigError as error:
-            raise error.below((*path, "class")) from error
-        return self.call(target, name, {key: item for key, item in value.items() if key != "class"}, path)
+            raise error.below(here) from error
+        return self.call(target, name, options, path)
 
     def _items(self, default: type, value: Any, path: KeyPath, handed_over: Collection[str]) -> Any:
         """Return blueprints for an argument that is declared in ``config_items``."""

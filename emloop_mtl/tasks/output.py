@@ -55,6 +55,19 @@ class Output:
         """Whether it is certain that there is a column for each of several classes."""
         return self._target is Target.CLASS and isinstance(self._output, str)
 
+    @property
+    def predicts_label_sets(self) -> bool | None:
+        """Whether each number is one of a label that is 0 or 1 by itself; None where that is not certain."""
+        if self._output == "sigmoid" or self._target is Target.BINARY:
+            return True
+        return False if self._target is not Target.OTHER or self._output in ("softmax", "exp") else None
+
+    @property
+    def gives_no_probabilities(self) -> bool:
+        """Whether it is certain that there are other numbers than probabilities, such as scores of classes."""
+        plain = self._output == "identity" and self._target in (Target.CLASS, Target.VALUE)
+        return plain or (self._output == "exp" and self._target is Target.VALUE)
+
     @torch.no_grad()
     def probabilities(self, outputs: Mapping[str, Any], last: str) -> Tensor:
         """Return what the task says about each row: probabilities of classes, or values.

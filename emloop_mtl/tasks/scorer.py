@@ -29,7 +29,7 @@ class Scorer:
     :raise ConfigError: for an unknown name, a name that is reported twice, or one that cannot be used
     """
 
-    config_names: ClassVar[Mapping[str, Callable[[str], Callable[..., Metric]]]] = {"metrics": find_metric}
+    config_names: ClassVar[Mapping[str, Callable[..., Callable[..., Metric]]]] = {"metrics": find_metric}
     """Arguments whose objects the config may call by short names."""
 
     def __init__(
@@ -110,6 +110,24 @@ class Scorer:
             metric.ignored_label = ignored_label
         return twin
 
+    def of_task(self, num_classes: int | None, ignored_label: int | None, has_label_sets: bool | None) -> Scorer:
+        """Return a scorer with the same metrics, which know what a task predicts.
+
+        :param num_classes: the number of classes, where it is known
+        :param ignored_label: a label that does not count inside a row of several labels
+        :param has_label_sets: whether labels of a row are 0 or 1 each by itself; None if that is not known
+        :raise ConfigError: if two metrics would report one name
+        """
+        twin = self.fresh(num_classes, ignored_label)
+        reported: dict[str, Metric] = {}
+        for metric in twin.metrics:
+            metric.has_label_sets = has_label_sets
+            for name in metric.names:
+                if name in reported:
+                    raise ConfigError(_twice(name, reported[name], metric), self.path_of(metric))
+                reported[name] = metric
+        return twin
+
     def update(self, label: Tensor, prob: Tensor | None, pred: Tensor | None, uids: Any = None) -> None:
         """Take in the labelled rows of a batch, without waiting for the device.
 
@@ -141,7 +159,8 @@ class Scorer:
 
         :param golds: labels, [n] or [n, ...], as a tensor, an array or a list
         :param probs: probabilities or values, or None
-        :param preds: predictions, or None
+        :param preds: predictions, or None; those of the shape [n, k] that are, like the labels, 0 or 1 are taken for k
+            answers, each by itself
         :param uids: identifiers, or None
         """
         label, prob, pred = _tensor("golds", golds), _tensor("probs", probs), _tensor("preds", preds)
@@ -150,6 +169,10 @@ class Scorer:
         fresh = self.fresh()
         if len(label):
             fresh = self.fresh(_count_classes(label, pred) if prob is None and pred is not None else None)
+            if pred is not None:
+                for metric in fresh.metrics:
+                    if metric.has_label_sets is None:
+                        metric.has_label_sets = _are_label_sets(label, prob, pred)
             fresh.update(label, prob, pred, uids)
         return fresh.compute()
 
@@ -205,6 +228,14 @@ def _tensor(name: str, values: Any) -> Tensor | None:
         return torch.as_tensor(np.asarray(values))
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{name} must be numbers: {error}") from error
+
+
+def _are_label_sets(label: Tensor, prob: Tensor | None, pred: Tensor) -> bool:
+    if label.dim() != 2 or label.shape[1] < 2 or label.shape != pred.shape or pred.is_floating_point():
+        return False
+    if prob is not None:
+        return prob.shape == pred.shape
+    return all(bool(((values == 0) | (values == 1)).all()) for values in (label, pred))
 
 
 def _count_classes(label: Tensor, pred: Tensor) -> int | None:

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, DataError, KeyPath, nearest
+from ..utils.model_note import ModelNote
 from .action import Action
 from .action_input import ActionInput, InputForm, follow
 from .label_check import LabelCheck
 from .loss import Loss
 from .mapped_outputs import MappedOutputs
+from .metric_fit import find_misfit
 from .metrics import Metric, PositiveCounts, find_metric
 from .nested import map_tensors
 from .output import Output
@@ -51,7 +53,7 @@ class Task:
     :raise ConfigError: for a mistake in any of these
     """
 
-    config_names: ClassVar[Mapping[str, Callable[[str], Callable[..., Metric]]]] = {"metrics": find_metric}
+    config_names: ClassVar[Mapping[str, Callable[..., Callable[..., Metric]]]] = {"metrics": find_metric}
     """Arguments whose objects the config may call by short names."""
 
     def __init__(
@@ -129,6 +131,12 @@ class Task:
         if self.num_classes is None and self.loss is not None and self.loss.target is Target.CLASS and self.flow:
             name = self.flow[-1].module
             self._label_check.num_classes = _out_features(modules[name]) if name in modules else None
+        if self.scorer is not None:
+            ignored = None if self.loss is None else self.loss.ignored_label
+            try:
+                self.scorer = self.scorer.of_task(self.num_classes, ignored, self.output.predicts_label_sets)
+            except ConfigError as error:
+                raise self._error(str(error), *self._scorer_path, *error.path) from error
         self._check_positives()
 
     def check_labels(self, label: Any, source: str | None = None) -> Tensor | None:
@@ -141,6 +149,7 @@ class Task:
         try:
             return self._label_check(label)
         except DataError as error:
+            error.add_note(self._note("label"))
             raise DataError(f"task {self.name!r}, source {source or self.label!r}: {error}") from error
 
     @property
@@ -184,9 +193,10 @@ class Task:
         try:
             return self.loss(outputs, self.output_name, label)
         except (ConfigError, DataError) as error:
+            error.add_note(self._note("loss"))
             raise type(error)(f"task {self.name!r}: {error}") from error
         except Exception as error:
-            error.add_note(f"in task {self.name!r}, loss {self.loss.name!r}")
+            error.add_note(self._note("loss"))
             raise
 
     def probabilities(self, outputs: Mapping[str, Any]) -> Tensor:
@@ -228,6 +238,11 @@ class Task:
             }
         except LookupError as error:
             raise self._error(f"action_outputs: {error.args[0]}", "action_outputs") from error
+
+    def _note(self, part: str) -> ModelNote:
+        """Return what an error in a batch is told with; ``part`` is the argument that it is about."""
+        called = self.loss.name if part == "loss" and self.loss is not None else self.label
+        return ModelNote(f"in task {self.name!r}, {part} {called!r}", ("tasks", self.name, part), ("tasks", self.name))
 
     def _error(self, message: str, *path: str | int) -> ConfigError:
         return ConfigError(f"task {self.name!r}: {message}", path)
@@ -314,12 +329,9 @@ class Task:
         found: set[str] = set()
         for metric in self.scorer.metrics if self.scorer is not None else ():
             path = self._metric_path(metric)
-            if metric.compares_classes and self.require_pred_for_eval and self.output.predicts_values:
-                text = f"metric {metric.name!r} compares classes, but the task predicts values; choose another one"
-                raise self._error(f"{text}, or set 'output'", *path)
-            if metric.compares_numbers and self.output.predicts_classes:
-                text = f"metric {metric.name!r} compares one number per row, but the task predicts classes"
-                raise self._error(f"{text}; choose another one, or set 'output'", *path)
+            misfit = find_misfit(metric, self.output, self.require_pred_for_eval)
+            if misfit is not None:
+                raise self._error(misfit, *path)
             kinds = {kind for kind in metric.needs if allowed[kind]}
             if not kinds and "pred" in metric.needs and allowed["prob"]:
                 kinds = {"prob"}

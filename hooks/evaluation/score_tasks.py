@@ -97,7 +97,8 @@ class ScoreTasks(AbstractHook):
 
     def provides(self) -> Collection[str | EpochNumber] | None:
         """Return the numbers of all streams if their loaders, tasks and metrics are known beforehand."""
-        if any(isinstance(metric, CustomMetric) for task in self._tasks.values() for metric in _metrics(task)):
+        metrics = [metric for task in self._tasks.values() for metric in _metrics(task)]
+        if any(isinstance(metric, CustomMetric) or not metric.names_are_known for metric in metrics):
             return None  # it may report other names than its own
         streams = self._all_streams()
         if streams is None:

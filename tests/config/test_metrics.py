@@ -18,6 +18,7 @@ from emloop_mtl.config.check import check_config
 from emloop_mtl.config.create import create_training
 from emloop_mtl.config.load import load_config
 from emloop_mtl.config.located_error import LocatedError
+from emloop_mtl.errors import ConfigError
 
 Write = Callable[..., Path]
 
@@ -45,6 +46,10 @@ class Found(Recall):
 
 def missed(golds, probs, preds):
     return (golds != preds).sum()
+
+
+def costs(golds, preds, weight: float = 1.0):
+    return weight * (golds != preds).sum()
 
 
 def sum_of_losses(scores):
@@ -82,6 +87,9 @@ METRICS = """
         - {class: fbeta, beta: 2}
         - {class: f1, positive: 2}
         - {class: accuracy@2, name: top_two}
+        - {class: sklearn.metrics.fbeta_score, beta: 2, average: macro, name: sklearns}
+        - sklearn.metrics.cohen_kappa_score
+        - {class: points.costs, weight: 3}
         - {class: points.Found, share: 0.5}
         - points.Found
         - points.missed"""
@@ -107,10 +115,12 @@ def _module(folder: Path) -> None:
 def test_metrics_take_options_in_yaml(write: Write) -> None:
     metrics = METRICS.replace("        - points.Found\n", "")
     task = create_training(write(config(metrics)), "run").model.tasks["kind"]
-    assert task.scorer.names == ("accuracy", "accuracy@3", "f2", "f1", "top_two", "found", "missed")
-    assert [getattr(metric, "share", None) for metric in task.scorer.metrics][5] == 0.5
+    assert task.scorer.names == (
+        *("accuracy", "accuracy@3", "f2", "f1", "top_two", "sklearns", "cohen_kappa_score", "costs", "found", "missed"),
+    )
+    assert [getattr(metric, "share", None) for metric in task.scorer.metrics][8] == 0.5
     with pytest.raises(
-        LocatedError, match=r"config.yaml:19:11: .*metrics\[6\]: task 'kind': metric 'found' is given twice; set 'name'"
+        LocatedError, match=r"config.yaml:22:11: .*metrics\[9\]: task 'kind': metric 'found' is given twice; set 'name'"
     ):
         create_training(write(config(METRICS)), "run")
 
@@ -133,6 +143,13 @@ def test_a_scorer_of_its_own_takes_them_too(write: Write) -> None:
         ("[{class: pearson_correlation, return_pvalue: 1}]", "return", "[0].return_pvalue: expected bool, got 1"),
         ("[{class: accuracy@two}]", "class", "[0].class: unknown metric 'accuracy@two'; after accuracy@ comes a whole number > 0"),
         ("[{class: accuracy@2, topk: 3}]", "topk", "[0]: accuracy@2: unknown argument 'topk'; known are: name, normalize"),
+        ("[{class: f1, average: makro}]", "average", "[0].average: expected one of 'binary', 'macro', 'micro', 'weighted', 'samples', 'per_class', got 'makro'; did you mean 'macro'?"),
+        ("[{class: calibration_error, bins: 2.5}]", "bins", "[0].bins: expected int, got 2.5"),
+        ("[{class: sklearn.metrics.fbeta_scor, beta: 2}]", "class", "[0].class: module 'sklearn.metrics' has no 'fbeta_scor'; did you mean 'fbeta_score'?"),
+        ("[sklearn.metrics.cohen_kapa_score]", "sklearn", "[0]: module 'sklearn.metrics' has no 'cohen_kapa_score'; did you mean 'cohen_kappa_score'?"),
+        ("[{class: sklearn.metrics.f1_score, averag: macro}]", "averag", "[0]: sklearn.metrics.f1_score: unknown argument 'averag'; did you mean 'average'?"),
+        ("[{class: points.costs, wait: 2}]", "wait", "[0]: points.costs: unknown argument 'wait'; did you mean 'weight'?"),
+        ("[{class: points.costs, weight: two}]", "weight", "[0].weight: expected float, got 'two'"),
         ("[{class: points.Fond}]", "class", "[0].class: module 'points' has no 'Fond'; did you mean 'Found'?"),
         ("[{class: points.Found, shares: 1}]", "shares", "[0]: points.Found: unknown argument 'shares'; did you mean 'share'?"),
     ],
@@ -153,6 +170,11 @@ def test_a_wrong_option_is_one_line_with_its_position(write: Write, metrics: str
         ("[{class: f1, name: ''}]", "{class", "[0]: task 'kind': a metric must have a name, not ''"),
         ("{class: accuracy}", "metrics", ": task 'kind': metrics must be a list, not a single Accuracy"),
         ("[accuracy, {class: f1, positive: 4}]", "positive", "[1].positive: task 'kind': metric 'f1' looks for class 4, but there are 4 classes, counted from 0"),
+        ("[{class: f1, average: macro, positive: 2}]", "positive", "[0].positive: metric 'f1': positive is the one class of 'average: binary', and average is macro; 'average: per_class' gives the score of each"),
+        ("[{class: f1, zero_division: 2}]", "zero_division", "[0].zero_division: metric 'f1': zero_division must be 0, 1 or nan, not 2"),
+        ("[{class: f1, average: per_class}, {class: recall, name: f1_of_3}]", "{class: recall", "[1]: task 'kind': metric 'f1_of_3' is given twice; set 'name' to call one of them otherwise"),
+        ("[accuracy, r2]", "r2", "[1]: task 'kind': metric 'r2' compares values, but the task predicts classes; choose another one, or set 'output'"),
+        ("[f1_samples]", "f1_samples", "[0]: task 'kind': metric 'f1_samples' needs several labels per row that are 0 or 1, but the task predicts classes; choose another one, or set 'output'"),
         ("[pearson_correlation]", "pearson", "[0]: task 'kind': metric 'pearson_correlation' compares one number per row, but the task predicts classes; choose another one, or set 'output'"),
     ],
 )  # fmt: skip
@@ -162,6 +184,27 @@ def test_a_value_out_of_range_is_one_line_with_its_position(
     with pytest.raises(LocatedError) as caught:
         create_training(write(config(metrics)), "run")
     assert str(caught.value) == f"config.yaml:{position(config(metrics), where)}: model.tasks.kind.metrics{expected}"
+
+
+def test_a_value_that_sklearn_refuses_is_one_line_with_its_position(write: Write) -> None:
+    metrics = "[{class: sklearn.metrics.f1_score, average: makro}]"
+    with pytest.raises(LocatedError) as caught:
+        create_training(write(config(metrics)), "run")
+    where = f"config.yaml:{position(config(metrics), 'average')}: model.tasks.kind.metrics[0].average: "
+    assert str(caught.value).startswith(f"{where}metric 'f1_score': The 'average' parameter of f1_score must be")
+
+
+def test_the_scores_of_single_classes_are_known_before_the_training(write: Write) -> None:
+    metrics = "[{class: recall, average: per_class}]"
+    text = config(metrics, watched="kind/points/recall_of_3").replace("stream: all", "stream: valid")
+    create_training(write(text), "run").main_loop.run_training()
+    line = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
+    assert [f"kind/points/valid/recall_of_{number}" in line for number in range(5)] == [True] * 4 + [False]
+    text = config(metrics, watched="kind/points/recall_of_4").replace("stream: all", "stream: valid")
+    with pytest.raises(
+        ConfigError, match=r"requires the number 'kind/points/recall_of_4' .* 'kind/points/recall_of_3'"
+    ):
+        create_training(write(text), "other").main_loop.run_training()
 
 
 @pytest.mark.parametrize("watched", ["sum_of_losses", "twice/as much"])

@@ -108,7 +108,7 @@ def test_custom_functions_get_none_for_what_is_not_there_and_uids_of_any_kind() 
 
 def test_a_custom_function_that_cannot_be_called_or_returns_no_number_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"metric 'm' must take \(golds, probs, preds\)"):
-        CustomMetric("m", lambda golds, preds: 0)
+        CustomMetric("m", lambda golds, guesses: 0)
     with pytest.raises(ConfigError, match="metric 'm' must return a number or a mapping of names to numbers, not None"):
         Scorer(custom={"m": lambda golds, probs, preds: None}).score([1], None, [1])
     assert math.isnan(Scorer(custom={"m": lambda golds, probs, preds: None}).score([], None, [])["m"])

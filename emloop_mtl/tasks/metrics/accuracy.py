@@ -26,7 +26,7 @@ class Accuracy(SumMetric):
         super().__init__(name)
 
     def sums(self, label: Tensor, prob: Tensor | None, pred: Tensor | None) -> Tensor:
-        label, pred, kept = align_classes(self.name, label, prob, pred, self.ignored_label)
+        label, pred, kept = align_classes(self.name, label, prob, pred, self.ignored_label, self.has_label_sets)
         return count(label == pred, kept=kept)
 
     def score(self, sums: list[float]) -> float:

@@ -19,22 +19,40 @@ class _Classes(NamedTuple):
     kept: Tensor | None
 
 
-def align_classes(name: str, label: Tensor, prob: Tensor | None, pred: Tensor | None, ignored: int | None) -> _Classes:
+def align_classes(
+    name: str, label: Tensor, prob: Tensor | None, pred: Tensor | None, ignored: int | None, sets: bool | None = None
+) -> _Classes:
     """Return labels and predictions entry by entry.
-
-    A column [n, 1] is taken for [n]. Labels that have one dimension more than the predictions are probabilities of
-    classes, the most probable one counts. Without predictions the most probable class is predicted (the first
-    of equals), or the side of one half for a single probability.
 
     :param name: the metric, for messages
     :param ignored: a label that does not count where rows have several
+    :param sets: whether labels of a row are known to be 0 or 1 each by itself
+    :raise ConfigError: if there is nothing to predict by, or values are predicted instead of classes
+    :raise DataError: if the shapes do not fit
+    """
+    label, pred = fit_classes(name, label, prob, pred, sets)
+    kept = (label != ignored).reshape(-1) if ignored is not None and label.dim() > 1 else None
+    return _Classes(label.reshape(-1), pred.reshape(-1), kept)
+
+
+def fit_classes(
+    name: str, label: Tensor, prob: Tensor | None, pred: Tensor | None, sets: bool | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return labels and predictions of one shape on one device.
+
+    A column [n, 1] is taken for [n]. Labels that have one dimension more than the predictions are probabilities of
+    classes, the most probable one counts. Without predictions the most probable class is predicted (the first
+    of equals), or the side of one half for a single probability and where labels are 0 or 1 each by itself.
+
+    :param name: the metric, for messages
+    :param sets: whether labels of a row are known to be 0 or 1 each by itself
     :raise ConfigError: if there is nothing to predict by, or values are predicted instead of classes
     :raise DataError: if the shapes do not fit
     """
     if pred is None:
         if prob is None:
             raise ConfigError(f"metric {name!r} needs predictions or probabilities")
-        pred = most_probable(prob)
+        pred = (prob > 0.5).long() if sets else most_probable(prob)
     if pred.is_floating_point():
         raise ConfigError(
             f"metric {name!r} needs predicted classes, but the task predicts {pred.dtype} values; set its 'output'"
@@ -44,8 +62,20 @@ def align_classes(name: str, label: Tensor, prob: Tensor | None, pred: Tensor | 
     if label.dim() == pred.dim() + 1:
         label = label.argmax(CLASS_DIM)
     check_shapes(name, label, pred)
-    kept = (label != ignored).reshape(-1) if ignored is not None and label.dim() > 1 else None
-    return _Classes(label.reshape(-1), pred.reshape(-1), kept)
+    return label, pred
+
+
+def are_label_sets(label: Tensor, prob: Tensor | None, pred: Tensor | None, known: bool | None) -> bool:
+    """Whether labels [n, k] are 0 or 1 each by itself, so that every column is a question of its own.
+
+    :param known: what the task says; where it does not know, probabilities and predictions of one shape tell
+    """
+    if label.dim() != 2 or label.shape[1] < 2 or known is False:
+        return False
+    if known is None:
+        return pred is not None and prob is not None and pred.shape == prob.shape == label.shape
+    found = prob if pred is None else pred
+    return found is not None and found.shape == label.shape
 
 
 def most_probable(prob: Tensor) -> Tensor:

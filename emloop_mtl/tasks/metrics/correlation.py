@@ -14,7 +14,7 @@ class Correlation(Metric):
     :param return_pvalue: report the p-value, too, under the name with ``pvalue`` in place of ``correlation``
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"prob"})
+    needs: frozenset[str] = frozenset({"prob"})
     compares_numbers: ClassVar[bool] = True
 
     def __init__(self, name: str, return_pvalue: bool = False) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,26 +14,29 @@ from ...errors import ConfigError
 from ...types import State
 from .keeping_metric import KeepingMetric
 from .picked_uids import PickedUids
+from .score_function import ScoreFunction
+from .two_columns import two_columns
 
 
 class CustomMetric(KeepingMetric):
-    """A score that a function makes of all rows at once.
+    """A score that a function makes of all rows at once; only what it reads of them is kept.
 
     :param name: what the score is called
     :param function: ``f(golds, probs, preds)`` or ``f(golds, probs, preds, uids)``, returning a number or a mapping of
         names to numbers; it gets numpy arrays, None for probs or preds that the task does not give, and a list of
-        identifiers that are no numbers
+        identifiers that are no numbers. Or ``f(golds, preds)`` or ``f(golds, probs)``, also with scikit-learn's names
+        of these arguments, which gets arrays as scikit-learn's metrics take them, see ``two_columns``
+    :param options: further arguments by name
     :raise ConfigError: if the function cannot be called like that
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"prob", "pred"})
-
     _uids: list[Tensor | list[Any] | PickedUids]
 
-    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+    def __init__(self, name: str, function: Callable[..., Any], options: Mapping[str, Any] | None = None) -> None:
         super().__init__(name)
-        self._function = function
-        self.takes_uids = _takes_uids(name, function)
+        self._function = ScoreFunction(name, function, options or {})
+        self.needs = self._function.needs
+        self.takes_uids = self._function.takes_uids
 
     def update(self, label: Tensor, prob: Tensor | None, pred: Tensor | None, uids: Any = None) -> None:
         super().update(label, prob, pred)
@@ -44,8 +46,16 @@ class CustomMetric(KeepingMetric):
     def compute(self) -> dict[str, float]:
         if self.num_rows == 0:
             return {self.name: math.nan}
-        arrays = [None if (rows := self.fetch(kind)) is None else _array(rows) for kind in ("label", "prob", "pred")]
-        result = self._function(*arrays, *([self._all_uids()] if self.takes_uids else []))
+        label, prob, pred = (self.fetch(kind) for kind in ("label", "prob", "pred"))
+        if self._function.takes_two:
+            assert label is not None
+            found = self._two(label, prob, pred)
+            if found is None:
+                return {self.name: math.nan}
+            result = self._function(*found)
+        else:
+            arrays = [None if rows is None else _array(rows) for rows in (label, prob, pred)]
+            result = self._function(*arrays, *([self._all_uids()] if self.takes_uids else []))
         scores = result if isinstance(result, Mapping) else {self.name: result}
         try:
             return {str(name): float(score) for name, score in scores.items()}
@@ -66,6 +76,14 @@ class CustomMetric(KeepingMetric):
         super().load_state_dict({kind: rows for kind, rows in state.items() if kind != "uids"})
         self._uids = [] if state["uids"] is None else [state["uids"]]
 
+    def _two(self, label: Tensor, prob: Tensor | None, pred: Tensor | None) -> tuple[Any, Any] | None:
+        (kind,) = self.needs
+        value = prob if kind == "prob" else pred
+        if value is None:
+            raise ConfigError(f"metric {self.name!r} needs {kind!r}, and there is none")
+        gold, value = two_columns(self.name, label, value, kind, self.ignored_label, self.has_label_sets)
+        return (_array(gold), _array(value)) if len(gold) else None
+
     def _all_uids(self) -> np.ndarray[Any, Any] | list[Any] | None:
         if not self._uids:
             return None
@@ -73,22 +91,6 @@ class CustomMetric(KeepingMetric):
         if all(isinstance(part, np.ndarray) for part in parts):
             return np.concatenate(parts)
         return [uid for part in parts for uid in (part.tolist() if isinstance(part, np.ndarray) else part)]
-
-
-def _takes_uids(name: str, function: Callable[..., Any]) -> bool:
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return False
-    for takes_uids in (True, False):
-        try:
-            signature.bind(*range(4 if takes_uids else 3))
-        except TypeError:
-            continue
-        return takes_uids
-    raise ConfigError(
-        f"metric {name!r} must take (golds, probs, preds) or (golds, probs, preds, uids), not {signature}"
-    )
 
 
 def _host(uids: Any) -> Tensor | list[Any] | PickedUids:

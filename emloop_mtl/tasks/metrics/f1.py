@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .fbeta import FBeta
 
 
@@ -10,7 +12,8 @@ class F1(FBeta):
 
     :param name: what the score is called
     :param positive: the class
+    :param zero_division: the score where the class never occurs: 0, 1 or nan
     """
 
-    def __init__(self, name: str = "f1", positive: int = 1) -> None:
-        super().__init__(1, name, positive)
+    def __init__(self, name: str = "f1", positive: int = 1, zero_division: float | Literal["nan"] = 0.0) -> None:
+        super().__init__(1, name, positive, zero_division)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
+from typing import Literal
 
-from ...errors import ConfigError
+from .micro_average import quotient
 from .positive_counts import PositiveCounts
+from .read_option import name_of_beta, read_beta
 
 
 class FBeta(PositiveCounts):
@@ -14,16 +15,19 @@ class FBeta(PositiveCounts):
     :param beta: how many times as much recall counts as precision, > 0
     :param name: what the score is called, by default ``f1``, ``f2``, ``f0.5`` after ``beta``
     :param positive: the class
+    :param zero_division: the score where the class never occurs: 0, 1 or nan
     :raise ConfigError: for another ``beta``
     """
 
-    def __init__(self, beta: float = 1.0, name: str | None = None, positive: int = 1) -> None:
-        if isinstance(beta, bool) or not isinstance(beta, int | float) or not 0 < beta < math.inf:
-            raise ConfigError(f"fbeta: beta must be a finite number > 0, not {beta!r}", ("beta",))
-        self.beta = beta
-        super().__init__(f"f{int(beta) if beta == int(beta) else beta}" if name is None else name, positive)
+    def __init__(
+        self,
+        beta: float = 1.0,
+        name: str | None = None,
+        positive: int = 1,
+        zero_division: float | Literal["nan"] = 0.0,
+    ) -> None:
+        self.beta = read_beta(beta)
+        super().__init__(name_of_beta(beta) if name is None else name, positive, zero_division)
 
     def ratio(self, both: float, gold: float, found: float, accuracy: float) -> float:
-        # With P = both / found and R = both / gold, the formula becomes one quotient of counts.
-        square = self.beta * self.beta
-        return (1 + square) * both / (square * gold + found) if gold or found else 0.0
+        return quotient(self.beta, gold, found, both, self.zero_division)

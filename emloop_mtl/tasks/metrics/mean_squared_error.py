@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -17,7 +15,7 @@ class MeanSquaredError(SumMetric):
     :param name: what the score is called
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"prob"})
+    needs: frozenset[str] = frozenset({"prob"})
 
     def __init__(self, name: str = "mean_squared_error") -> None:
         super().__init__(name)

@@ -20,7 +20,7 @@ class Metric(ABC):
     :param name: what the score is called
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"pred"})
+    needs: frozenset[str] = frozenset({"pred"})
     """Which of ``prob`` and ``pred`` it reads; a metric that needs ``pred`` alone makes do with ``prob``."""
 
     compares_classes: ClassVar[bool] = False
@@ -28,6 +28,15 @@ class Metric(ABC):
 
     compares_numbers: ClassVar[bool] = False
     """Whether there must be one label and one predicted value per row."""
+
+    compares_values: ClassVar[bool] = False
+    """Whether labels and predictions must be values and no classes."""
+
+    reads_probabilities: ClassVar[bool] = False
+    """Whether ``prob`` must be probabilities, which lie in 0..1."""
+
+    reads_label_sets: ClassVar[bool] = False
+    """Whether each row must have several labels that are 0 or 1, each by itself."""
 
     takes_uids: bool = False
     """Whether it reads the identifiers of the rows."""
@@ -37,6 +46,12 @@ class Metric(ABC):
 
     ignored_label: int | None = None
     """A label that does not count inside a row of several labels."""
+
+    has_label_sets: bool | None = None
+    """Whether labels [n, k] are 0 or 1 each by itself, and no classes; None where the task does not know."""
+
+    names_are_known: bool = True
+    """Whether ``names`` are those that ``compute`` will return."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -19,7 +19,7 @@ class PearsonSpearman(KeepingMetric):
     :param name: what the score is called
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"prob"})
+    needs: frozenset[str] = frozenset({"prob"})
     compares_numbers: ClassVar[bool] = True
 
     def __init__(self, name: str = "pearson_spearman") -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .positive_counts import PositiveCounts
 
 
@@ -10,10 +12,11 @@ class Precision(PositiveCounts):
 
     :param name: what the score is called
     :param positive: the class
+    :param zero_division: the score where it is never predicted: 0, 1 or nan
     """
 
-    def __init__(self, name: str = "precision", positive: int = 1) -> None:
-        super().__init__(name, positive)
+    def __init__(self, name: str = "precision", positive: int = 1, zero_division: float | Literal["nan"] = 0.0) -> None:
+        super().__init__(name, positive, zero_division)
 
     def ratio(self, both: float, gold: float, found: float, accuracy: float) -> float:
-        return both / found if found else 0.0
+        return both / found if found else self.zero_division

@@ -26,7 +26,7 @@ class TopAccuracy(SumMetric):
     :raise ConfigError: for another ``topk``
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset({"prob"})
+    needs: frozenset[str] = frozenset({"prob"})
     compares_classes: ClassVar[bool] = True
 
     def __init__(self, topk: int, name: str | None = None, normalize: bool = True) -> None:

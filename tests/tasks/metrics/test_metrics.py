@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,11 +14,16 @@ from sklearn import metrics as sklearn_metrics
 from torch import Tensor
 
 from emloop_mtl.errors import ConfigError, DataError
-from emloop_mtl.tasks.metrics import METRICS, F1Average, Metric, create_metric
+from emloop_mtl.tasks.metrics import METRICS, Metric, create_metric
 from emloop_mtl.tasks.scorer import Scorer
 
 ALL = [*sorted(METRICS), "accuracy@2"]
-OF_NUMBERS = {"mean_squared_error", "pearson_correlation", "pearson_spearman", "spearman_correlation"}
+OF_NUMBERS = {
+    *("mean_absolute_error", "mean_squared_error", "r2"),
+    *("pearson_correlation", "pearson_spearman", "spearman_correlation"),
+}
+OF_SETS = {name for name in METRICS if name.endswith("_samples")}
+KEEPING = {"average_precision", "pearson_spearman", "roc_auc", "spearman_correlation"}
 
 TOLERANCE = 1e-12  # sums of less than 100 float64 numbers round to about 1e-14
 
@@ -25,6 +31,19 @@ TOLERANCE = 1e-12  # sums of less than 100 float64 numbers round to about 1e-14
 def of_class_1(score: Callable[..., float], **options: Any) -> Callable[..., float]:
     """Return one of sklearn's scores as of class 1 against the rest, 0 where it is undefined."""
     return lambda gold, prob, pred: score(gold, pred, labels=[1], average="macro", zero_division=0.0, **options)
+
+
+def averaged(kind: str, average: str) -> Callable[..., float]:
+    """Return one of sklearn's averages over classes."""
+    score = getattr(sklearn_metrics, f"{kind}_score")
+    return lambda gold, prob, pred: score(gold, pred, average=average, zero_division=0.0)
+
+
+def quietly(score: Callable[..., Any], *arguments: Any, **options: Any) -> float:
+    """Return one of sklearn's scores, whatever it warns of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return float(score(*arguments, **options))
 
 
 def top(topk: int) -> Callable[..., float]:
@@ -52,10 +71,32 @@ EXPECTED: dict[str, Callable[..., float]] = {
     ),
     "matthews_correlation": lambda gold, prob, pred: sklearn_metrics.matthews_corrcoef(gold, pred),
     "f1": lambda gold, prob, pred: sklearn_metrics.f1_score(gold, pred, labels=[1], average="macro", zero_division=0.0),
-    "f1_macro": lambda gold, prob, pred: sklearn_metrics.f1_score(gold, pred, average="macro", zero_division=0.0),
-    "f1_micro": lambda gold, prob, pred: sklearn_metrics.f1_score(gold, pred, average="micro"),
-    "f1_weighted": lambda gold, prob, pred: sklearn_metrics.f1_score(gold, pred, average="weighted", zero_division=0.0),
+    **{
+        f"{kind}_{average}": averaged(kind, average)
+        for kind in ("f1", "precision", "recall")
+        for average in ("macro", "micro", "weighted")
+    },
+    "balanced_accuracy": lambda gold, prob, pred: quietly(sklearn_metrics.balanced_accuracy_score, gold, pred),
+    "hamming_loss": lambda gold, prob, pred: sklearn_metrics.hamming_loss(gold, pred),
+    "exact_match": lambda gold, prob, pred: sklearn_metrics.accuracy_score(gold, pred),
 }
+
+
+def rows_for(name: str, number: int, seed: int = 1) -> tuple[Tensor, Tensor]:
+    """Labels and probabilities, or values, that a metric can score; every class is a label."""
+    generator = torch.Generator().manual_seed(seed)
+    if name in OF_NUMBERS:
+        return torch.rand(number, generator=generator), torch.rand(number, generator=generator)
+    prob = torch.rand(number, 3, generator=generator)
+    label = torch.arange(number) % 3
+    return ((torch.eye(3)[label]).long(), prob) if name in OF_SETS else (label, prob / prob.sum(1, keepdim=True))
+
+
+def of_kind(name: str) -> Metric:
+    """Make a metric as a task makes it whose labels it can score."""
+    metric = create_metric(name)
+    metric.has_label_sets = name in OF_SETS
+    return metric
 
 
 @st.composite
@@ -166,39 +207,35 @@ def test_mean_squared_error_adds_float32_values_up_in_float64() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_no_rows_give_nan_under_the_names_that_are_reported(name: str) -> None:
-    metric = create_metric(name)
+    metric = of_kind(name)
     empty, score = metric.compute(), math.nan
-    shape = (0,) if name in OF_NUMBERS else (0, 2)
-    metric.update(torch.zeros(0, dtype=torch.long), torch.zeros(shape), None)
+    label, prob = rows_for(name, 3)
+    metric.update(label[:0], prob[:0], None)
     assert repr(metric.compute()) == repr(empty) == repr(dict.fromkeys(metric.names, score))
-    some = torch.tensor([0.0, 1.0]) if name in OF_NUMBERS else torch.tensor([[0.5, 0.5], [0.1, 0.9]])
-    metric.update(torch.tensor([0, 1]), some, None)
+    metric.update(label, prob, None)
     assert {name: math.isnan(score) for name, score in metric.compute().items()} == dict.fromkeys(empty, False)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_an_update_does_not_wait_for_the_device(name: str, no_waiting: Any) -> None:
-    regression = name in OF_NUMBERS
-    label = torch.rand(6) if regression else torch.tensor([0, 1, 2, 0, 1, 2])
-    prob = torch.rand(6) if regression else torch.rand(6, 3)
-    metric = create_metric(name)
+    label, prob = rows_for(name, 6)
+    pred = None if name in OF_NUMBERS else (prob > 0.5).long() if name in OF_SETS else prob.argmax(1)
+    metric = of_kind(name)
     with no_waiting():
         for _ in range(3):
-            metric.update(label, prob, None if regression else prob.argmax(1))
+            metric.update(label, prob, pred)
     assert not any(math.isnan(score) for score in metric.compute().values())
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_restored_metric_goes_on_exactly(name: str) -> None:
-    generator = torch.Generator().manual_seed(1)
-    label = torch.rand(8, generator=generator) if name in OF_NUMBERS else torch.tensor([0, 1, 2, 2, 1, 0, 1, 2])
-    prob = torch.rand(8, *([3] if label.dtype == torch.int64 else []), generator=generator)
-    whole = collect(create_metric(name), [5, 3], label, prob, None)
-    first = create_metric(name)
+    label, prob = rows_for(name, 8)
+    whole = collect(of_kind(name), [5, 3], label, prob, None)
+    first = of_kind(name)
     first.update(label[:5], prob[:5], None)
     state = first.state_dict()
     first.update(label[5:], prob[5:], None)  # must not change what was saved
-    second = create_metric(name)
+    second = of_kind(name)
     second.load_state_dict(state)
     second.update(label[5:], prob[5:], None)
     assert second.compute()[second.name] == whole
@@ -206,11 +243,10 @@ def test_a_restored_metric_goes_on_exactly(name: str) -> None:
     assert math.isnan(second.compute()[second.name])
 
 
-@pytest.mark.parametrize("name", sorted({*ALL} - {"roc_auc", "spearman_correlation", "pearson_spearman"}))
+@pytest.mark.parametrize("name", sorted({*ALL} - KEEPING))
 def test_metrics_that_follow_from_sums_do_not_grow(name: str) -> None:
-    label = torch.rand(4) if name in OF_NUMBERS else torch.tensor([0, 1, 2, 0])
-    prob = torch.rand(4) if name in OF_NUMBERS else torch.rand(4, 3)
-    metric = create_metric(name)
+    label, prob = rows_for(name, 4)
+    metric = of_kind(name)
     sizes = []
     for _ in range(3):
         metric.update(label, prob, None)
@@ -270,7 +306,7 @@ def test_ignored_entries_of_dense_labels_do_not_count(name: str, no_waiting: Any
     assert metric.compute()[metric.name] == pytest.approx(expected, abs=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", sorted(set(ALL) - OF_NUMBERS - {"roc_auc"}))
+@pytest.mark.parametrize("name", sorted(set(ALL) - OF_NUMBERS - OF_SETS))
 def test_rows_of_nothing_but_ignored_entries_give_nan(name: str) -> None:
     metric = create_metric(name)
     metric.ignored_label = 255
@@ -298,7 +334,7 @@ def test_f1_macro_needs_the_number_of_classes_beforehand() -> None:
 
 
 def test_f1_macro_says_when_classes_lie_outside() -> None:
-    metric = F1Average()
+    metric = create_metric("f1_macro")
     metric.update(torch.tensor([0, 3, -1]), torch.rand(3, 2), None)
     with pytest.raises(DataError, match=r"2 labels or predictions are outside 0\.\.1; set the task's num_classes"):
         metric.compute()

@@ -1,0 +1,145 @@
+"""A Python function that scores, and what it is called with."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...errors import ConfigError, DataError, nearest
+
+_PROBABILITIES = frozenset({"probs", "prob", "y_prob", "y_proba", "y_score", "pred_decision", "probas_pred"})
+_PREDICTIONS = frozenset({"preds", "pred", "y_pred", "labels_pred", "y2"})
+_PROBABLE_ALTHOUGH_CALLED_PREDICTIONS = frozenset({"log_loss", "d2_log_loss_score"})
+"""Metrics of scikit-learn before 1.9, whose ``y_pred`` are probabilities."""
+
+_BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class ScoreFunction:
+    """A function that makes a score of all rows.
+
+    :param name: the metric, for messages
+    :param function: what is called with arrays
+    :param options: further arguments by name
+    :raise ConfigError: if it cannot be called like that, or an option is unknown
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+        self._name = name
+        self._function = function
+        self._options = dict(options)
+        self._is_sklearns = _is_of_sklearn(function)
+        second = second_column(function, options)
+        self.takes_two = second is not None
+        """Whether it takes labels and one thing more."""
+        self.needs: frozenset[str] = frozenset({second} if second is not None else {"prob", "pred"})
+        """Which of ``prob`` and ``pred`` it reads."""
+        self.takes_uids = False if second is not None else self._takes_uids()
+        if self._is_sklearns and second is not None:
+            self._try_options(second)
+
+    def __call__(self, *arrays: Any) -> Any:
+        """Return what the function returns.
+
+        :raise DataError: if a function of scikit-learn refuses the data
+        """
+        if not self._is_sklearns:
+            return self._function(*arrays, **self._options)
+        try:
+            return self._function(*arrays, **self._options)
+        except ValueError as error:
+            raise DataError(f"metric {self._name!r}: {' '.join(str(error).split())}") from error
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ScoreFunction) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def _takes_uids(self) -> bool:
+        try:
+            signature = inspect.signature(self._function)
+        except (TypeError, ValueError):
+            return False
+        _check_options(self._name, signature, self._options)
+        for takes_uids in (True, False):
+            try:
+                signature.bind(*range(4 if takes_uids else 3), **self._options)
+            except TypeError:
+                continue
+            return takes_uids
+        raise ConfigError(
+            f"metric {self._name!r} must take (golds, probs, preds), (golds, probs, preds, uids), (golds, preds) or "
+            f"(golds, probs), not {signature}"
+        )
+
+    def _try_options(self, second: str) -> None:
+        """Refuse options that a function of scikit-learn does not know or refuses whatever the data are."""
+        _check_options(self._name, inspect.signature(self._function), self._options)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._function([0, 1], [0.25, 0.75] if second == "prob" else [0, 1], **self._options)
+        except Exception as error:
+            if type(error).__name__ != "InvalidParameterError":
+                return  # the options may suit other data
+            text = " ".join(str(error).split())
+            option = next((name for name in self._options if repr(name) in text), None)
+            path = () if option is None else (option,)
+            raise ConfigError(f"metric {self._name!r}: {text}", path) from error
+
+
+def second_column(function: Callable[..., Any], options: Mapping[str, Any]) -> str | None:
+    """Return what a function of two columns takes beside the labels, ``prob`` or ``pred``.
+
+    The names of its arguments tell; None for any other function.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    columns = [each for each in parameters if each.kind in _BY_POSITION and each.name not in options]
+    if len(columns) < 2 or any(each.default is inspect.Parameter.empty for each in columns[2:]):
+        return None
+    second = columns[1].name
+    if len(columns) > 2 and columns[2].name in _PREDICTIONS:
+        return None
+    if second in _PREDICTIONS:
+        named = getattr(function, "__name__", "")
+        return "prob" if named in _PROBABLE_ALTHOUGH_CALLED_PREDICTIONS and _is_of_sklearn(function) else "pred"
+    return "prob" if second in _PROBABILITIES else None
+
+
+def is_score_function(function: Callable[..., Any], options: Mapping[str, Any]) -> bool:
+    """Whether a function takes the rows beside its options, other than one that makes a metric of its options."""
+    if isinstance(function, type):
+        return False
+    try:
+        inspect.signature(function).bind(**options)
+    except TypeError:
+        known = inspect.signature(function).parameters
+        if second_column(function, options) is not None:
+            return True
+        try:
+            usable = {name: value for name, value in options.items() if name in known}
+            inspect.signature(function).bind_partial(*range(3), **usable)
+        except TypeError:
+            return False
+        return True
+    except ValueError:
+        return False
+    return False
+
+
+def _is_of_sklearn(function: Callable[..., Any]) -> bool:
+    return (getattr(function, "__module__", None) or "").startswith("sklearn.")
+
+
+def _check_options(name: str, signature: inspect.Signature, options: Mapping[str, Any]) -> None:
+    known = signature.parameters
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in known.values()):
+        return
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"metric {name!r}: unknown argument {option!r}{nearest(option, known)}", (option,))
