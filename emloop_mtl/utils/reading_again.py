@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from time import monotonic
 
 log = logging.getLogger(__name__)
@@ -17,23 +16,21 @@ class ReadingAgain:
 
     :param what: whose batches they are
     :param total: how many will be read again, None where that is not known
-    :param clock: tells the time in seconds
     """
 
-    def __init__(self, what: str, total: int | None, clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, what: str, total: int | None) -> None:
         self._what = what
         self._of = "" if total is None else f" of {total}"
-        self._clock = clock
         self.done = 0
         """How many were read again."""
-        self._next = clock() + EVERY
+        self._next = monotonic() + EVERY
         first = "batches that were had before are" if total is None else f"its first {total} batches are"
         log.info("%s: %s read again to go on after them", what, first)
 
     def count(self) -> None:
         """Count a batch that was read again."""
         self.done += 1
-        now = self._clock()
+        now = monotonic()
         if now >= self._next:
             self._next = now + EVERY
             log.info("%s: %i%s batches are read again", self._what, self.done, self._of)
