@@ -264,7 +264,7 @@ class MainLoop:
                     set_random_state(self._random_state)
                     self._random_state = None
                 if self._is_over:
-                    raise TrainingTerminated(f"all {self.total_steps} steps were done before")
+                    raise TrainingTerminated(f"all {self._position.step} steps were done before")
                 if self._epoch is not None:
                     self._run_streams(resumed=True)
                 elif not self._zeroth_done and not self._skip_zeroth_epoch:
@@ -309,9 +309,10 @@ class MainLoop:
             for stream in given.values():
                 stream.close()
 
-    def restore(self, checkpoint: Checkpoint) -> None:
+    def restore(self, checkpoint: Checkpoint, stay_finished: bool = False) -> None:
         """Go on from a checkpoint when ``run_training`` is called next.
 
+        :param stay_finished: of a training that had finished, run the beginning and the end of the hooks only
         :raise CheckpointError: if the checkpoint does not fit the model or the hooks
         """
         state = checkpoint.state
@@ -334,7 +335,8 @@ class MainLoop:
         self._zeroth_done, self._epoch = loop.zeroth_done, loop.epoch
         self._random_state = state["random"]
         total_steps = self.total_steps
-        self._is_over = checkpoint.finished and total_steps is not None and self._position.step >= total_steps
+        is_long_enough = total_steps is not None and self._position.step >= total_steps
+        self._is_over = checkpoint.finished and (stay_finished or is_long_enough)
         if loop.total_steps != total_steps:
             log.info("the run is now %s steps long (it was %s)", total_steps, loop.total_steps)
 

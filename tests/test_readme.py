@@ -57,7 +57,7 @@ def test_the_set_up_is_two_commands_that_exist() -> None:
 
 def test_the_commands_run_one_after_the_other(folder: Path) -> None:
     lines = snippets("sh")[1].splitlines()
-    check, train, shorter, resume, evaluate, predict = lines
+    check, train, shorter, resume, verify, evaluate, predict = lines
     assert "area" in run(emloop(check), folder)
     run(emloop(train), folder)
     (first,) = folder.glob("log/flowers_*")
@@ -68,6 +68,7 @@ def test_the_commands_run_one_after_the_other(folder: Path) -> None:
     assert len((second / "metrics.jsonl").read_text().splitlines()) == 4
     assert "log/flowers_…" in resume
     run(emloop(resume.replace("log/flowers_…", str(trained))), folder)
+    assert "resume takes latest-" in run(emloop(verify.replace("log/flowers_…", str(trained))), folder)
     assert "accuracy" in run(emloop(evaluate.replace("log/flowers_…", str(trained))), folder)
     run(emloop(predict.replace("log/flowers_…", str(trained))), folder)
     rows = list(csv.DictReader((folder / "out.csv").read_text().splitlines()))

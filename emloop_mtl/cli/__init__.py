@@ -14,6 +14,8 @@ from .eval import evaluate
 from .predict import predict
 from .resume import resume
 from .train import train
+from .verify import verify
+from .verify_resume import verify_resume
 
 __all__ = ["main"]
 
@@ -33,5 +35,5 @@ def main() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
-for command in (train, resume, evaluate, predict, check):
+for command in (train, resume, evaluate, predict, check, verify, verify_resume):
     main.add_command(command)

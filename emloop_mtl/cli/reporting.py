@@ -15,10 +15,15 @@ from typing import NoReturn
 import click
 
 from ..errors import ConfigError, EmloopError
+from ..utils.telling import telling
+from .folder_in_use_error import FolderInUseError
 
 FAILURE = 1
 MISTAKE = 2
 """What the user has configured or typed cannot be run."""
+
+IN_USE = 75
+"""Another process trains in the folder; what sysexits.h calls a temporary failure, which may be tried again."""
 
 SIGNAL_BASE = 128
 """Shells report a process that was ended by signal n as 128 + n."""
@@ -26,11 +31,18 @@ SIGNAL_BASE = 128
 FILE_ONLY = {"file_only": True}
 """Marks a message that the terminal gets in another form."""
 
+TERMINAL_ONLY = {"terminal_only": True}
+"""Marks a message that must not change the log of a run."""
+
 log = logging.getLogger(__name__)
 
 
 class _Terminated(BaseException):
-    """SIGTERM while nothing is trained, so nothing needs to be saved."""
+    """SIGTERM or SIGHUP while nothing is trained, so nothing needs to be saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 @contextmanager
@@ -38,16 +50,18 @@ def reported(verbose: bool = False) -> Iterator[None]:
     """Log to stderr, and turn whatever goes wrong inside into one line and an exit code.
 
     :param verbose: also show debug messages and tracebacks
-    :raise SystemExit: 2 for a mistake of the user, 1 for any other error, 130 and 143 when interrupted
+    :raise SystemExit: 2 for a mistake of the user, 75 where another process trains in the folder, 1 for any other
+        error, 129, 130 and 143 when interrupted
     """
-    with _logging_to_terminal(verbose), _sigterm_raises():
+    with _logging_to_terminal(verbose), _signals_raise():
         try:
             yield
         except (Exception, KeyboardInterrupt, _Terminated) as error:
-            if verbose:
-                click.echo("".join(traceback.format_exception(error)), nl=False, err=True)
             text, code = _answer(error, verbose)
-            click.echo(text, err=True)
+            with telling("stderr"):
+                if verbose:
+                    click.echo("".join(traceback.format_exception(error)), nl=False, err=True)
+                click.echo(text, err=True)
             raise SystemExit(code) from error
 
 
@@ -56,6 +70,7 @@ def logging_to_file(path: Path) -> Iterator[None]:
     """Append all messages, those of errors with their tracebacks, to a file."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(lambda record: not getattr(record, "terminal_only", False))
     root = logging.getLogger()
     root.addHandler(handler)
     try:
@@ -76,6 +91,8 @@ def one_line(error: BaseException) -> str:
 
 def _answer(error: BaseException, verbose: bool) -> tuple[str, int]:
     """Return the line that tells of an error, and the exit code."""
+    if isinstance(error, FolderInUseError):
+        return one_line(error), IN_USE
     if isinstance(error, ConfigError):
         return one_line(error), MISTAKE
     if isinstance(error, EmloopError):
@@ -83,7 +100,7 @@ def _answer(error: BaseException, verbose: bool) -> tuple[str, int]:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", SIGNAL_BASE + signal.SIGINT
     if isinstance(error, _Terminated):
-        return "terminated", SIGNAL_BASE + signal.SIGTERM
+        return "terminated", SIGNAL_BASE + error.number
     notes = "".join(f" {' '.join(note.split())}" for note in getattr(error, "__notes__", ()))
     hint = "" if verbose else " (-v shows the traceback)"
     return f"error: {type(error).__name__}: {one_line(error)}{notes}{hint}", FAILURE
@@ -115,7 +132,9 @@ class _TerminalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            click.echo(self.format(record), err=True)
+            text = self.format(record)
+            with telling("stderr"):
+                click.echo(text, err=True)
         except Exception:
             self.handleError(record)
 
@@ -146,17 +165,28 @@ class _TerminalFormatter(logging.Formatter):
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM unwind the command like Ctrl-C does, so that it clears up; a training catches it by itself."""
+def _signals_raise() -> Iterator[None]:
+    """Let signals unwind the command like Ctrl-C does, so that it clears up; a training catches them by itself.
+
+    What a script starts in the background ignores SIGINT, though whoever sends one means it. A SIGHUP that is ignored
+    stays so: that is what nohup is for.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, _raise_terminated)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    if before[signal.SIGHUP] != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _raise_terminated)
+    if before[signal.SIGINT] == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            if handler is not None:  # C code has set it, and only that could do so again
+                signal.signal(number, handler)
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+    raise _Terminated(number)

@@ -11,15 +11,35 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from errno import EAGAIN, EWOULDBLOCK
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, RUN_FILE, TRACE_FILE
 from ..errors import ConfigError
+from .folder_in_use_error import FolderInUseError
 
 if TYPE_CHECKING:
     from ..config.config import Config
 
 NOT_IN_NAMES = re.compile(r"[^\w.+-]+")
+
+TEMPORARY = ".tmp-"
+"""What the names begin with of files that are being written."""
+
+NOTES = ("ended", "longer")
+"""What ``RunFolder.note`` records."""
+
+_HELD: set[int] = set()
+"""Handles of the folders that this process trains in."""
+
+
+def _let_go() -> None:
+    for handle in _HELD:
+        os.close(handle)
+    _HELD.clear()
+
+
+# Processes that read data outlive one that was killed for some seconds, and would keep its run from being resumed.
+os.register_at_fork(after_in_child=_let_go)
 
 
 class RunFolder:
@@ -66,6 +86,23 @@ class RunFolder:
         return folder
 
     @classmethod
+    def begun_or_new(cls, path: Path, may_begin: bool) -> RunFolder:
+        """Return the folder of a run, or one that is made for a run to begin in.
+
+        :param may_begin: whether there may be no run yet
+        :raise ConfigError: if there is something else, or no run where there has to be one
+        """
+        folder = cls(path)
+        if path.is_dir() and not folder.is_begun and not folder._is_bare():
+            raise ConfigError(f"{path}: is not the folder of a run: it has no {CONFIG_FILE}, but other files")
+        if not may_begin and not folder.is_begun:
+            state = "has no run yet" if path.is_dir() else "no such folder"
+            raise ConfigError(f"{path}: {state}; --config names the config of a training to begin there")
+        if not folder._make() and not path.is_dir():
+            raise ConfigError(f"{path}: is a file, not a folder")
+        return folder
+
+    @classmethod
     def existing(cls, path: Path) -> RunFolder:
         """Return the folder of a run that was begun before.
 
@@ -76,6 +113,11 @@ class RunFolder:
         if not (path / CONFIG_FILE).is_file():
             raise ConfigError(f"{path}: is not the folder of a run: it has no {CONFIG_FILE}")
         return cls(path)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a config, which is written before anything else is done."""
+        return self.config.is_file() and self.config.stat().st_size > 0
 
     @property
     def config(self) -> Path:
@@ -98,15 +140,12 @@ class RunFolder:
 
         A working folder that was moved as a whole, run and modules together, is found again from within.
         """
-        from ..config.load import load_config
-
-        record = self.path / RUN_FILE
-        if not record.is_file():
+        data = self._record()
+        if not data:
             return None
-        data = load_config(record).data
         source, working = data.get("source_folder"), data.get("working_folder")
         if not isinstance(source, str) or not isinstance(working, str):
-            raise ConfigError(f"{record}: must name source_folder and working_folder")
+            raise ConfigError(f"{self.path / RUN_FILE}: must name source_folder and working_folder")
         candidates = [Path(source)]
         with suppress(ValueError):
             candidates.append(Path.cwd() / Path(source).relative_to(working))
@@ -128,23 +167,51 @@ class RunFolder:
         record = {"config": source.name, "source_folder": str(source.parent), "working_folder": str(Path.cwd())}
         write_atomically(self.path / RUN_FILE, write_yaml(record))
 
+    def note(self, what: str, sequence: int) -> None:
+        """Record what has become of the run, instead of what was recorded before.
+
+        :param what: ``ended``, when a checkpoint was the end and nothing is left to be done, not even for the hooks;
+            ``longer``, when the run goes on from a checkpoint with which it had ended
+        :param sequence: the number of that checkpoint; 0 for a run without any
+        """
+        from ..config.yaml_text import write_yaml
+        from ..utils.files import write_atomically
+
+        record = {key: value for key, value in self._record().items() if key not in NOTES}
+        write_atomically(self.path / RUN_FILE, write_yaml({**record, what: sequence}))
+
+    def is_noted(self, what: str, sequence: int) -> bool:
+        """Whether ``note`` was called with this last."""
+        return self._record().get(what) == sequence
+
+    def _record(self) -> dict[str, Any]:
+        from ..config.load import load_config
+
+        record = self.path / RUN_FILE
+        return load_config(record).data if record.is_file() else {}
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training in the folder; a process that dies lets go by itself.
 
-        :raise ConfigError: if another process does so
+        :raise FolderInUseError: if another process does so
         """
         handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        _HELD.add(handle)
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if error.errno in (EAGAIN, EWOULDBLOCK):
-                    raise ConfigError(f"{self.path}: another process is training in this folder") from error
+                    raise FolderInUseError(self.path) from error
                 # A file system without locks: then nobody is kept out.
+            if not self._is_still(handle):  # a run that could not begin was removed together with its folder
+                raise FolderInUseError(self.path)
             yield
         finally:
-            os.close(handle)
+            if handle in _HELD:  # else this is another process, which has let go already
+                _HELD.remove(handle)
+                os.close(handle)
 
     def begin(self) -> None:
         """Remove for good what was put aside: the new run is about to begin."""
@@ -177,9 +244,38 @@ class RunFolder:
             else:
                 entry.unlink()
 
+    def clear_up(self) -> None:
+        """Remove what a kill in the midst of writing a file has left."""
+        for entry in self.path.glob(f"{TEMPORARY}*"):
+            if entry.is_file() and not entry.is_symlink():
+                entry.unlink()
+
+    def check_restart(self) -> None:
+        """Check, before what a run has left is removed, that it is a run.
+
+        :raise ConfigError: if nothing says so but the name of a config
+        """
+        if not (self.path / RUN_FILE).is_file():
+            raise ConfigError(f"{self.path}: is not the folder of a run: it has neither checkpoints nor {RUN_FILE}")
+
     def restart(self) -> None:
         """Remove what a run has left that was ended before its first checkpoint."""
         self.empty(keep=(CONFIG_FILE, RUN_FILE, LOG_FILE))
+
+    def _is_still(self, handle: int) -> bool:
+        """Whether an open folder is the one that has the path."""
+        try:
+            return os.path.samestat(os.fstat(handle), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _is_bare(self) -> bool:
+        """Whether there is nothing but what a process leaves that is killed before its run has a config."""
+        known = {LOG_FILE, RUN_FILE, CONFIG_FILE}
+        return all(
+            entry.is_file() and not entry.is_symlink() and (entry.name in known or entry.name.startswith(TEMPORARY))
+            for entry in self.path.iterdir()
+        )
 
     def _make(self) -> bool:
         """Make the folder and those above it; return False if there is something of its name."""

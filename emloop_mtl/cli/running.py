@@ -9,15 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import Checkpoint, complete_checkpoint, list_checkpoints, newest_checkpoint
+from ..abstract_hook import AbstractHook
+from ..checkpoint import Checkpoint, complete_checkpoint, list_checkpoints, newest_checkpoint, sequence_of
 from ..config.check import check_config
 from ..config.config import Config
 from ..config.create import Training, create_training
 from ..config.load import load_config
+from ..config.trust_policy import TrustPolicy
 from ..errors import ConfigError
-from .building import building
+from ..utils.wait_given_up import WaitGivenUp
+from .building import building, running
 from .evaluating import check_evaluations, evaluate_at_end
-from .reporting import SIGNAL_BASE, logging_to_file
+from .reporting import SIGNAL_BASE, TERMINAL_ONLY, logging_to_file
 from .run_folder import RunFolder
 from .tables import print_scores
 
@@ -25,57 +28,135 @@ log = logging.getLogger(__name__)
 
 
 def train_anew(
-    config_path: Path, overrides: Sequence[str], output_root: Path, output_dir: Path | None, remove: bool
+    config_path: Path,
+    overrides: Sequence[str],
+    output_root: Path,
+    output_dir: Path | None,
+    remove: bool,
+    more_hooks: Sequence[AbstractHook] = (),
 ) -> None:
-    """Train from the beginning in a new folder, which is removed again if the training cannot begin."""
+    """Train from the beginning in a new folder, which is removed again if the training cannot begin.
+
+    :param more_hooks: hooks that act after those of the config
+    """
     config = load_config(config_path, overrides)
     check_config(config)
     if output_dir is not None:
         folder = RunFolder.at(output_dir, remove, keep=config_path)
     else:
         folder = RunFolder.new(output_root, _name_of(config))
+    with folder.locked():
+        _begin(folder, config, config_path, {"more_hooks": more_hooks})
+
+
+def train_on(run_dir: Path, overrides: Sequence[str], trust: bool, more_hooks: Sequence[AbstractHook] = ()) -> None:
+    """Go on with a training from its newest checkpoint, or from the beginning if it was ended before the first.
+
+    :param more_hooks: hooks that act after those of the config
+    """
+    folder = RunFolder.existing(run_dir)
+    with folder.locked():
+        _go_on(folder, overrides, trust, more_hooks)
+
+
+def train_to_the_end(run_dir: Path, config_path: Path | None, overrides: Sequence[str], trust: bool) -> None:
+    """Begin a training, go on with it or leave it as it is, whatever is due.
+
+    :param config_path: the config of the training, which is begun if there is none; None if there has to be one
+    """
+    config = None
+    if config_path is not None and not RunFolder(run_dir).is_begun:
+        config = load_config(config_path, overrides)
+        check_config(config)
+    folder = RunFolder.begun_or_new(run_dir, may_begin=config is not None)
+    with folder.locked():
+        if config is None or config_path is None or folder.is_begun:  # by another process, only now kept out
+            _go_on(folder, overrides, trust)
+        else:
+            _begin(folder, config, config_path, {}, None if trust else TrustPolicy(config_path.parent, folder.path))
+
+
+def _begin(
+    folder: RunFolder, config: Config, config_path: Path, options: Mapping[str, Any], trust: TrustPolicy | None = None
+) -> None:
+    """Train from the beginning in a folder that is locked.
+
+    :param options: what ``create_training`` takes beside a config and a folder
+    :param trust: what it must not name, since it could not be resumed either
+    """
     training: Training | None = None
     try:
-        with folder.locked(), logging_to_file(folder.log):
-            with building(config):
-                training = create_training(config, folder.path)
-                _check(training)
-            folder.write_config(training.config)
+        with logging_to_file(folder.log):
+            if trust is not None:
+                check_config(config, trust=trust)
+            folder.clear_up()
+            # Before anything is built, and the record first: where a process is killed from here on there is a run.
             folder.write_record(config_path)
+            folder.write_config(config)
+            with building(config):
+                training = create_training(config, folder.path, **options)
+                _check(training)
+            training.main_loop.check_room()
+            folder.write_config(training.config)
             folder.begin()
             log.info("training in %s", folder.path)
-            _train(training, folder, {})
+            _train(training, folder, {}, is_resumed=False)
     except BaseException as error:
         if _is_worth_nothing(training, error):
             folder.discard()
         raise
 
 
-def train_on(run_dir: Path, overrides: Sequence[str], trust: bool) -> None:
-    """Go on with a training from its newest checkpoint, or from the beginning if it was ended before the first."""
-    folder = RunFolder.existing(run_dir)
+def _go_on(folder: RunFolder, overrides: Sequence[str], trust: bool, more_hooks: Sequence[AbstractHook] = ()) -> None:
+    """Go on with the training in a folder that is locked."""
     config = load_config(folder.config, overrides)
+    is_changed = bool(overrides) and config.data != load_config(folder.config).data
     trusted: dict[str, Any] = {"trusted_only": not trust, "source_folder": folder.source_folder}
-    with folder.locked(), logging_to_file(folder.log):
+    with logging_to_file(folder.log):
         checkpoint = newest_checkpoint(folder.checkpoints) if list_checkpoints(folder.checkpoints) else None
+        if not is_changed and folder.is_noted("ended", 0 if checkpoint is None else checkpoint.sequence):
+            _leave(folder, config, checkpoint)
+            return
+        if checkpoint is None:
+            folder.check_restart()
+        folder.clear_up()
         with building(config):
-            training = create_training(config, folder.path, **trusted)
+            training = create_training(config, folder.path, more_hooks=more_hooks, **trusted)
             _check(training)
         if checkpoint is not None:
-            if checkpoint.finished and _has_nothing_left(training, checkpoint, overrides):
-                complete_checkpoint(checkpoint)
-                epochs, steps = checkpoint.position.epoch, checkpoint.position.step
-                log.info("%s has finished, after %i epochs and %i steps; nothing is left to do", run_dir, epochs, steps)
-                _suggest(training, folder)
+            ends = _ends(training, folder, checkpoint, is_changed)
+            if ends and folder.is_noted("ended", checkpoint.sequence):
+                _leave(folder, config, checkpoint)
                 return
-            training.main_loop.restore(checkpoint)
-            log.info("going on in %s from %s (%s)", run_dir, checkpoint.path.name, _describe(checkpoint))
+            training.main_loop.restore(checkpoint, stay_finished=ends)
+            log.info("going on in %s from %s (%s)", folder.path, checkpoint.path.name, _describe(checkpoint))
+            if checkpoint.finished and not ends:
+                folder.note("longer", checkpoint.sequence)
         else:
             folder.restart()
-            log.info("%s has no checkpoint yet: beginning again", run_dir)
-        if overrides:
+            log.info("%s has no checkpoint yet: beginning again", folder.path)
+        if is_changed:
             folder.write_config(training.config)
-        _train(training, folder, trusted)
+        _train(training, folder, trusted, is_resumed=True)
+
+
+def _ends(training: Training, folder: RunFolder, checkpoint: Checkpoint, is_changed: bool) -> bool:
+    """Whether a training ends where its checkpoint stands; one that was ended early may go on if it is changed."""
+    if not checkpoint.finished:
+        return False
+    total = training.main_loop.total_steps
+    is_longer = is_changed or folder.is_noted("longer", checkpoint.sequence)
+    return not is_longer or (total is not None and checkpoint.position.step >= total)
+
+
+def _leave(folder: RunFolder, config: Config, checkpoint: Checkpoint | None) -> None:
+    """Leave a run as it is that has finished, and tell so."""
+    after = ""
+    if checkpoint is not None:
+        complete_checkpoint(checkpoint)
+        after = f", after {checkpoint.position.epoch} epochs and {checkpoint.position.step} steps"
+    log.info("%s has finished%s; nothing is left to do", folder.path, after, extra=TERMINAL_ONLY)
+    _suggest(config, folder, TERMINAL_ONLY)
 
 
 def _check(training: Training) -> None:
@@ -84,29 +165,41 @@ def _check(training: Training) -> None:
     check_evaluations(training)
 
 
-def _train(training: Training, folder: RunFolder, options: Mapping[str, Any]) -> None:
+def _train(training: Training, folder: RunFolder, options: Mapping[str, Any], is_resumed: bool) -> None:
     """Run a training to its end, and tell what has come out and what can be done next.
 
     :param options: what ``create_training`` takes beside a config and a folder
+    :param is_resumed: whether the folder stays even if nothing is done
     """
     main_loop = training.main_loop
-    with _telling_what_is_left(training, folder), training.config.located():
-        main_loop.run_training()
-    if main_loop.interrupted_by is not None and main_loop.end == "interrupted":
-        _suggest_resuming(folder)
-        raise SystemExit(SIGNAL_BASE + main_loop.interrupted_by)
+    main_loop.check_room()
+    with _telling_what_is_left(training, folder), running(training.config, main_loop):
+        try:
+            main_loop.run_training()
+        except WaitGivenUp as error:
+            assert main_loop.interrupted_by is not None
+            _suggest_resuming(folder)
+            raise SystemExit(SIGNAL_BASE + main_loop.interrupted_by) from error
+    interrupted_by = main_loop.interrupted_by
+    if interrupted_by is not None and main_loop.end == "interrupted":
+        if is_resumed or main_loop.has_begun:  # else nothing is kept
+            _suggest_resuming(folder)
+        raise SystemExit(SIGNAL_BASE + interrupted_by)
     log.info("the run lies in %s", folder.path)
     if training.config.data.get("eval") and list_checkpoints(folder.checkpoints):
-        evaluate_at_end(training.config, folder, options)
+        if interrupted_by is not None:  # too late to interrupt the training
+            _suggest_scoring(folder)
+            raise SystemExit(SIGNAL_BASE + interrupted_by)
+        try:
+            evaluate_at_end(training.config, folder, options)
+        except BaseException:
+            _suggest_scoring(folder)
+            raise
     else:
         print_scores("Scores in the last epoch", main_loop.epoch_data)
-    _suggest(training, folder)
-
-
-def _has_nothing_left(training: Training, checkpoint: Checkpoint, overrides: Sequence[str]) -> bool:
-    """Whether a finished run stays finished; one that a hook has ended early may go on once something is changed."""
-    total = training.main_loop.total_steps
-    return not overrides or (total is not None and checkpoint.position.step >= total)
+    newest = next(iter(list_checkpoints(folder.checkpoints)), None)
+    folder.note("ended", 0 if newest is None else sequence_of(newest))
+    _suggest(training.config, folder)
 
 
 def _is_worth_nothing(training: Training | None, error: BaseException) -> bool:
@@ -126,17 +219,26 @@ def _telling_what_is_left(training: Training, folder: RunFolder) -> Iterator[Non
             if list_checkpoints(folder.checkpoints):
                 _suggest_resuming(folder)
         raise
+    except KeyboardInterrupt as error:
+        if not _is_worth_nothing(training, error):
+            _suggest_resuming(folder)
+        raise
 
 
-def _suggest(training: Training, folder: RunFolder) -> None:
-    names = {hook.name for hook in training.hooks}
+def _suggest_scoring(folder: RunFolder) -> None:
+    path = shlex.quote(str(folder.path))
+    log.info("the training has finished, but not all is scored; go on with:  emloop-mtl resume %s", path)
+
+
+def _suggest(config: Config, folder: RunFolder, extra: Mapping[str, object] | None = None) -> None:
+    names = {name for hook in config.data.get("hooks") or () for name in ([hook] if isinstance(hook, str) else hook)}
     path = shlex.quote(str(folder.path))
     if "WriteTensorBoard" in names:
-        log.info("look at it:  tensorboard --logdir %s", path)
+        log.info("look at it:  tensorboard --logdir %s", path, extra=extra)
     if list_checkpoints(folder.checkpoints):
-        log.info("score it:    emloop-mtl eval %s %s", "STREAM", path)
+        log.info("score it:    emloop-mtl eval %s %s", "STREAM", path, extra=extra)
     if "StopAfter" in names:
-        log.info("train on:    emloop-mtl resume %s hooks.StopAfter.epochs=…", path)
+        log.info("train on:    emloop-mtl resume %s hooks.StopAfter.epochs=…", path, extra=extra)
 
 
 def _suggest_resuming(folder: RunFolder) -> None:

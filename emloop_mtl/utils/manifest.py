@@ -12,6 +12,9 @@ from typing import Any
 from ..errors import CheckpointError
 from .files import sha256_of, write_atomically
 
+MAX_BYTES = 2**26
+"""No manifest is larger: it lists two files and the tied tensors. What is, would be read into memory as a whole."""
+
 
 def write_manifest(path: Path, manifest: Mapping[str, Any]) -> None:
     """Write a manifest as strict JSON, with a sum of its own.
@@ -31,6 +34,11 @@ def read_manifest(path: Path, known_format: int, files: Collection[str]) -> dict
     :raise OSError: if it cannot be read
     :raise ValueError: if it is no JSON
     """
+    found_file = path.lstat()
+    if not stat.S_ISREG(found_file.st_mode):  # a pipe would be waited for, and a link may lead anywhere
+        raise CheckpointError("is no regular file")
+    if found_file.st_size > MAX_BYTES:
+        raise CheckpointError(f"has {found_file.st_size} bytes, too many for the manifest of a checkpoint")
     text = path.read_bytes().decode()
     manifest = json.loads(text)
     if not isinstance(manifest, dict):

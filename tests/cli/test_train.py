@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from emloop_mtl.checkpoint import list_checkpoints, sequence_of
 from emloop_mtl.config.load import load_config
 
 from .conftest import SHORT, Command, Program
@@ -61,7 +62,9 @@ def test_the_resolved_config_and_its_origin_are_recorded(folder: Path, command: 
         load_config(folder / "run" / "config.yaml").data == load_config(folder / "config.yaml", [*SHORT, "seed=3"]).data
     )
     record = load_config(folder / "run" / "run.yaml").data
-    assert record == {"config": "config.yaml", "source_folder": str(folder), "working_folder": str(folder)}
+    folders = {"source_folder": str(folder), "working_folder": str(folder)}
+    (newest, *_) = list_checkpoints(folder / "run" / "checkpoints")
+    assert record == {"config": "config.yaml", **folders, "ended": sequence_of(newest)}
 
 
 def test_two_runs_of_one_second_get_different_folders(folder: Path, command: Command) -> None:

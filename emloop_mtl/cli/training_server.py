@@ -1,0 +1,145 @@
+"""Trainings in processes of their own that need not import everything first."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+PROGRAM = "from emloop_mtl.cli.training_server import serve; serve()"
+
+PRELOADED = (
+    *("torch", "torch._dynamo", "safetensors.torch", "sklearn.datasets", "sklearn.metrics", "scipy.stats"),
+    *("tensorboardX", "rich.console", "rich.progress", "rich.table", "ruamel.yaml"),
+)
+"""What most trainings import beside the package: most of the seconds that a process takes to begin."""
+
+PACKAGES = ("emloop_mtl", "emloop_mtl.hooks")
+"""Whose public names are loaded beforehand as well."""
+
+
+class TrainingServer:
+    """A process that has imported what trainings need and forks a process for each of them; begun by the first.
+
+    It never builds anything itself, so every training begins in a fresh process. Processes of one server have the
+    same hash seed; those of two servers do not, as processes that were started one by one.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def train(self, order: Mapping[str, Any]) -> int:
+        """Train in a new process and return its exit code; less than 0 is the signal that has ended it.
+
+        :param order: the arguments of ``train_as_ordered``
+        """
+        process = self._process = self._process or _start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(order) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        if not answer:
+            raise ConnectionError(f"the process that starts trainings has ended, with code {process.wait()}")
+        return int(answer)
+
+    def close(self) -> None:
+        """End the process and whatever it has started."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.communicate()
+
+    def __enter__(self) -> TrainingServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _start() -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    # -P: a module in the working folder must not take the place of one of ours. A session of its own, so that Ctrl-C
+    # reaches the command alone, and so that all that was started can be ended together.
+    line = [sys.executable, "-P", "-c", PROGRAM]
+    return subprocess.Popen(line, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+
+
+def serve() -> None:
+    """Train as each line of stdin orders and answer with the exit code, until there are no more lines."""
+    import importlib
+
+    for name in PRELOADED:
+        importlib.import_module(name)
+    for name in PACKAGES:
+        package = importlib.import_module(name)
+        for public in package.__all__:
+            getattr(package, public)
+    from . import running  # noqa: F401 - imported to be there in every child
+
+    for line in sys.stdin:
+        with warnings.catch_warnings():
+            # Python warns that a child may lock up if the parent has threads. The only ones here are those of
+            # OpenBLAS, which sees to forks by itself.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            train_as_ordered(**json.loads(line))
+        _, status = os.waitpid(child, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+def train_as_ordered(
+    working_folder: str,
+    config: str,
+    overrides: list[str],
+    run_dir: str,
+    log: str,
+    step: int | None,
+    moment: str,
+    resume: bool,
+) -> None:
+    """Train in this process, which ends with it.
+
+    :param working_folder: the folder that the command was called in
+    :param config: the config to train
+    :param overrides: ``key.sub=value`` each
+    :param run_dir: the folder of the run
+    :param log: what gets stdout and stderr
+    :param step: the step to kill this process at, see ``KillAt``; None for none
+    :param moment: when in this step
+    :param resume: go on with the run instead of beginning it
+    """
+    import random
+
+    import numpy as np
+
+    from .kill_at import KillAt
+    from .reporting import reported
+    from .running import train_anew, train_on
+
+    os.chdir(working_folder)
+    nothing, out = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    for source, target in ((nothing, 0), (out, 1), (out, 2)):
+        os.dup2(source, target)
+    sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - the lines of the server are not for us
+    random.seed()  # a process that was not forked would draw others before the training seeds them
+    np.random.seed()
+    with reported():
+        hooks = [KillAt(step, moment)]
+        if resume:
+            train_on(Path(run_dir), [], trust=True, more_hooks=hooks)
+        else:
+            train_anew(Path(config), overrides, Path(run_dir).parent, Path(run_dir), remove=False, more_hooks=hooks)
+    raise SystemExit(0)

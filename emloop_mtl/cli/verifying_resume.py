@@ -1,0 +1,137 @@
+"""Kills and resumes trainings and compares their ends with that of one that was left alone."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryDirectory
+
+import click
+
+from ..config.check import check_config
+from ..config.load import load_config
+from ..errors import ConfigError
+from .disturbed_run import DisturbedRun
+from .resume_trials import ResumeTrials
+from .run_comparison import NOT_COMPARED
+from .training_server import TrainingServer
+
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 5.0
+"""Seconds between two lines of progress."""
+
+
+def verify_resuming(
+    config_path: Path,
+    overrides: Sequence[str],
+    steps: Sequence[int] | None,
+    times: int,
+    natural: bool,
+    keep: Path | None,
+    servers: Sequence[TrainingServer],
+) -> bool:
+    """Kill and resume a training at each of the steps, print what differs, and return whether nothing does.
+
+    :param overrides: ``key.sub=value`` each
+    :param steps: where to kill; None for every step
+    :param times: how often each training is killed
+    :param natural: save nothing but what the hooks of the config save
+    :param keep: where the runs are kept; None to remove them
+    :param servers: what trains, two for each of the trainings that run at the same time
+    """
+    check_config(load_config(config_path, overrides))
+    with ExitStack() as stack:
+        folder = _folder(keep, stack)
+        trials = [
+            ResumeTrials(config_path, overrides, folder, pair, times, natural, keep is not None)
+            for pair in zip(servers[::2], servers[1::2], strict=True)
+        ]
+        log.info("training undisturbed, twice, to see whether that ends alike")
+        total = trials[0].train_undisturbed()
+        found = trials[0].compare_undisturbed()
+        if found:
+            for difference in found:
+                click.echo(f"undisturbed, twice: {difference}")
+            log.error("two trainings that nobody disturbs do not end alike, so resuming cannot be exact either")
+            return False
+        chosen = range(1, total + 1) if steps is None else sorted(set(steps))
+        late = [step for step in chosen if step > total]
+        if late:
+            raise ConfigError(f"--at {late[0]}: the training has {total} steps only")
+        log.info("killing %i trainings of %i steps, each up to %i times", len(chosen), total, times)
+        return _report(chosen, _all_disturbed(chosen, trials))
+
+
+def _all_disturbed(steps: Sequence[int], trials: Sequence[ResumeTrials]) -> Iterator[DisturbedRun]:
+    """Yield the ends of the trainings in the order of their steps."""
+    free: SimpleQueue[ResumeTrials] = SimpleQueue()
+    for each in trials:
+        free.put(each)
+
+    def disturb(step: int) -> DisturbedRun:
+        trial = free.get()
+        try:
+            return trial.disturb(step)
+        finally:
+            free.put(trial)
+
+    pool = ThreadPoolExecutor(len(trials))
+    try:
+        yield from pool.map(disturb, steps)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # an interrupted command must not wait for trainings
+
+
+def _report(steps: Sequence[int], results: Iterator[DisturbedRun]) -> bool:
+    """Print a line for each part that differs, and at last whether none does."""
+    began = told = time.monotonic()
+    kills = bad = 0
+    for number, result in enumerate(results, 1):
+        kills += result.kills
+        bad += bool(result.differences)
+        for difference in result.differences:
+            click.echo(f"step {result.step}, killed {_times(result.kills)}: {difference}")
+        now = time.monotonic()
+        if now - told >= PROGRESS_SECONDS and number < len(steps):
+            told, left = now, (now - began) / number * (len(steps) - number)
+            log.info("%i of %i done, %i of them not equal; about %s left", number, len(steps), bad, _duration(left))
+    if bad:
+        click.echo(f"{bad} of {len(steps)} trainings that were killed do not end as the undisturbed one")
+    else:
+        click.echo(f"{len(steps)} trainings, killed {kills} times in all, end exactly as the undisturbed one")
+        log.info("compared were weights, optimizer, streams, hooks, random states and files; not %s", NOT_COMPARED)
+    return not bad
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    with TemporaryDirectory(prefix="emloop-mtl-verify-resume-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def _folder(keep: Path | None, stack: ExitStack) -> Path:
+    if keep is None:
+        return stack.enter_context(_temporary_folder())
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+        is_used = any(keep.iterdir())
+    except OSError as error:
+        raise ConfigError(f"--keep {keep}: {error.strerror or error}") from error
+    if is_used:
+        raise ConfigError(f"--keep {keep}: is not empty")
+    return keep.resolve()
+
+
+def _times(number: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min" if minutes else f"{rest} s"
