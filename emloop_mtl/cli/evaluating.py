@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from ..config.config import Config
 from ..config.create import Training, create_training
 from ..config.evaluation import checked_overrides, evaluation_config
 from ..config.load import load_config
+from ..constants import SCORES_FILE
 from ..errors import CheckpointError, ConfigError, nearest
 from ..types import EpochData
-from .building import building
+from .building import building, running
+from .end_scores import EndScores
 from .reporting import SIGNAL_BASE
 from .run_folder import RunFolder
 from .tables import print_scores
@@ -33,18 +35,23 @@ def evaluate_run(
     config = load_config(folder.config, overrides)
     checkpoint = choose_checkpoint(folder, tag)
     options = {"output_dir": output_dir, "trusted_only": not trust, "source_folder": folder.source_folder}
-    scores = _score(config, [stream], checkpoint, options)
+    scores: EpochData = {}
+    _score(config, [stream], checkpoint, options, scores.__setitem__)
     print_scores(f"Scores of {describe_weights(checkpoint)}", scores)
 
 
 def evaluate_at_end(config: Config, folder: RunFolder, options: Mapping[str, Any]) -> None:
     """Score all streams that the section ``eval`` lists and print one table; hooks write into the run's folder.
 
+    Streams that have been scored before, with the same weights, are not evaluated again.
+
     :param options: what ``create_training`` takes beside a config and a folder
     """
+    streams = list(checked_overrides(config))
     checkpoint = choose_checkpoint(folder)
-    scores = _score(config, list(checked_overrides(config)), checkpoint, {**options, "output_dir": folder.path})
-    print_scores(f"Scores of {describe_weights(checkpoint)}", scores)
+    scores = EndScores(folder.path / SCORES_FILE, checkpoint)
+    _score(config, scores.missing(streams), checkpoint, {**options, "output_dir": folder.path}, scores.add)
+    print_scores(f"Scores of {describe_weights(checkpoint)}", scores.of(streams))
 
 
 def check_evaluations(training: Training) -> None:
@@ -81,8 +88,17 @@ def describe_weights(checkpoint: Checkpoint) -> str:
     return f"the weights {checkpoint.tag!r} (epoch {position.epoch}, step {position.step})"
 
 
-def _score(config: Config, streams: Sequence[str], checkpoint: Checkpoint, options: Mapping[str, Any]) -> EpochData:
-    scores: EpochData = {}
+def _score(
+    config: Config,
+    streams: Sequence[str],
+    checkpoint: Checkpoint,
+    options: Mapping[str, Any],
+    keep: Callable[[str, dict[str, Any]], None],
+) -> None:
+    """Evaluate streams one after the other.
+
+    :param keep: called with each stream and its scores, once they are there
+    """
     training: Training | None = None
     data: Mapping[str, Any] | None = None
     for stream in streams:
@@ -95,8 +111,7 @@ def _score(config: Config, streams: Sequence[str], checkpoint: Checkpoint, optio
             data = evaluated.data
             load_weights(training.model, checkpoint)
         run_stream(training, stream, checkpoint)
-        scores[stream] = dict(training.main_loop.epoch_data.get(stream, {}))
-    return scores
+        keep(stream, dict(training.main_loop.epoch_data.get(stream, {})))
 
 
 def run_stream(training: Training, stream: str, checkpoint: Checkpoint) -> None:
@@ -107,7 +122,7 @@ def run_stream(training: Training, stream: str, checkpoint: Checkpoint) -> None:
     """
     main_loop = training.main_loop
     main_loop.check_stream(stream)
-    with training.config.located():
+    with running(training.config, main_loop):
         main_loop.run_evaluation(stream, checkpoint.position)
     if main_loop.interrupted_by is not None and main_loop.end == "interrupted":
         raise SystemExit(SIGNAL_BASE + main_loop.interrupted_by)

@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any
 
 from ..types import EpochData
+from ..utils.telling import telling
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +35,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     for row in rows:
         table.add_row(*(Text(text) for text in row))  # Text: what stands in brackets is no markup
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
-    console.print(Text(title, style="bold"))  # not as the table's own title, which would be broken to its width
-    console.print(table)
+    with telling("stdout"):
+        console.print(Text(title, style="bold"))  # not as the table's own title, which would be broken to its width
+        console.print(table)
+        sys.stdout.flush()
 
 
 def print_scores(title: str, numbers: EpochData) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from multiprocessing.process import BaseProcess
 from traceback import clear_frames
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import EmloopError
+from ..errors import DataError, EmloopError
 
 GRACE = 10
 """Seconds that a worker lives on after a first SIGTERM, if the main process does not end it before."""
+
+DEAD = re.compile(r"DataLoader worker \(pid")
+"""How the text begins of torch's error for a process that has died."""
 
 
 def worker_batches(
@@ -29,6 +35,7 @@ def worker_batches(
     :param num_workers: how many processes
     :param numbers: of the batches to make; None for a dataset that yields them
     :param begin: called in every process with its number
+    :raise DataError: if a process has died; where an interrupt ends the wait for a batch, all of them are killed
     """
     loader = DataLoader(
         dataset,
@@ -39,16 +46,52 @@ def worker_batches(
         generator=torch.Generator(),
         worker_init_fn=partial(_begin, begin),
     )
+    batches = _begin_reading(loader)
+    workers: list[BaseProcess] = batches._workers  # type: ignore[attr-defined] # torch tells them nowhere else
     try:
-        for batch in loader:
+        for batch in batches:
             if isinstance(batch, EmloopError):
                 raise batch
             yield batch
+    except KeyboardInterrupt:
+        # Torch would wait 5 s for each one that hangs.
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join()
+        raise
     except Exception as error:
+        dead = [_describe_end(worker) for worker in workers if worker.exitcode]
         # An error of a worker and the frames that torch raises it in hold each other, and with them the processes,
         # whose end would then wait for the garbage collector, and that for them.
         clear_frames(error.__traceback__)
+        if dead and DEAD.match(str(error)):
+            text = f"a process that reads has ended: {dead[0]}; num_workers 0 of the loader reads in the main process"
+            raise DataError(text) from error
         raise
+
+
+def _begin_reading(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Start the processes.
+
+    Torch has a signal handler raise an error as soon as one of them dies, whatever the main process does: it may be
+    amidst a step, or be saving. Without it the error comes where the batch of that process is waited for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return iter(loader)
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        return iter(loader)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGCHLD, before)
+
+
+def _describe_end(worker: BaseProcess) -> str:
+    code = worker.exitcode or 0
+    if code == -signal.SIGKILL:
+        return "killed, as the system does when memory runs out"
+    return f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
 
 
 def _begin(begin: Callable[[int], None] | None, worker: int) -> None:

@@ -12,6 +12,7 @@ from emloop_mtl.data.per_kind import PerKind
 from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochData, EpochNumber
 from emloop_mtl.utils.pick import pick
+from emloop_mtl.utils.telling import telling
 
 from ..arguments import check_positive
 from ..numbers import fetch_numbers
@@ -201,5 +202,6 @@ class ShowProgress(AbstractHook):
 
 
 def _write(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    with telling("stderr"):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()

@@ -7,6 +7,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from emloop_mtl.utils.telling import telling
+
 if TYPE_CHECKING:
     from rich.live import Live
 
@@ -59,7 +61,7 @@ class StatusLine:
         for _ in cells:
             line.add_column(no_wrap=True)
         line.add_row(*cells)
-        with self._lock:
+        with self._lock, telling("stderr"):
             if self._live is not None:
                 self._live.update(line, refresh=True)
                 return
@@ -73,7 +75,8 @@ class StatusLine:
         with self._lock:
             live, self._live = self._live, None
             if live is not None:
-                live.stop()
+                with telling("stderr"):
+                    live.stop()
 
     def close(self) -> None:
         """Take the line away for good."""
