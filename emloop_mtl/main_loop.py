@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from signal import Signals
@@ -30,8 +31,15 @@ from .streams import AnyStream, Streams
 from .types import EpochData, Position, State, TimeProfile
 from .utils.caught_signals import CaughtSignals
 from .utils.random import check_random_state, get_random_state, set_random_state
+from .utils.wait_given_up import WaitGivenUp
 
 log = logging.getLogger(__name__)
+
+WAIT = 2.0
+"""Seconds after a signal in which a batch may come whose step has not begun; nothing is lost without it."""
+
+WAIT_IN_STEP = 8.0
+"""The same for a step that has begun. Without it the run cannot be saved, and most schedulers kill after 30 s."""
 
 
 class MainLoop:
@@ -49,9 +57,10 @@ class MainLoop:
             after_epoch_profile
         after_training
 
-    It ends when a hook raises ``TrainingTerminated``, at a first SIGINT or SIGTERM (saved at the next border), or
-    with an error; ``end`` tells which. The loop owns position, length and saving: a hook asks for a checkpoint by
-    ``request_save``, and it is written once every hook has finished the event.
+    It ends when a hook raises ``TrainingTerminated``, at a first SIGINT, SIGTERM or SIGHUP (saved at the next border,
+    or at the last one where no batch comes), or with an error; ``end`` tells which. The loop owns position, length
+    and saving: a hook asks for a checkpoint by ``request_save``, and it is written once every hook has finished the
+    event.
 
     :param model: the model to train
     :param dataset: provides a stream ``<name>`` by a method ``<name>_stream()``
@@ -123,6 +132,8 @@ class MainLoop:
         self._gate = BatchGate(model, on_empty_batch, on_empty_stream, on_unused_sources, fixed_batch_size)
         self._slow_streams = SlowStreams(buffer)
         self._signals = CaughtSignals()
+        self._signals.patience = self._patience
+        self._walked: StreamWrapper | None = None
         self._position = Position()
         self._total_steps: int | None = None
         self._zeroth_done = False
@@ -263,6 +274,9 @@ class MainLoop:
                 if self._random_state is not None:
                     set_random_state(self._random_state)
                     self._random_state = None
+                if self._signals.caught is not None:  # while hooks began: there is nothing to save yet
+                    self.end = "interrupted"
+                    raise TrainingTerminated(f"caught {self._signals.caught.name}")
                 if self._is_over:
                     raise TrainingTerminated(f"all {self._position.step} steps were done before")
                 if self._epoch is not None:
@@ -356,11 +370,11 @@ class MainLoop:
     def __enter__(self) -> MainLoop:
         """Check everything, then start the hooks."""
         self.end = None
-        self._signals.__enter__()
         try:
             if not self._is_run_evaluation:
                 self.check_room()
-            self.check()
+            self.check()  # signals still do what they do elsewhere: nothing has begun that could be saved
+            self._signals.__enter__()
             self.hooks.before_training()
         except BaseException as error:
             self._finish(success=isinstance(error, TrainingTerminated))
@@ -396,7 +410,7 @@ class MainLoop:
             raise
         finally:
             self._saver.close(at_once)
-            self._is_training = False
+            self._is_training, self._walked = False, None
             self._streams.close()
             self._signals.__exit__(None, None, None)
 
@@ -456,10 +470,10 @@ class MainLoop:
         run_times = self._profile.setdefault(f"eval_batch_{stream.name}", array("d"))
         hook_times = self._profile.setdefault(f"after_batch_hooks_{stream.name}", array("d"))
         stream.outputs, stream.is_undisturbed = self.hooks.outputs(train), self.hooks.are_ours
-        self._is_training = train
+        self._is_training, self._walked = train, stream
         name = stream.name or ""
         end: TrainingTerminated | None = None
-        with stream:
+        with stream, self._giving_up_waiting():
             for batch in self._gate.accepted(stream, train, may_be_empty=resumed):
                 began = perf_counter()
                 try:
@@ -481,7 +495,26 @@ class MainLoop:
                     self._border(end)
         if train:
             self._position = self._position._replace(passes=stream.passes)
-        self._is_training = False
+        self._is_training, self._walked = False, None
+
+    def _patience(self) -> float | None:
+        """Return for how long after a signal the wait that is under way may last, None if none is."""
+        stream = self._walked
+        if stream is None or not stream.is_waiting:
+            return None
+        return WAIT if not self._is_training or stream.is_between_steps else WAIT_IN_STEP
+
+    @contextmanager
+    def _giving_up_waiting(self) -> Iterator[None]:
+        """Where no batch comes after a signal, the border is where the last one has ended."""
+        try:
+            yield
+        except WaitGivenUp:
+            assert self._walked is not None
+            if not self._is_training or self._walked.is_between_steps:
+                self._border(None)
+            log.warning("no batch has come in the middle of a step, so what has come since the last checkpoint is lost")
+            raise
 
     def _border(self, end: TrainingTerminated | None) -> None:
         """At the end of a step, an evaluated batch or an epoch: save what was asked for, and end if wished."""
