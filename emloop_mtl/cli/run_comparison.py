@@ -150,8 +150,8 @@ def _in_files(run: Path, whole: Path) -> Iterator[str]:
         if name not in ours or name not in theirs:
             yield f"{name}: is {'missing' if name in theirs else EXTRA}"
         elif name in READERS:
-            pair = [READERS[name](path) for path in (ours[name], theirs[name])]
-            yield from (f"{name}: {'/'.join(place)} differs" for place in differences(*pair))
+            one, other = (READERS[name](path) for path in (ours[name], theirs[name]))
+            yield from (f"{name}: {'/'.join(place)} differs" for place in differences(one, other))
         else:
             line = _first_difference(ours[name], theirs[name])
             if line is not None:

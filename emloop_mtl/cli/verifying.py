@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -13,55 +13,14 @@ import click
 from ..checkpoint import FOLDER_NAME, TEMPORARY, load_checkpoint, sequence_of
 from ..constants import CHECKPOINT_FOLDER
 from ..errors import CheckpointError, ConfigError
+from .checked_checkpoint import CheckedCheckpoint
+from .checked_run import CheckedRun
 from .reporting import one_line
 from .run_folder import RunFolder
 from .tables import print_table
 
 MAX_TEXT = 300
 """Characters of a fault that are shown: what a stranger has written into a file could fill the screen."""
-
-
-@dataclass
-class CheckedCheckpoint:
-    """What was found in one checkpoint.
-
-    :param name: its folder
-    :param tag: what it was saved for
-    :param epoch: finished epochs; None in a bad one, as all that follows
-    :param step: finished steps
-    :param finished: whether the training had ended with it
-    :param bytes: of its files together
-    :param fault: the file and what is wrong with it; None for one that is whole
-    """
-
-    name: str
-    tag: str
-    epoch: int | None = None
-    step: int | None = None
-    finished: bool | None = None
-    bytes: int | None = None
-    fault: str | None = None
-
-
-@dataclass
-class CheckedRun:
-    """What was found in the folder of a run.
-
-    :param run: the folder
-    :param checkpoints: the newest first, as ``resume`` looks at them
-    :param resume: the name of the one that ``resume`` takes
-    :param leftovers: what else lies beside the checkpoints, each with what it is
-    """
-
-    run: str
-    checkpoints: list[CheckedCheckpoint] = field(default_factory=list)
-    resume: str | None = None
-    leftovers: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether there are checkpoints and none of them is bad."""
-        return bool(self.checkpoints) and all(each.fault is None for each in self.checkpoints)
 
 
 def verify_run(run_dir: Path, as_json: bool) -> bool:
