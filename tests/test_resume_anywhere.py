@@ -17,7 +17,17 @@ from torch.utils.data import Dataset, IterableDataset, Subset, get_worker_info
 from emloop_mtl import AbstractHook, MultiTaskDataset, schedulers
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data import Batch, ColumnDataset, TaskLoader
-from emloop_mtl.hooks import ComputeStats, Evaluate, LRSchedule, ScoreTasks, StopAfter, Warmup
+from emloop_mtl.hooks import (
+    ComputeStats,
+    Evaluate,
+    LRSchedule,
+    ScoreTasks,
+    StopAfter,
+    StopOnNaN,
+    Warmup,
+    WriteCSV,
+    WriteJSON,
+)
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks import Action, Task
@@ -135,6 +145,7 @@ class Plan:
     evaluated: list[str]
     schedule: bool
     stack_tasks: bool
+    precision: str
     skip_zeroth_epoch: bool
 
 
@@ -169,8 +180,10 @@ class Data(MultiTaskDataset):
         return [self._batch(number, drawn=False, ends_step=number != 1) for number in range(4)]
 
     def _batch(self, number: int, drawn: bool, ends_step: bool = True) -> Batch:
-        rows = [row(index, drawn) for index in range(1 + number % 3)]
-        values = {"x": torch.stack([each["x"] for each in rows]), "y": torch.tensor([each["y"] for each in rows])}
+        # Empty batches are left out, among them the first of a pass, and one that ends a step.
+        rows = [row(index, drawn) for index in range((0, 2, 0, 1, 3)[number])]
+        x = torch.stack([each["x"] for each in rows]) if rows else torch.zeros(0, WIDTH)
+        values = {"x": x, "y": torch.tensor([each["y"] for each in rows], dtype=torch.int64)}
         task = TASKS[number % 2]
         ids = [100 * number + index for index in range(len(rows))]
         return Batch({**values, "id": ids}, tasks={task: "y"}, data_name=task, ends_step=ends_step)
@@ -239,6 +252,7 @@ def draw_plan(chance: random.Random) -> Plan:
         evaluated=chance.choice([[], ["valid"], ["valid"], ["valid", "again"]]),
         schedule=chance.random() < 0.3,
         stack_tasks=chance.random() < 0.5,
+        precision=chance.choice(["fp32", "fp32", "bf16", "fp16"]),
         skip_zeroth_epoch=chance.random() < 0.3,
     )
 
@@ -329,7 +343,7 @@ class Run:
         seed_everything(self.seed)
         self.trace, self.kill = Trace(), Kill(self.kill_at)
         hooks: list[AbstractHook] = [Evaluate(streams=plan.evaluated)] if plan.evaluated else []
-        hooks += [ScoreTasks(), ComputeStats(["loss"])]
+        hooks += [ScoreTasks(), ComputeStats(["loss"]), WriteJSON(steps=2), WriteCSV(), StopOnNaN()]
         if plan.schedule and "steps" in plan.stop:
             hooks += [Warmup(steps=2), LRSchedule("linear")]
         self.loop = MainLoop(
@@ -340,6 +354,7 @@ class Run:
             fixed_epoch_size=plan.epoch_size,
             skip_zeroth_epoch=plan.skip_zeroth_epoch,
             on_unused_sources="ignore",
+            on_empty_batch="ignore",
             on_empty_stream="ignore",
             output_dir=self.folder,
             seed=plan.seed,
@@ -357,6 +372,7 @@ class Run:
             "weights": model.state_dict(),
             "optimizer": model.training_state_dict(),
             "random": get_random_state(),
+            "records": {name: (self.folder / name).read_text() for name in ("metrics.jsonl", "training.csv")},
             **ends,
         }
 
@@ -375,6 +391,7 @@ def make_model(plan: Plan) -> MultiTaskModel:
         update=dict(plan.update),
         device="cpu",
         stack_tasks=plan.stack_tasks,
+        precision=plan.precision,
     )
 
 
