@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated
     from .main_loop import MainLoop
     from .models.abstract_model import AbstractModel
+    from .models.backbone_heads_model import BackboneHeadsModel
+    from .models.head import Head
     from .models.multi_task_model import MultiTaskModel
     from .schedulers.annealed import Annealed
+    from .schedulers.dynamic import Dynamic
     from .schedulers.mixed import Mixed
     from .schedulers.proportional import Proportional
     from .schedulers.round_robin import RoundRobin
@@ -45,13 +48,16 @@ __all__ = [
     "AbstractModel",
     "Action",
     "Annealed",
+    "BackboneHeadsModel",
     "BaseDataset",
     "Batch",
     "CheckpointError",
     "ColumnDataset",
     "ConfigError",
     "DataError",
+    "Dynamic",
     "EpochData",
+    "Head",
     "MainLoop",
     "Mixed",
     "MultiTaskDataset",
@@ -79,13 +85,16 @@ _MODULES = {
     "AbstractModel": "models.abstract_model",
     "Action": "tasks.action",
     "Annealed": "schedulers.annealed",
+    "BackboneHeadsModel": "models.backbone_heads_model",
     "BaseDataset": "data.base_dataset",
     "Batch": "data.batch",
     "CheckpointError": "errors",
     "ColumnDataset": "data.column_dataset",
     "ConfigError": "errors",
     "DataError": "errors",
+    "Dynamic": "schedulers.dynamic",
     "EpochData": "types",
+    "Head": "models.head",
     "MainLoop": "main_loop",
     "Mixed": "schedulers.mixed",
     "MultiTaskDataset": "data.multi_task_dataset",

@@ -13,7 +13,7 @@ from .data.stream_wrapper import StreamWrapper
 from .data.task_stream import TaskStream
 from .errors import CheckpointError, ConfigError, TrainingTerminated
 from .models.abstract_model import AbstractModel
-from .types import State, Stream, TimeProfile
+from .types import EpochData, State, Stream, TimeProfile
 from .utils.shown import shown
 
 AnyStream: TypeAlias = str | StreamWrapper | Stream
@@ -175,6 +175,17 @@ class Streams:
                 return None
             sources.update(info.sources)
         return sources
+
+    def after_epoch(self, epoch_data: EpochData) -> None:
+        """Let the task schedulers of streams that are trained on learn from an epoch.
+
+        :raise ConfigError: if one cannot
+        """
+        for name, stream in self._open.items():
+            try:
+                stream.after_epoch(epoch_data)
+            except ConfigError as error:
+                raise error.below(("dataset", "streams", name, "scheduler")) from error.__cause__
 
     def state_dict(self) -> dict[str, State]:
         """Return where the train stream and an evaluation under way stand."""

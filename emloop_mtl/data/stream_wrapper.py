@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from ..errors import CheckpointError, ConfigError
-from ..types import State, TimeProfile
+from ..types import EpochData, State, TimeProfile
 from .batch import Batch
 from .epoch_size import SETTING, EpochSize
 from .read_ahead import ReadAhead
@@ -194,6 +194,12 @@ class StreamWrapper:
         if not sys.is_finalizing() and getattr(self, "_reading", None) is not None:
             self._stop_reading()
 
+    def after_epoch(self, epoch_data: EpochData) -> None:
+        """Let the task scheduler learn from an epoch of the training."""
+        scheduler = self._reader.facts(self.passes).scheduler
+        if scheduler is not None and scheduler.learns:
+            scheduler.after_epoch(epoch_data, self.passes + (self._position.pass_batches > 0))
+
     def state_dict(self) -> dict[str, State]:
         """Return what was consumed, the state of the task scheduler, and what the stream is made of."""
         facts = self._reader.facts(self.passes)
@@ -284,7 +290,9 @@ class StreamWrapper:
                 log.warning("stream %r is read without a buffer: %s", self.name, obstacle)
         # Beyond a pass the stream's function would be called in the thread, where it may draw random numbers;
         # and an epoch that is a pass ends there anyway.
-        self._endless = buffered and reader.deterministic and self._epoch_size.is_fixed
+        scheduler = reader.facts(number).scheduler
+        learns = scheduler is not None and scheduler.learns
+        self._endless = buffered and reader.deterministic and self._epoch_size.is_fixed and not learns
         items = reader.read(self._position, self._endless)
         self._reading = ReadAhead(items, self._buffer_size, f"read-ahead-{self.name}") if buffered else items
         return self._reading

@@ -3,6 +3,7 @@
 from .abstract_task_scheduler import AbstractTaskScheduler, Loader
 from .annealed import Annealed
 from .drawn_scheduler import DrawnScheduler
+from .dynamic import Dynamic
 from .mixed import Mixed
 from .proportional import Proportional
 from .round_robin import RoundRobin
@@ -15,6 +16,7 @@ __all__ = [
     "AbstractTaskScheduler",
     "Annealed",
     "DrawnScheduler",
+    "Dynamic",
     "Loader",
     "Mixed",
     "Proportional",

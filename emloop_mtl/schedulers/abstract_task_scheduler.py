@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ..errors import CheckpointError, ConfigError, DataError
-from ..types import State
+from ..types import EpochData, State
 from .loader_walk import LoaderWalk
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class AbstractTaskScheduler(ABC):
     :param fillup: ask as many batches of every loader as the longest one has
     :param heeds_n_batches: whether ``n_batches`` of a loader overrides its length
     """
+
+    learns: ClassVar[bool] = False
+    """Whether the order of a pass depends on the epochs before it; no pass is read ahead of its time then."""
 
     def __init__(self, fillup: bool = False, heeds_n_batches: bool = True) -> None:
         self.fillup = fillup
@@ -119,6 +122,13 @@ class AbstractTaskScheduler(ABC):
     def settings(self) -> dict[str, State]:
         """Return the arguments that the order depends on, as plain data; in the middle of a pass they cannot change."""
         return {"fillup": self.fillup}
+
+    def after_epoch(self, epoch_data: EpochData, next_pass: int) -> None:
+        """Learn from an epoch of the training whose stream this scheduler makes.
+
+        :param epoch_data: stream -> variable -> its number
+        :param next_pass: number of the first pass that has not begun; what is learnt may change it and those after it
+        """
 
     def state_dict(self) -> dict[str, State]:
         """Return what the scheduler has learnt, as plain data and tensors."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError
 from ..types import State
 from .abstract_task_scheduler import Loader
 from .drawn_scheduler import DrawnScheduler
+from .loader_weights import check_weights, match_weights
 
 
 class Weighted(DrawnScheduler):
@@ -28,27 +28,16 @@ class Weighted(DrawnScheduler):
 
     def __init__(self, weights: Mapping[str, float], batches_per_pass: int | None = None) -> None:
         super().__init__(batches_per_pass)
-        if not isinstance(weights, Mapping):
-            raise ConfigError(f"Weighted: weights must map loader names to numbers, not {weights!r}", ("weights",))
-        for name, weight in weights.items():
-            is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-            if not (is_number and 0 <= weight < math.inf):
-                text = f"the weight of loader {name!r} must be a finite number >= 0, not {weight!r}"
-                raise ConfigError(f"Weighted: {text}", ("weights", name))
-        self._weights = {str(name): float(weight) for name, weight in weights.items()}
+        try:
+            self._weights = check_weights(weights, "Weighted: weights")
+        except ConfigError as error:
+            raise error.below(("weights",)) from error.__cause__
 
     def settings(self) -> dict[str, State]:
         return {**super().settings(), "weights": dict(self._weights)}
 
     def weights(self, loaders: Sequence[Loader], pass_number: int) -> Sequence[float]:
-        names = [loader.name for loader in loaders]
-        for name in self._weights.keys() - set(names):
-            raise ConfigError(f"Weighted: there is no loader {name!r}{nearest(name, names)}", ("weights", name))
-        for name in names:
-            if name not in self._weights:
-                text = f"loader {name!r} has no weight; give it one, 0 to leave it out"
-                raise ConfigError(f"Weighted: {text}", ("weights",))
-        found = [self._weights[name] for name in names]
-        if not any(found):
-            raise ConfigError("Weighted: all weights are 0; give a loader a greater one", ("weights",))
-        return found
+        try:
+            return match_weights(self._weights, loaders, "Weighted")
+        except ConfigError as error:
+            raise error.below(("weights",)) from error.__cause__

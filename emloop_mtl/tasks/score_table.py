@@ -22,7 +22,7 @@ from .metrics.picked_uids import PickedUids
 from .scorer import Scorer
 from .select_rows import select_rows
 from .task import Task
-from .waiting_scores import WaitingScores, WaitingTask
+from .waiting_scores import WaitingScores
 
 AVERAGES = ("model/all/micro_average", "model/all/macro_average")
 """The mean over all metrics, and the mean over the averages of tasks and datasets."""
@@ -211,7 +211,7 @@ class ScoreTable:
     ) -> WaitingScores:
         """Return where batches of a kind may wait; losses of the same tasks are taken in in the order of coming."""
         waiting = WaitingScores(
-            [WaitingTask(each.label, each.pred, partial(_update, each.task.name, each.scorer)) for each in together],
+            [(each.label, each.pred, partial(_update, each.task.name, each.scorer)) for each in together],
             [f"{name}/loss" for name in tasks],
             means,
         )

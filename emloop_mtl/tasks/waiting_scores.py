@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -22,15 +22,8 @@ MOST_BYTES = 1 << 25
 """So much memory may be kept by those that wait: a label can be a part of something large, which stays with it."""
 
 
-class WaitingTask(NamedTuple):
-    """A task that is scored."""
-
-    label: str
-    """The source of its labels."""
-    pred: str
-    """The name of its predictions."""
-    update: Callable[[Tensor, None, Tensor], None]
-    """Takes in labels and predictions of one batch, or of several at once."""
+Task: TypeAlias = tuple[str, str, Callable[[Tensor, None, Tensor], None]]
+"""The source of a task's labels, the name of its predictions, and what takes in both, of one batch or of several."""
 
 
 class WaitingScores:
@@ -44,13 +37,13 @@ class WaitingScores:
     :param means: what takes in the losses, in the order in which they come; None if there are none
     """
 
-    def __init__(self, tasks: Sequence[WaitingTask], losses: Sequence[str], means: RunningMeans | None) -> None:
+    def __init__(self, tasks: Sequence[Task], losses: Sequence[str], means: RunningMeans | None) -> None:
         joined_at_once = means is not None and len(losses) >= MANY
         self._tasks = tasks
         self._means = None if joined_at_once else means
         self._at_once = means if joined_at_once else None
         self._pick_losses = pick(losses)
-        self.names = (*(task.label for task in tasks), *(task.pred for task in tasks), *losses)
+        self.names = (*(label for label, _, _ in tasks), *(pred for _, pred, _ in tasks), *losses)
         """What is taken from a batch."""
         self._pick = pick(self.names[: 2 * len(tasks)] if joined_at_once else self.names)
         self._waiting: list[Sequence[Tensor]] = []
@@ -104,14 +97,14 @@ class WaitingScores:
         if not waiting:
             return
         columns, count = list(zip(*waiting, strict=True)), len(self._tasks)
-        for index, task in enumerate(self._tasks):
+        for index, (_, _, update) in enumerate(self._tasks):
             labels, preds = columns[index], columns[count + index]
             all_labels, all_preds = _joined(labels), _joined(preds)
             if all_labels is not None and all_preds is not None:
-                task.update(all_labels, None, all_preds)
+                update(all_labels, None, all_preds)
             else:
                 for label, pred in zip(labels, preds, strict=True):
-                    task.update(label, None, pred)
+                    update(label, None, pred)
         if self._means is not None:
             assert self._size is not None
             self._means.extend([values[2 * count :] for values in waiting], self._size)
