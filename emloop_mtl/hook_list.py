@@ -245,8 +245,18 @@ class HookList:
                 raise _located(ConfigError(f"{text}{nearest(wanted.variable, names)}", _naming(hook)), hook)
 
     def state_dict(self) -> dict[str, State]:
-        """Return the state of every hook that keeps one, by hook name."""
-        return {hook.name: hook.state_dict() for hook in self._hooks if _keeps_state(hook)}
+        """Return the state of every hook that keeps one, by hook name.
+
+        :raise CheckpointError: if a hook returns no dict, which it could hardly go on from
+        """
+        states: dict[str, State] = {}
+        for hook in self._hooks:
+            if _keeps_state(hook):
+                states[hook.name] = state = hook.state_dict()
+                if not isinstance(state, dict):
+                    text = f"hook {hook.name}: its state_dict must return a dict, not {type(state).__name__}"
+                    raise CheckpointError(text)
+        return states
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Restore the hooks.

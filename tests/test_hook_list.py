@@ -281,6 +281,23 @@ def test_a_state_that_a_hook_cannot_read_names_the_hook() -> None:
         HookList([Reads()]).load_state_dict({"Reads": {}})
 
 
+@pytest.mark.parametrize("state", [None, [1]])
+def test_a_state_that_is_no_dict_names_the_hook(state: Any) -> None:
+    class Forgets(Remember):
+        def state_dict(self) -> dict[str, Any]:
+            return state  # type: ignore[no-any-return]
+
+    with pytest.raises(CheckpointError, match=r"hook Forgets: its state_dict must return a dict, not (NoneType|list)"):
+        HookList([Forgets()]).state_dict()
+
+
+def test_a_hook_without_a_state_for_now_is_not_asked_for_one() -> None:
+    stateless = Remember()
+    stateless.keeps_state = False
+    assert HookList([stateless, Remember()]).state_dict().keys() == {"Remember"}  # nor need it another name
+    HookList([stateless]).load_state_dict({"Remember": {"from": "before"}})
+
+
 def test_the_smallest_limit_is_the_runs_length() -> None:
     class Limit(AbstractHook):
         def __init__(self, steps: int | None) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from pathlib import Path
 
 import pytest
 
 from emloop_mtl.utils.files import sha256_of
-from emloop_mtl.utils.hashing_writer import HashingWriter
+from emloop_mtl.utils.hashing_writer import CHUNK, HashingWriter
 
 FULL = Path("/dev/full")
 
@@ -47,3 +48,22 @@ def test_an_error_in_between_closes_the_file_and_stays(tmp_path: Path) -> None:
         raise ValueError("an error of the caller")
     with pytest.raises(ValueError, match="closed"), writer:
         writer.write(b"too late")
+
+
+def test_writing_is_broken_off_between_chunks(tmp_path: Path) -> None:
+    stop = threading.Event()
+    writer = HashingWriter(tmp_path / "a", stop)
+    writer.write(b"abc")
+    with pytest.raises(InterruptedError, match="broken off"), writer:
+        stop.set()
+        writer.write(bytes(2 * CHUNK))
+        writer.write(b"more")
+    assert (tmp_path / "a").read_bytes() == b"abc"
+
+
+def test_what_is_longer_than_a_chunk_is_whole(tmp_path: Path) -> None:
+    data = bytes(CHUNK) + b"end"
+    with HashingWriter(tmp_path / "a", threading.Event()) as file:
+        file.write(data)
+    assert (file.size, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+    assert sha256_of(tmp_path / "a") == file.sha256

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +26,8 @@ from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks.task import Task
 from emloop_mtl.testing import FakeDataset, FakeModel, RecordEvents
 
-LARGE = 2_500_000
-"""Numbers in a buffer of 10 MB. It is written first and takes some hundredths of a second, in which the training goes
+LARGE = 1_000_000
+"""Numbers in a buffer of 4 MB. It is written first and takes about a hundredth of a second, in which the training goes
 on for many steps before anything else of the state is written."""
 
 
@@ -51,11 +53,11 @@ class Remember(AbstractHook):
         self._state = state
 
 
-def model() -> MultiTaskModel:
+def model(large: int = LARGE) -> MultiTaskModel:
     """A model whose weights, buffers, moments and open gradients change in place in every step."""
     torch.manual_seed(0)
     head = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 1))
-    head.register_buffer("large", torch.zeros(LARGE))
+    head.register_buffer("large", torch.zeros(large))
     flow = [{"name": "out", "module": "head", "inputs": "x"}]
     task = Task("size", modules={"head": head}, flow=flow, label="y", loss="mse_loss")
     settings: dict[str, Any] = {"optimizer": {"class": "adamw", "lr": 0.01}, "update": {"accumulate": 3}}
@@ -313,3 +315,67 @@ def test_a_training_that_is_resumed_ends_as_one_that_was_not_interrupted(tmp_pat
     assert same(again.weights, whole.weights)
     assert same(again.state["model"], whole.state["model"])
     assert same(again.state["hooks"]["Remember"], whole.state["hooks"]["Remember"])
+
+
+KILLED = """
+import os, pathlib, random, signal, sys, time, torch
+from torch import nn
+from emloop_mtl.checkpoint import list_checkpoints, newest_checkpoint
+from emloop_mtl.hooks import SaveEvery, SaveLatest, StopAfter
+from emloop_mtl.main_loop import MainLoop
+
+sys.path.insert(0, sys.argv[2])
+from test_asynchronous_saving import dataset, model
+
+folder = pathlib.Path(sys.argv[1])
+torch.set_num_threads(1)
+model(1)  # which imports more, once for all processes
+
+
+def train():
+    hooks = [SaveLatest(every=1000, steps=2), SaveEvery(steps=3, keep=2), StopAfter(steps=100_000)]
+    options = {"skip_zeroth_epoch": True, "output_dir": folder, "asynchronous_saving": True}
+    loop = MainLoop(model(200_000), dataset(), hooks, **options)
+    if list_checkpoints(folder / "checkpoints"):
+        loop.restore(newest_checkpoint(folder / "checkpoints"))
+    loop.run_training()
+
+
+moment, hits, kills, before, seen = random.Random(7), 0, 0, 0, set()
+while kills < 3 or not hits:  # until one was hit in the middle, so that the test means something
+    parent, child = os.getpid(), os.fork()
+    if not child:
+        import threading
+
+        def watch():  # none is left over where an assertion fails
+            while os.getppid() == parent:
+                time.sleep(0.1)
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()
+        train()
+        os._exit(1)
+    known = len(seen)
+    while len(seen) < known + 3:  # it has begun, and gone on from where the last one was
+        seen.update(path.name for path in list_checkpoints(folder / "checkpoints"))
+        time.sleep(0.001)
+    time.sleep(moment.uniform(0, 0.1))
+    os.kill(child, signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    kills += 1
+    hits += bool(list((folder / "checkpoints").glob(".tmp*")))
+    newest = newest_checkpoint(folder / "checkpoints")
+    # being killed is no reason to fall back, and what is there is of one moment
+    assert newest.path == list_checkpoints(folder / "checkpoints")[0]
+    assert newest.position.step == newest.state["model"]["step"] > before
+    before = newest.position.step
+    assert kills < 50
+print("killed", kills)
+"""
+
+
+def test_a_process_killed_while_its_thread_writes_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    """One process imports torch and forks those that are killed."""
+    line = [sys.executable, "-W", "error", "-c", KILLED, str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
