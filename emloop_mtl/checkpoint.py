@@ -264,9 +264,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     with _explained(f"'{path / MANIFEST_FILE}'"):
         manifest = read_manifest(path / MANIFEST_FILE, FORMAT, (MODEL_FILE, STATE_FILE))
-        position = Position(**manifest["position"])
-        finished, tag, sequence = manifest["finished"], manifest["tag"], manifest["sequence"]
         ties, files, tags = manifest["ties"], manifest["files"], _checked_tags(manifest["tags"], None)
+        position = _checked_position(manifest, tags)
+        finished, tag, sequence = manifest["finished"], manifest["tag"], manifest["sequence"]
     for name, entry in files.items():
         with _explained(f"'{path / name}'"):
             verify_file(path / name, entry["size"], entry["sha256"])
@@ -278,6 +278,19 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         stored = _read_state(path / STATE_FILE)
         weights = put_together(TensorTree(stored["weights"], tensors | stored["others"], ties))
     return Checkpoint(weights, stored["state"], position, finished, path, tag, tags, sequence)
+
+
+def _checked_position(manifest: Mapping[str, State], tags: Sequence[str]) -> Position:
+    """Return the position; what else is a plain value in a manifest must have its type, too."""
+    position = Position(**manifest["position"])
+    for name, number in {"sequence": manifest["sequence"], **position._asdict()}.items():
+        if type(number) is not int or number < 0:
+            raise CheckpointError(f"its {name} is no whole number from 0 on")
+    if type(manifest["finished"]) is not bool:
+        raise CheckpointError("it does not say whether the training had finished")
+    if manifest["tag"] not in tags:
+        raise CheckpointError("its tag is none of its tags")
+    return position
 
 
 def _failure(folder: str | Path) -> str:

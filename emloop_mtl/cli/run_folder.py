@@ -293,12 +293,11 @@ class RunFolder:
 
     def _put_aside(self, keep: Path) -> None:
         path = self.path
-        looks_like_run = (path / CONFIG_FILE).is_file() and (
-            (path / TRACE_FILE).is_file() or (path / CHECKPOINT_FOLDER).is_dir()
-        )
+        known = (RUN_FILE, TRACE_FILE, CHECKPOINT_FOLDER)
+        looks_like_run = (path / CONFIG_FILE).is_file() and any((path / name).exists() for name in known)
         if path.is_symlink() or not looks_like_run:
             raise ConfigError(
-                f"{path}: --rm removes runs only, and this is none: it must hold {CONFIG_FILE}, and "
+                f"{path}: --rm removes runs only, and this is none: it must hold {CONFIG_FILE}, and {RUN_FILE}, "
                 f"{TRACE_FILE} or {CHECKPOINT_FOLDER}"
             )
         resolved = path.resolve()

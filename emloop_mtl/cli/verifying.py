@@ -41,7 +41,9 @@ def check_run(run_dir: Path) -> CheckedRun:
 
     :raise ConfigError: if there is no run
     """
-    folder = RunFolder.existing(run_dir).checkpoints
+    folder = RunFolder(run_dir).checkpoints
+    if not folder.is_dir():  # where it is, the training may have been started in Python, without the file of a config
+        RunFolder.existing(run_dir)
     result = CheckedRun(printable(run_dir))
     for path in sorted(_entries(folder), key=lambda path: (sequence_of(path), path), reverse=True):
         match = FOLDER_NAME.fullmatch(path.name)

@@ -195,19 +195,38 @@ def test_a_text_without_end_is_cut(run: Path, command: Command) -> None:
     assert "\x1b" not in done.stderr
 
 
+WRONG = (None, -1, 1.5, True, "\x1b[31m", [1], {"a": 1})
+"""Values that nothing in a manifest can have; but for ``finished``, which can be true."""
+
+
 @pytest.mark.parametrize("key", ["position", "finished", "tag", "tags", "sequence", "ties", "files"])
-@pytest.mark.parametrize("value", [None, 10**5, "text", [1], {"a": 1}], ids=repr)
-def test_a_manifest_of_other_types_is_a_fault_and_no_crash(
-    run: Path, command: Command, key: str, value: object
-) -> None:
+def test_a_manifest_of_other_types_is_a_fault_and_no_crash(run: Path, command: Command, key: str) -> None:
     path = run / "checkpoints" / "latest-00000002" / "manifest.json"
     manifest = json.loads(path.read_text())
     del manifest["sha256"]
-    write_manifest(path, {**manifest, key: value})
+    for value in WRONG:
+        if (key, value) != ("finished", True):
+            write_manifest(path, {**manifest, key: value})
+            check_refused(command)
+
+
+def test_a_position_of_other_types_is_a_fault_and_no_crash(run: Path, command: Command) -> None:
+    path = run / "checkpoints" / "latest-00000002" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["sha256"]
+    for key in ("epoch", "step", "samples", "passes"):
+        for value in WRONG:
+            write_manifest(path, {**manifest, "position": {**manifest["position"], key: value}})
+            check_refused(command)
+
+
+def check_refused(command: Command) -> None:
     done = command("verify", "run")
-    assert done.exit_code in (0, 1)
-    assert len(done.stderr.splitlines()) <= 1
-    assert "error" not in done.stderr.split("'")[0]
+    assert done.exit_code == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("bad: 'run/checkpoints/latest-00000002/")
+    assert "\x1b" not in done.stderr + done.stdout
+    assert "resume takes best-00000001" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -240,6 +259,11 @@ def test_a_run_without_checkpoints_is_told_in_one_line(run: Path, command: Comma
     assert done.exit_code != 0
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("run")
+
+
+def test_a_run_that_was_started_in_python_has_no_config(run: Path, command: Command) -> None:
+    (run / "config.yaml").unlink()
+    assert command("verify", "run").exit_code == 0
 
 
 def test_a_run_that_is_being_trained_can_be_checked(run: Path, command: Command) -> None:
