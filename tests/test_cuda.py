@@ -18,6 +18,7 @@ from emloop_mtl.hooks import ComputeStats, SaveLatest, StopAfter
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks import Action, Task
+from emloop_mtl.tasks.metrics import create_metric
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
@@ -45,6 +46,24 @@ def make_model(**options: Any) -> MultiTaskModel:
         tasks.append(Task(name, flow=flow, label=name, loss="cross_entropy", missing_label=-100))
     options = {"optimizer": {"class": "adamw", "lr": 0.01}, "device": "cuda", **options}
     return MultiTaskModel(tasks, modules, **options)
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "f1_macro", "log_loss", "calibration_error", "sklearn.metrics.f1_score"])
+def test_scores_are_those_of_the_cpu_and_no_rows_stay_on_the_device(metric: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    label, prob = torch.randint(2, (4096,), generator=generator), torch.rand(4096, 2, generator=generator).softmax(1)
+    there, here = create_metric(metric), create_metric(metric)
+    before = torch.cuda.memory_allocated()
+    for rows in torch.arange(4096).split(8):
+        batch = prob[rows].cuda()
+        there.update(label[rows].cuda(), batch, batch.argmax(1))
+        here.update(label[rows], prob[rows], prob[rows].argmax(1))
+    batch = None
+    assert torch.cuda.memory_allocated() - before < 4096 * 8 + 1024  # what the rows of one column would take
+    second = there.fresh()
+    second.load_state_dict(there.state_dict())
+    for each in (there, second):  # sums of float64 in another order
+        assert each.compute() == pytest.approx(here.compute(), rel=1e-9)
 
 
 def train(model: MultiTaskModel, folder: Path, steps: int, buffer: int = 0, resume: Path | None = None) -> None:

@@ -60,7 +60,7 @@ def fit_classes(
     pred = without_column(pred)
     label = without_column(label.to(pred.device, non_blocking=True))
     if label.dim() == pred.dim() + 1:
-        label = label.argmax(CLASS_DIM)
+        label = class_of(label)
     check_shapes(name, label, pred)
     return label, pred
 
@@ -81,8 +81,13 @@ def are_label_sets(label: Tensor, prob: Tensor | None, pred: Tensor | None, know
 def most_probable(prob: Tensor) -> Tensor:
     """Return the predicted classes for [n, classes, ...] or [n] probabilities."""
     if prob.dim() > 1 and prob.shape[CLASS_DIM] > 1:
-        return prob.argmax(CLASS_DIM)
+        return class_of(prob)
     return (prob > 0.5).long()
+
+
+def class_of(prob: Tensor) -> Tensor:
+    """Return the most probable classes by [n, classes, ...] probabilities, which may be labels."""
+    return (prob.to(torch.uint8) if prob.dtype is torch.bool else prob).argmax(CLASS_DIM)
 
 
 def without_column(value: Tensor) -> Tensor:

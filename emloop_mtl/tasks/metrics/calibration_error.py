@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ConfigError
+from .align import class_of
 from .align_probabilities import align_probabilities
 from .probability_score import check_outside
 from .read_option import read_choice
@@ -48,8 +49,8 @@ class CalibrationError(SumMetric):
         if rows.prob.dim() == 1:
             sure, right = rows.prob.double(), rows.label.double()
         else:
-            found = rows.prob.argmax(1)
-            gold = rows.label.argmax(1) if rows.label.dim() == 2 else rows.label
+            found = class_of(rows.prob)
+            gold = class_of(rows.label) if rows.label.dim() == 2 else rows.label
             sure, right = rows.prob.gather(1, found[:, None])[:, 0].double(), (found == gold).double()
         borders = torch.arange(1, self.bins, device=sure.device, dtype=torch.float64) / self.bins
         bins = torch.bucketize(sure.contiguous(), borders)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -14,6 +14,9 @@ from .metric import Metric
 
 class KeepingMetric(Metric):
     """A metric that keeps what it needs of labels, probabilities and predictions until all rows are there."""
+
+    labels_are_classes: ClassVar[bool] = False
+    """Whether labels of whole numbers are classes, which need but half the memory that they come in."""
 
     _kept: dict[str, KeptRows]
 
@@ -49,12 +52,15 @@ class KeepingMetric(Metric):
         return {kind: rows.fetch() for kind, rows in self._kept.items()}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
-        self._kept = {kind: KeptRows([rows]) for kind, rows in state.items()}
+        self._kept = {kind: KeptRows([rows], self._halves(kind)) for kind, rows in state.items()}
+
+    def _halves(self, kind: str) -> bool:
+        return kind == "label" and self.labels_are_classes
 
     def _keep(self, kind: str, value: Tensor) -> None:
         rows = self._kept.get(kind)
         if rows is None:
-            rows = self._kept[kind] = KeptRows()
+            rows = self._kept[kind] = KeptRows(halve=self._halves(kind))
         elif rows.shape != value.shape[1:]:
             raise DataError(
                 f"metric {self.name!r}: rows of {kind!r} have different shapes in different batches, "

@@ -21,9 +21,11 @@ class KeptRows:
     the host in the background.
 
     :param parts: rows to begin with
+    :param halve: whether to keep int64 as int32; numbers beyond that come back as the greatest or least of it
     """
 
-    def __init__(self, parts: Sequence[Tensor] = ()) -> None:
+    def __init__(self, parts: Sequence[Tensor] = (), halve: bool = False) -> None:
+        self._halve = halve
         self._parts = [part for part in parts if len(part)] or list(parts[:1])
         self._moving: list[tuple[Tensor, torch.cuda.Event]] = []
         """What is on its way from the device, and what tells that it has arrived."""
@@ -60,6 +62,9 @@ class KeptRows:
         device = self._new[-1].device
         rows = torch.cat([part.to(device, non_blocking=True) for part in self._new])
         self._new, self._bytes = [], 0
+        if self._halve and rows.dtype is torch.int64:
+            limits = torch.iinfo(torch.int32)
+            rows = rows.clamp(limits.min, limits.max).to(torch.int32)
         if device.type == "cuda":
             self._arrive(wait=False)
             host = rows.to("cpu", non_blocking=True)

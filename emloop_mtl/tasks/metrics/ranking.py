@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...errors import ConfigError, DataError
 from ..output import CLASS_DIM
-from .align import check_shapes, without_column
+from .align import check_shapes, class_of, without_column
 from .class_average import nan_mean
 from .keeping_metric import KeepingMetric
 from .read_option import read_choice
@@ -33,6 +33,7 @@ class Ranking(KeepingMetric):
     """
 
     needs: frozenset[str] = frozenset({"prob"})
+    labels_are_classes: ClassVar[bool] = True
 
     of_second: ClassVar[bool] = False
     """Whether the score of two classes is that of the second one."""
@@ -52,7 +53,9 @@ class Ranking(KeepingMetric):
     def update(self, label: Tensor, prob: Tensor | None, pred: Tensor | None, uids: Any = None) -> None:
         if prob is not None and prob.dim() > 2:
             label, prob = self._entries(label, prob)
-        super().update(_compact(label), prob, pred)
+        if prob is not None and (label.dim() > 2 or label.shape[0] != prob.shape[0]):
+            check_shapes(self.name, label, prob)
+        super().update(label, prob, pred)
 
     def compute(self) -> dict[str, float]:
         if self.num_rows == 0:
@@ -87,7 +90,7 @@ class Ranking(KeepingMetric):
         if label.dim() > 1 and label.shape == prob.shape and bool(((label == 0) | (label == 1)).all()):
             return self._averaged(list(zip((label == 1).unbind(1), prob.unbind(1), strict=True)))
         if label.dim() > 1:
-            label = label.argmax(1)
+            label = class_of(label)
         if prob.dim() > 1:
             classes = prob.shape[1]
             least, most = label.aminmax()
@@ -115,11 +118,3 @@ class Ranking(KeepingMetric):
         if any(map(math.isnan, scores)):
             return math.nan
         return nan_mean(scores, [weight for _, _, weight in kept])
-
-
-def _compact(label: Tensor) -> Tensor:
-    """Return class numbers in half the memory; one beyond int32 is no class whichever it is."""
-    if label.dtype is not torch.int64:
-        return label
-    limits = torch.iinfo(torch.int32)
-    return label.clamp(limits.min, limits.max).to(torch.int32)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from ..output import CLASS_DIM
-from .align import check_shapes, count, without_column
+from .align import check_shapes, class_of, count, without_column
 from .sum_metric import SumMetric
 
 
@@ -42,7 +42,7 @@ class TopAccuracy(SumMetric):
             raise ConfigError(f"metric {self.name!r} needs probabilities [n, classes], and there are {found}")
         label = label.to(prob.device, non_blocking=True)
         if label.shape == prob.shape:
-            label = label.argmax(CLASS_DIM)
+            label = class_of(label)
         elif label.dim() == prob.dim():
             label = without_column(label)
         check_shapes(self.name, label, prob.select(CLASS_DIM, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..output import CLASS_DIM
-from .align import check_shapes, fit_classes, without_column
+from .align import check_shapes, class_of, fit_classes, without_column
 
 
 def two_columns(
@@ -39,7 +39,7 @@ def _of_classes(name: str, label: Tensor, prob: Tensor, ignored: int | None) -> 
     if label.shape == prob.shape:
         if prob.dim() == 2 and bool(((label == 0) | (label == 1)).all()) and bool((label.sum(1) != 1).any()):
             return label, prob  # not of one class each
-        label = label.argmax(CLASS_DIM)
+        label = class_of(label)
     check_shapes(name, label, prob.select(CLASS_DIM, 0))
     classes = prob.shape[CLASS_DIM]
     rows = prob.movedim(CLASS_DIM, -1).reshape(-1, classes)

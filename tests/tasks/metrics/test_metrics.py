@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-import warnings
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import Tensor
 from emloop_mtl.errors import ConfigError, DataError
 from emloop_mtl.tasks.metrics import METRICS, Metric, create_metric
 from emloop_mtl.tasks.scorer import Scorer
+
+from .splits import quietly
 
 ALL = [*sorted(METRICS), "accuracy@2"]
 OF_NUMBERS = {
@@ -37,13 +39,6 @@ def averaged(kind: str, average: str) -> Callable[..., float]:
     """Return one of sklearn's averages over classes."""
     score = getattr(sklearn_metrics, f"{kind}_score")
     return lambda gold, prob, pred: score(gold, pred, average=average, zero_division=0.0)
-
-
-def quietly(score: Callable[..., Any], *arguments: Any, **options: Any) -> float:
-    """Return one of sklearn's scores, whatever it warns of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return float(score(*arguments, **options))
 
 
 def top(topk: int) -> Callable[..., float]:
@@ -411,6 +406,49 @@ def test_roc_auc_of_several_labels_per_row_is_the_mean_over_the_columns() -> Non
     assert found == pytest.approx(
         sklearn_metrics.roc_auc_score(golds, probs, average="macro"), rel=1e-12
     )  # the order of the sum
+
+
+KINDS: dict[str, Callable[[Tensor], Tensor]] = {
+    "classes": lambda numbers: numbers % 3,
+    "ones": lambda numbers: numbers % 2,
+    "truths": lambda numbers: numbers % 2 == 1,
+    "bytes": lambda numbers: (numbers % 3).to(torch.uint8),
+    "negative": lambda numbers: numbers % 3 - 1,
+    "values": lambda numbers: (numbers + 1) / (numbers.numel() + 2),
+    "halves": lambda numbers: (numbers / max(1, numbers.numel())).bfloat16(),
+    "nan": lambda numbers: torch.full(numbers.shape, math.nan),
+}
+SHAPES = [(4,), (4, 1), (4, 2), (4, 3), (4, 3, 2), (4, 1, 2), (4, 2, 3, 3), (1,), (0,), (0, 3), (5,)]
+
+
+def test_rows_of_any_kind_are_scored_or_refused() -> None:
+    """Whatever is given, there is a score, the same one after resuming, or an error of the package's own."""
+    names = [*ALL, "sklearn.metrics.f1_score", "sklearn.metrics.log_loss", {"class": "f1", "average": "per_class"}]
+    generator = random.Random(0)
+    scored = 0
+
+    def rows(*shapes: tuple[int, ...]) -> Tensor:
+        shape = generator.choice(shapes)
+        return generator.choice(list(KINDS.values()))(torch.arange(math.prod(shape)).view(shape))
+
+    for _ in range(1500):
+        label = rows(*SHAPES)
+        probs, preds = (generator.choice([None, rows(label.shape, *SHAPES), rows(label.shape)]) for _ in range(2))
+        metric = create_metric(generator.choice(names))
+        metric.has_label_sets = generator.choice([None, True, False])
+        metric.num_classes = generator.choice([None, 2, 3])
+        metric.ignored_label = generator.choice([None, 2])
+        try:
+            metric.update(label, probs, preds)
+            resumed = metric.fresh()
+            resumed.load_state_dict(metric.state_dict())
+            found = sum(quietly(metric.compute).values())
+        except (ConfigError, DataError):
+            continue
+        scored += 1
+        again = sum(quietly(resumed.compute).values())
+        assert again == pytest.approx(found, nan_ok=True)
+    assert scored > 300  # a good part of all
 
 
 @pytest.mark.parametrize("outside", [-1, 2, 3, 50])
