@@ -495,6 +495,7 @@ class MainLoop:
                     self._border(end)
         if train:
             self._position = self._position._replace(passes=stream.passes)
+            self.model.settle()
         self._is_training, self._walked = False, None
 
     def _patience(self) -> float | None:
@@ -518,6 +519,7 @@ class MainLoop:
 
     def _border(self, end: TrainingTerminated | None) -> None:
         """At the end of a step, an evaluated batch or an epoch: save what was asked for, and end if wished."""
+        self.model.settle()
         signal = self._signals.caught
         if end is not None:
             self._save(finished=True)

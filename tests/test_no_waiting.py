@@ -33,6 +33,7 @@ from emloop_mtl.hooks import (
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.batch_run import BatchRun
 from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.optim import finite_watch
 from emloop_mtl.optim.learning_rate import LearningRate
 from emloop_mtl.optim.update import Update
 from emloop_mtl.schedulers.mixed import Mixed
@@ -177,12 +178,24 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "bert_adam": {"optimizer": {"class": "bert_adam"}},
     "tasks apart": {"stack_tasks": False},
     "compiled": {"compile": {"backend": "eager"}},
+    "on_nan: error": {"update": {"on_nan": "error"}},
+    "on_nan: error, fp16": {"update": {"on_nan": "error"}, "precision": "fp16"},
+    "on_nan: warn, windows": {"update": {"on_nan": "warn", "accumulate": 3, "clip_norm": 0.5}},
+    "on_nan: skip": {"update": {"on_nan": "skip"}},
 }
 
 
 @pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS.keys())
 def test_no_step_of_a_training_waits(options: dict[str, Any], tmp_path: Path, no_waiting: Any) -> None:
     assert run_training(tmp_path, no_waiting, **options) == 2 * 12
+
+
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name.startswith("on_nan") and "fp16" not in name])
+def test_no_step_waits_where_flags_are_on_their_way(
+    name: str, tmp_path: Path, no_waiting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finite_watch, "answers_at_once", lambda device: False)
+    assert run_training(tmp_path, no_waiting, **SETTINGS[name]) == 2 * 12
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -95,6 +95,12 @@ class AbstractModel(ABC):
         :raise ConfigError: if a length is needed and not known
         """
 
+    def settle(self) -> None:
+        """Have everything done that was put off, such as looking at what is on a device.
+
+        Called where the batches of an epoch have been trained on, and before a training is saved or ends.
+        """
+
     @property
     def can_be_checkpointed(self) -> bool:
         """Whether ``state_dict`` and ``load_state_dict`` are defined."""

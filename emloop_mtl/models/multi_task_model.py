@@ -16,6 +16,7 @@ from ..optim.learning_rate import LearningRate
 from ..optim.optimizers import OptimizerSettings, read_settings
 from ..optim.same_conditions import SameConditions
 from ..optim.update import Update
+from ..optim.update_settings import check_names
 from ..tasks.flow import check_flow
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
@@ -51,10 +52,10 @@ class MultiTaskModel(AbstractModel):
     :param optimizer: ``class`` (a short name such as ``adamw`` or ``bert_adam``, or any optimizer class), its
         arguments, and ``parameters``, a function that gets ``network`` and returns parameter groups; or the name,
         the class or a ``functools.partial`` of it alone
-    :param update: ``clip_norm``, ``accumulate``, ``accumulate_reduction``; see ``Update``
+    :param update: ``clip_norm``, ``accumulate``, ``accumulate_reduction``, ``on_nan``; see ``Update``
     :param device: ``auto`` (CUDA where there is one, else the CPU) or any torch device
     :param precision: ``fp32``, or ``bf16`` or ``fp16`` through autocast; weights stay in float32
-    :param output_dir: where ``save`` writes
+    :param output_dir: where ``save`` writes, and where batches are kept that ``on_nan`` has found
     :param stack_tasks: whether tasks whose remaining flow is the same are run as one, which changes nothing but speed
         and the last digits of numbers
     :param compile: whether flows are compiled, each set of tasks by itself; or arguments of ``torch.compile``
@@ -293,10 +294,14 @@ class MultiTaskModel(AbstractModel):
                 torch.set_grad_enabled(True)
         update = self._update or self.update
         conditions = SameConditions(self.network) if update.repeats else None
+        if update.watch is not None:
+            update.watch.begin()
         loss, outputs = run.forward(batch, train)
         if not loss.requires_grad:
             self._check_losses(("model",))
         update.backward(loss, lambda: run.forward(batch, train)[0], conditions)
+        if update.watch is not None:
+            update.look_at(batch, outputs, (stream and stream.name) or "")
         if batch.ends_step:
             update.end_step()
         return outputs
@@ -451,6 +456,14 @@ class MultiTaskModel(AbstractModel):
         stacks = {} if self._stacks is None else self._stacks.state_dict()
         return {} if self._update is None else {**self._update.state_dict(), **stacks}
 
+    def settle(self) -> None:
+        """Find out whether all losses and gradients so far are finite, if ``update.on_nan`` says so.
+
+        :raise NotFiniteError: if one is not, and that is an error
+        """
+        if self._update is not None and self._update.watch is not None:
+            self._update.watch.settle()
+
     def gradients(self) -> dict[str, torch.Tensor]:
         """Return the gradients of an open window by parameter name."""
         return {} if self._update is None else self._update.gradients()
@@ -466,11 +479,9 @@ class MultiTaskModel(AbstractModel):
     def _make_update(self) -> Update:
         parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         scaler = torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
-        known = ("clip_norm", "accumulate", "accumulate_reduction")
-        for key in self._update_settings:
-            if key not in known:
-                raise ConfigError(f"update: unknown argument {key!r}{nearest(key, known)}", ("update", key))
-        return Update(parameters, self._optimizer_settings, self.network, scaler=scaler, **self._update_settings)
+        check_names(self._update_settings)
+        options = {"scaler": scaler, "output_dir": self._output_dir, **self._update_settings}
+        return Update(parameters, self._optimizer_settings, self.network, **options)
 
 
 def _listed(tasks: object) -> list[Task]:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, cast
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from ..data.batch import Batch
 from ..errors import ConfigError
 from ..types import State
 from .backward import Backward
+from .finding import Finding
+from .finite_watch import FiniteWatch
 from .first_momentum import FirstMomentum
 from .learning_rate import LearningRate
 from .optimizer_bytes import optimizer_bytes
@@ -26,11 +30,12 @@ from .optimizers import (
     needs_closure,
     optimizer_state,
 )
+from .repeated_step import RepeatedStep
+from .skipping_step import SkippingStep
 from .sparse_gradients import clip_values, explain_gradients, gradient_values, pack, unpack
 from .stacked_parameter import StackedParameter
 from .stacked_state import split_tensor
-
-REDUCTIONS = ("mean", "sum")
+from .update_settings import check_values
 
 
 class Update:
@@ -47,6 +52,9 @@ class Update:
     :param accumulate: steps per update
     :param accumulate_reduction: ``mean`` or ``sum`` of the gradients of a window
     :param scaler: scales losses against underflow in fp16; None for other precisions
+    :param on_nan: what to do about losses and gradients that are not finite: ``error``, ``skip`` or ``warn``, see
+        ``FiniteWatch``; None to not look at them
+    :param output_dir: folder of the run, where bad batches are kept
     :raise ConfigError: for a value out of range or an unknown optimizer
     """
 
@@ -60,16 +68,10 @@ class Update:
         accumulate: int = 1,
         accumulate_reduction: str = "mean",
         scaler: torch.amp.GradScaler | None = None,
+        on_nan: str | None = None,
+        output_dir: str | Path | None = None,
     ) -> None:
-        if clip_norm is not None and not (_is(float, clip_norm) and 0 < clip_norm < math.inf):
-            text = f"update.clip_norm must be a number greater than 0, not {clip_norm!r}"
-            raise ConfigError(text, ("update", "clip_norm"))
-        if not _is(int, accumulate) or accumulate < 1:
-            text = f"update.accumulate must be a whole number, 1 or more, not {accumulate!r}"
-            raise ConfigError(text, ("update", "accumulate"))
-        if accumulate_reduction not in REDUCTIONS:
-            text = f"update.accumulate_reduction must be one of {', '.join(REDUCTIONS)}, not {accumulate_reduction!r}"
-            raise ConfigError(text, ("update", "accumulate_reduction"))
+        check_values(clip_norm, accumulate, accumulate_reduction, on_nan)
         try:
             self.optimizer = create_optimizer(optimizer, parameters.items(), network)
         except ConfigError as error:
@@ -81,12 +83,22 @@ class Update:
             what = "update.accumulate above 1" if accumulate > 1 else "precision fp16, but with bf16 and fp32"
             path = ("update", "accumulate") if accumulate > 1 else ("precision",)
             raise ConfigError(f"optimizer {kind} evaluates a step several times and cannot work with {what}", path)
+        if self.repeats and on_nan is not None:
+            kind = type(self.optimizer).__name__
+            text = f"optimizer {kind} evaluates a step several times and cannot work with update.on_nan"
+            raise ConfigError(f"{text}; the hook StopOnNaN looks at its losses", ("update", "on_nan"))
         self.learning_rate = LearningRate(self.optimizer)
         self.step = 0
         """Steps that have ended so far."""
         self._stacks = OptimizerStacks(self.optimizer, self.learning_rate)
         self._find_trained()
-        self._step_optimizer = OptimizerStep(self.optimizer)
+        self._step_optimizer: Callable[[], None] = OptimizerStep(self.optimizer)
+        self.watch: FiniteWatch | None = None
+        """What looks at losses and gradients; None if nothing does."""
+        if on_nan is not None:
+            self.watch = FiniteWatch(on_nan, parameters, network, output_dir, scaler is not None)
+            if self.watch.skips:
+                self._step_optimizer = SkippingStep(OptimizerStep(self.optimizer), self.optimizer, self.watch)
         self._begin_momentum = FirstMomentum(self.optimizer)
         self._run_backward = Backward()
         self._has_own_zero_grad = type(self.optimizer).zero_grad is not torch.optim.Optimizer.zero_grad
@@ -98,7 +110,9 @@ class Update:
         self._planned = 1
         """What the gradients of the open window are divided by already."""
         self._total_steps: int | None = None
-        self._evaluations: list[_Evaluation] = []
+        self._step_repeatedly = RepeatedStep(
+            self.optimizer, self._forget_gradients, self._backward, self._finish_gradients
+        )
         self._plan_window()
 
     def set_length(self, total_steps: int | None, pass_steps: int | None, missing: str = "") -> None:
@@ -123,9 +137,19 @@ class Update:
         :param conditions: entered around each further evaluation, see ``SameConditions``
         """
         if self.repeats:
-            self._evaluations.append(_Evaluation(loss, again, conditions or nullcontext()))
+            self._step_repeatedly.add(loss, again, conditions or nullcontext())
         else:
             self._backward(loss)
+
+    def look_at(self, batch: Batch, outputs: Mapping[str, Any], stream: str) -> None:
+        """Let ``watch`` look at a batch whose gradients were added.
+
+        :param outputs: what the model has made of it, ``loss`` among them
+        :param stream: the stream that it is of, empty if it was run without one
+        :raise NotFiniteError: if a batch is not finite, and that is an error
+        """
+        assert self.watch is not None
+        self.watch.add(Finding(batch, outputs, stream, self.step + 1), self._parameters)
 
     @property
     def takes_stacks(self) -> bool:
@@ -183,12 +207,14 @@ class Update:
             self._begin_momentum()
         try:
             if self.repeats:
-                self._step_with_closure()
+                self._step_repeatedly()
             elif self._scaler is None or all(p.grad is None for p in self._trained):  # which a scaler does not take
                 self._finish_gradients()
                 self._step_optimizer()
-            else:
+            elif self.watch is None or not (self.watch.skips and self.watch.is_bad()):
                 self._scaler.unscale_(self.optimizer)
+                if self.watch is not None:
+                    self.watch.add_unscaled(self._parameters, self._scaler)
                 self._finish_gradients()
                 self._scaler.step(self.optimizer)
                 self._scaler.update()
@@ -199,6 +225,8 @@ class Update:
         self._open = 0
         if self._accumulate > 1:
             self._plan_window()
+        if self.watch is not None:
+            self.watch.end_window()
 
     def _forget_gradients(self) -> None:
         if self._has_own_zero_grad:
@@ -221,38 +249,19 @@ class Update:
         if self._clip_norm is not None and gradients:
             clip_values(gradients, self._clip_norm)
 
-    def _step_with_closure(self) -> None:
-        """Update by an optimizer that evaluates the step itself; its first evaluation has been made already."""
-        evaluations, self._evaluations = self._evaluations, []
-        is_first = True
-
-        def closure() -> torch.Tensor:
-            nonlocal is_first
-            self._forget_gradients()
-            losses = []
-            with torch.enable_grad():
-                for loss, again, conditions in evaluations:
-                    if is_first:
-                        self._backward(loss)
-                    else:
-                        with conditions:
-                            loss = again()
-                            self._backward(loss)
-                    losses.append(loss.detach())
-            is_first = False
-            self._finish_gradients()
-            return torch.stack(losses).sum()
-
-        # torch's annotation says float, but LBFGS takes a tensor, as torch's own examples return it.
-        self.optimizer.step(cast("Callable[[], float]", closure))
-
     def checkpoint_bytes(self) -> int:
         """Return how many bytes the tensors of the state will have, once the optimizer has made an update."""
         gradients = sum(p.nbytes for p in self._trained if p.requires_grad) if self._accumulate > 1 else 0
         return gradients + optimizer_bytes(self.optimizer)
 
     def state_dict(self) -> dict[str, State]:
-        """Return counters, optimizer state and, inside a window, the gradients."""
+        """Return counters, optimizer state and, inside a window, the gradients.
+
+        :raise NotFiniteError: if what it speaks of is not finite, and that is an error
+        """
+        if self.watch is not None:
+            self.watch.settle()
+            self.watch.check_state(self._parameters, self.step)
         gradients = {name: pack(gradient) for name, gradient in self.gradients().items()} if self._open else {}
         return {
             "step": self.step,
@@ -262,6 +271,7 @@ class Update:
             "optimizer": optimizer_state(self.optimizer),
             "learning_rate": self.learning_rate.state_dict(),
             "scaler": None if self._scaler is None else self._scaler.state_dict(),
+            **({} if self.watch is None else {"watch": self.watch.state_dict()}),
         }
 
     def load_state_dict(self, state: dict[str, State]) -> None:
@@ -280,17 +290,7 @@ class Update:
         for name, gradient in state["gradients"].items():
             parameter = self._parameters[name]
             parameter.grad = laid_out_like(parameter, unpack(gradient).to(parameter.device, parameter.dtype))
+        if self.watch is not None:
+            self.watch.load_state_dict(state.get("watch", {}))
         if self._scaler is not None and state["scaler"] is not None:
             self._scaler.load_state_dict(state["scaler"])
-
-
-class _Evaluation(NamedTuple):
-    """A batch of a step that is evaluated several times."""
-
-    loss: torch.Tensor
-    again: Callable[[], torch.Tensor]
-    conditions: AbstractContextManager[Any]
-
-
-def _is(kind: type[int] | type[float], value: Any) -> bool:
-    return isinstance(value, int | kind) and not isinstance(value, bool)

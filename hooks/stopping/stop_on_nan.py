@@ -12,6 +12,7 @@ from torch import Tensor
 
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.constants import UID_SOURCE
+from emloop_mtl.data.batch_place import BatchPlace
 from emloop_mtl.data.per_kind import PerKind
 from emloop_mtl.errors import ConfigError, NotFiniteError, nearest
 from emloop_mtl.types import EpochData, EpochNumber, State
@@ -20,7 +21,6 @@ from emloop_mtl.utils.pick import pick
 from ..arguments import check_count, check_names
 from ..evaluation.batch_variable import holds
 from ..numbers import any_numbers_of, is_loss, warn_of_missed_numbers
-from .batch_place import BatchPlace
 from .labelled_losses import LabelledLosses
 from .non_finite import Check, checks_of, fetch_bad
 from .trained_values import checks_of_training

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from emloop_mtl.data.batch_place import BatchPlace
+
 from ..numbers import fetch_rows
-from .batch_place import BatchPlace
 from .non_finite import Check, checks_of, fetch_bad, is_bad
 
 MANY = 16

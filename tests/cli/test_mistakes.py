@@ -39,6 +39,7 @@ MISTAKES = [
     Mistake("class: adamw", "class: adamwx", "class: adamwx", "'adamwx'; did you mean 'adamw'?"),
     Mistake("lr: 0.005", "lr: fast", "lr: fast", "lr must be a number, not 'fast'"),
     Mistake("clip_norm:", "clipnorm:", "clipnorm", "unknown argument 'clipnorm'; did you mean 'clip_norm'?"),
+    Mistake("{clip_norm: 1.0", "{on_nan: stop, clip_norm: 1.0", "on_nan", "on_nan must be one of error, skip, warn"),
     Mistake("in_features: 1024", "in_feature: 1024", "in_feature: 1", "'in_feature'; did you mean 'in_features'?"),
     Mistake("module: digit_head", "module: digit_hed", "module: digit_hed", "no module 'digit_hed'"),
     Mistake(
