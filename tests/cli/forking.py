@@ -2,8 +2,8 @@
 
 It reads a line of JSON for each from stdin, ``{"words": […], "folder": …, "said": …}``, where ``said`` names the file
 for stdout and stderr, and writes the number of the process to stdout; for ``{"wait": number}`` it writes how that has
-ended, as ``waitpid`` tells it. Each process leads a group of its own. The first line is the folder of a config that is
-trained to have everything imported.
+ended, as ``waitpid`` tells it; ``{}`` is answered with 0. Each process leads a group of its own. The first line is the
+folder of a config, which is trained into ``first`` to have everything imported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ def main() -> None:
     import_everything(Path(sys.stdin.readline().strip()))
     for line in sys.stdin:
         order = json.loads(line)
-        if "wait" in order:
+        if not order:
+            answer = 0
+        elif "wait" in order:
             answer = os.waitpid(order["wait"], 0)[1]
         else:
             answer = os.fork()

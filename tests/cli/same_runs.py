@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,16 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def what_differs(run: Path, whole: Path) -> list[str]:
-    """Return what is not the same in two runs: tensors and other state, records, scores, files that are left over."""
+def what_differs(run: Path, whole: Path, tags: Collection[str] = ()) -> list[str]:
+    """Return what is not the same in two runs: tensors and other state, records, scores, files that are left over.
+
+    :param tags: of the checkpoints to compare; all if there are none
+    """
     found = []
-    tags = [{path.name.rpartition("-")[0] for path in list_checkpoints(each / "checkpoints")} for each in (run, whole)]
-    if tags[0] != tags[1]:
-        found.append(f"checkpoints {sorted(tags[0])} and {sorted(tags[1])}")
-    for tag in sorted(tags[0] & tags[1]):
+    both = [{path.name.rpartition("-")[0] for path in list_checkpoints(each / "checkpoints")} for each in (run, whole)]
+    if both[0] != both[1] and not tags:
+        found.append(f"checkpoints {sorted(both[0])} and {sorted(both[1])}")
+    for tag in tags or sorted(both[0] & both[1]):
         pair = [state(newest_checkpoint(each / "checkpoints", tag)) for each in (run, whole)]
         found += [f"checkpoint {tag}{place}" for place in differences(*pair)]
     names = [sorted(path.relative_to(each) for kind in RECORDS for path in each.glob(kind)) for each in (run, whole)]

@@ -75,9 +75,16 @@ class Processes:
         self._living: set[int] = set()
         self._tell(str(folder))
 
-    def start(self, *words: str) -> int:
-        """Start the command in the working folder; what it says goes to the file ``said``. Return its number."""
-        order = {"words": words, "folder": str(Path.cwd()), "said": str(Path("said").resolve())}
+    def begun(self) -> None:
+        """Wait until processes can be started."""
+        self._ask({})
+
+    def start(self, *words: str, said: Path = Path("said")) -> int:
+        """Start the command in the working folder; return its number.
+
+        :param said: the file for what it says
+        """
+        order = {"words": words, "folder": str(Path.cwd()), "said": str(said.resolve())}
         process = self._ask(order)
         self._living.add(process)
         return process
@@ -167,7 +174,7 @@ def worker_folder(slow_folder: Path) -> Path:
 def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, Path("said").read_text()
+        assert time.monotonic() < deadline, said() if Path("said").exists() else "nothing was said"
         time.sleep(0.005)
 
 

@@ -28,7 +28,10 @@ from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.errors import ConfigError
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.testing import SaveAndFail
 from emloop_mtl.utils.plain import check_plain
+
+from ..cli.same_runs import what_differs
 
 NOT_A_HOOK = {"AbstractHook", "TrainingTerminated"}
 HOOKS = sorted(set(hooks.__all__) - NOT_A_HOOK)
@@ -105,18 +108,9 @@ class End(AbstractHook):
         if epoch_id == 2:
             raise hooks.TrainingTerminated("two epochs are done")
 
-
-class Cut(End):
-    """Save the training after a step, and end it."""
-
-    def __init__(self, after_step: int) -> None:
-        super().__init__()
-        self._after_step = after_step
-
-    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
-        if self.main_loop.position.step == self._after_step:
-            self.main_loop.request_save("cut")
-            raise hooks.TrainingTerminated("cut")
+    def after_training(self, success: bool) -> None:
+        if success:
+            self.main_loop.request_save("end")
 
 
 class CheckState(AbstractHook):
@@ -183,8 +177,9 @@ def make_loop(
 ) -> MakeLoop:
     """Make a main loop on the two tasks, of three steps per epoch."""
 
-    def make(listed: list[AbstractHook], fail_in_step: int | None = None) -> MainLoop:
-        return MainLoop(make_model(), make_dataset(), [*listed, End(fail_in_step)], output_dir=tmp_path)
+    def make(listed: list[AbstractHook], fail_in_step: int | None = None, folder: Path = tmp_path) -> MainLoop:
+        torch.manual_seed(0)
+        return MainLoop(make_model(), make_dataset(), [*listed, End(fail_in_step)], output_dir=folder)
 
     return make
 
@@ -252,14 +247,24 @@ def test_the_example_runs_and_its_state_can_be_restored_at_every_event(name: str
 
 
 @pytest.mark.parametrize("name", HOOKS)
-def test_a_training_cut_in_mid_epoch_is_resumed_with_the_hook(name: str, make_loop: MakeLoop, tmp_path: Path) -> None:
-    loop = make_loop([*example_of(name), Cut(after_step=5)])
-    loop.run_training()
-    assert loop.position.step == 5
-    resumed = make_loop(example_of(name))
-    resumed.restore(newest_checkpoint(tmp_path / "checkpoints"))
-    resumed.run_training()
-    assert resumed.position == (2, 6, 2, 24)
+def test_a_training_that_breaks_off_anywhere_goes_on_with_the_hook_from_a_file(
+    name: str, make_loop: MakeLoop, tmp_path: Path
+) -> None:
+    every = SaveAndFail(every=100)
+    whole = make_loop([*example_of(name), every], folder=tmp_path / "whole")
+    whole.run_training()
+    # Three moments of training, those of evaluation if the example has any, and the end: in the middle of the first
+    # epoch, and later, where hooks have something to remember.
+    for moment in (2, every.moments // 2 + 1, every.moments - 1):
+        folder = tmp_path / str(moment)
+        broken = make_loop([*example_of(name), SaveAndFail(every=moment - 1, fail_at=moment)], folder=folder)
+        with pytest.raises(RuntimeError, match="failed at moment"):
+            broken.run_training()
+        resumed = make_loop([*example_of(name), SaveAndFail(every=100)], folder=folder)
+        resumed.restore(newest_checkpoint(folder / "checkpoints", "latest"))
+        resumed.run_training()
+        assert resumed.position == whole.position == (2, 6, 2, 24)
+        assert what_differs(folder, tmp_path / "whole", tags=["end"]) == [], f"moment {moment}"
 
 
 @pytest.mark.parametrize("name", HOOKS)
