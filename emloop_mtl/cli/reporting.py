@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -68,7 +69,7 @@ def reported(verbose: bool = False) -> Iterator[None]:
 @contextmanager
 def logging_to_file(path: Path) -> Iterator[None]:
     """Append all messages, those of errors with their tracebacks, to a file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     handler.addFilter(lambda record: not getattr(record, "terminal_only", False))
     root = logging.getLogger()
@@ -137,6 +138,25 @@ class _TerminalHandler(logging.Handler):
                 click.echo(text, err=True)
         except Exception:
             self.handleError(record)
+
+
+class _LogFile(logging.FileHandler):
+    """Tells once where it cannot be written, on a full disk above all, and is no reason to end a training."""
+
+    _has_told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - what logging calls it
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._has_told:
+            self._has_told = True
+            text = f"cannot write '{self.baseFilename}': {error.strerror or error}; messages may be missing there"
+            log.warning("%s", text, extra=TERMINAL_ONLY)
+
+    def close(self) -> None:
+        with suppress(OSError):  # told before: what is left over is what could not be written
+            super().close()
 
 
 class _TerminalFormatter(logging.Formatter):

@@ -34,6 +34,7 @@ hooks:
 """
 
 MODULE = '''
+import logging
 import os
 import resource
 import subprocess
@@ -148,8 +149,13 @@ before = sorted(os.listdir())
 report(done=command("train", "config.yaml", *wide, "--output-dir", "new/run"), left=sorted(os.listdir()) == before)
 """
 
+LONG_MESSAGES = """
+for _ in range(3):
+    logging.getLogger("emloop_mtl").warning("long " * 2000)
+"""
+
 DISK_SCENARIOS = {
-    "brim": (FILL.format(left=0), "os.unlink('filler')"),
+    "brim": (FILL.format(left=0) + LONG_MESSAGES, "os.unlink('filler')"),
     # the tensors and what a checkpoint takes beside them have room, the text that a hook remembers has none
     "little": (FILL.format(left=235_000), "os.unlink('filler')"),
     "read-only": (
@@ -238,6 +244,8 @@ def test_a_save_that_fails_leaves_the_one_before_to_go_on_from(place: str, tmp_p
         line = f"error: cannot save a checkpoint in 'run/checkpoints': {ERRORS[report['name']]}"
         assert failed["errors"] == [line], report
         assert (failed["code"], failed["last"]) == (1, line)
+        log_lines = failed["all"].count(f"cannot write '{folder}/run/train.log': No space left on device")
+        assert log_lines == (report["name"] == "brim"), report
         assert report["then"]["steps"] == [6], report
         assert len(report["then"]["names"]) == 1, report  # nothing half-written beside it
         assert report["resumed"]["code"] == 0, report
