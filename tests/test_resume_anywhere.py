@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,8 +199,15 @@ DRAWN: dict[str, dict[str, Any]] = {
     "Proportional": {},
     "Temperature": {"alpha": 0.5},
     "Annealed": {"passes": 2},
+    "Dynamic": {},
 }
 """Schedulers that draw, with what they must be given."""
+
+
+def by_numbers(numbers: dict[str, float], names: list[str]) -> dict[str, float]:
+    """Return weights of loaders that follow from all numbers of an epoch."""
+    total = sum(number for number in numbers.values() if math.isfinite(number))
+    return {name: 0.1 + (total * 10**index) % 1 for index, name in enumerate(names)}
 
 
 def draw_plan(chance: random.Random) -> Plan:
@@ -212,6 +221,8 @@ def draw_plan(chance: random.Random) -> Plan:
         options = {**DRAWN[scheduler], "batches_per_pass": chance.choice([None, 5])}
     if scheduler == "Weighted":
         options["weights"] = {f"{task}_train": 1.0 + chance.random() for task in TASKS[:count]}
+    if scheduler == "Dynamic":
+        options["function"] = partial(by_numbers, names=[f"{task}_train" for task in TASKS[:count]])
     needs_length = scheduler in DRAWN or any(options.values())
     for task in TASKS[:count]:
         for split in ("train", "valid"):

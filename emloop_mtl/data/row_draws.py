@@ -29,10 +29,12 @@ class RowDraws:
         :param parts: what the random numbers of this round derive from
         """
         outer = host_state()
+        is_changed = True
         try:
             if self._do_draw is False:
                 batch = read(None)
-                if same_host_state(outer, host_state()):
+                is_changed = not same_host_state(outer, host_state())
+                if not is_changed:
                     return batch
                 self._do_draw = True
             seeds = RowSeeds(parts, is_watched=self._do_draw is None)
@@ -40,4 +42,5 @@ class RowDraws:
             self._do_draw = self._do_draw or seeds.were_used
             return batch
         finally:
-            set_host_state(outer)
+            if is_changed:
+                set_host_state(outer)
