@@ -23,4 +23,7 @@ SCORES_FILE = "scores.json"
 """The scores of the streams that the section ``eval`` lists, computed when the training has finished."""
 
 CHECKPOINT_FOLDER = "checkpoints"
+NOT_FINITE_FOLDER = "not_finite"
+"""The batches that the model's ``update.on_nan`` has found."""
+
 DEFAULT_OUTPUT_ROOT = "log"

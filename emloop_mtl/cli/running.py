@@ -16,7 +16,7 @@ from ..config.config import Config
 from ..config.create import Training, create_training
 from ..config.load import load_config
 from ..config.trust_policy import TrustPolicy
-from ..errors import ConfigError
+from ..errors import ConfigError, NotFiniteError
 from ..utils.wait_given_up import WaitGivenUp
 from .building import building, running
 from .evaluating import check_evaluations, evaluate_at_end
@@ -204,6 +204,8 @@ def _train(training: Training, folder: RunFolder, options: Mapping[str, Any], is
 
 def _is_worth_nothing(training: Training | None, error: BaseException) -> bool:
     """Whether a run that has ended with ``error`` leaves nothing that anybody could want."""
+    if isinstance(error, NotFiniteError):  # in its first batch, perhaps, which is kept
+        return False
     if training is None or not training.main_loop.has_begun:
         return True
     return isinstance(error, ConfigError) and training.main_loop.position.step == 0

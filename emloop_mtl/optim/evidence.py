@@ -14,14 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..constants import CHECKPOINT_FOLDER
+from ..constants import CHECKPOINT_FOLDER, NOT_FINITE_FOLDER
 from ..errors import CheckpointError
 from ..utils.plain import map_tensors
 from .finding import Finding, not_finite
 
 log = logging.getLogger(__name__)
-
-FOLDER = "not_finite"
 
 BATCH_FILE = "batch.pt"
 
@@ -41,7 +39,7 @@ class Evidence:
     """
 
     def __init__(self, output_dir: str | Path | None) -> None:
-        self._folder = None if output_dir is None else Path(output_dir) / FOLDER
+        self._folder = None if output_dir is None else Path(output_dir) / NOT_FINITE_FOLDER
 
     def write(self, finding: Finding, message: str, more: Mapping[str, Collection[str]], is_last: bool) -> Path | None:
         """Write what there is about a batch; a failure is logged, since what was found matters more.

@@ -5,10 +5,18 @@ from __future__ import annotations
 from os.path import normpath
 from typing import Any
 
-from emloop_mtl.constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, RUN_FILE, SCORES_FILE, TRACE_FILE
+from emloop_mtl.constants import (
+    CHECKPOINT_FOLDER,
+    CONFIG_FILE,
+    LOG_FILE,
+    NOT_FINITE_FOLDER,
+    RUN_FILE,
+    SCORES_FILE,
+    TRACE_FILE,
+)
 from emloop_mtl.errors import ConfigError
 
-RESERVED = (CONFIG_FILE, RUN_FILE, LOG_FILE, TRACE_FILE, SCORES_FILE, CHECKPOINT_FOLDER)
+RESERVED = (CONFIG_FILE, RUN_FILE, LOG_FILE, TRACE_FILE, SCORES_FILE, CHECKPOINT_FOLDER, NOT_FINITE_FOLDER)
 """What a run keeps in its folder beside that which writers put there."""
 
 
