@@ -246,6 +246,14 @@ class MainLoop:
         """
         self._saver.when_written(act, in_thread)
 
+    def before_saved(self, act: Callable[[], None]) -> None:
+        """Have ``act`` called before a state is written, by a hook in its ``state_dict`` that has files to flush.
+
+        It is called at once, but where saving is asynchronous in the thread that writes the checkpoint. If it fails,
+        there is no checkpoint.
+        """
+        self._saver.before_written(act)
+
     def check_can_save(self) -> None:
         """Check that checkpoints can be written.
 

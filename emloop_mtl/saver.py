@@ -43,6 +43,8 @@ class Saver:
         self._then: list[_Then] = []
         self._written: dict[str, object] = {}
         self._is_expected = False
+        self._first: list[Act] | None = None
+        """What has to be done before the checkpoint whose state is being made, if a thread writes it."""
         self._job: Background | None = None
         self._after_job: list[Act] = []
         self.is_asked = False
@@ -88,6 +90,16 @@ class Saver:
         self._then.append(_Then(act, in_thread))
         self.is_asked = True
 
+    def before_written(self, act: Act) -> None:
+        """Have ``act`` called before the checkpoint whose state is being made is written, in the thread that does.
+
+        Without a thread, and at any other time, it is called at once.
+        """
+        if self._first is None:
+            act()
+        else:
+            self._first.append(act)
+
     def forget(self) -> None:
         """Forget what was asked for."""
         self._asked.clear()
@@ -113,11 +125,15 @@ class Saver:
             self.finish()
             assert self._output_dir is not None
             folder = Path(self._output_dir) / CHECKPOINT_FOLDER
-            snapshot = take_snapshot(folder, self._model.state_dict(), state(), self._memory)
+            self._first = first = None if self._memory is None else []
+            try:
+                snapshot = take_snapshot(folder, self._model.state_dict(), state(), self._memory)
+            finally:
+                self._first = None
             write = partial(write_checkpoint, folder, tags, snapshot, position, finished)
             self._written.update(dict.fromkeys(tags, stamp))
-            if self._memory is not None:
-                self._start(write, then)
+            if first is not None:
+                self._start(first, write, then)
                 return
             write()
         if self._job is not None:
@@ -163,10 +179,12 @@ class Saver:
         if self._memory is not None:
             self._memory = HostMemory()
 
-    def _start(self, write: Callable[..., object], then: list[_Then]) -> None:
+    def _start(self, first: list[Act], write: Callable[..., object], then: list[_Then]) -> None:
         in_thread = [each.act for each in then if each.in_thread]
 
         def work(stop: Event) -> None:
+            for act in first:
+                act()
             write(stop=stop)
             for act in in_thread:
                 act()

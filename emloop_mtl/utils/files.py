@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 FOLDER_SYNC_REFUSED = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES})
@@ -26,6 +27,26 @@ def sync_file(path: str | os.PathLike[str]) -> None:
     """Wait until the content of a file is on disk."""
     with Path(path).open("rb") as file:
         os.fsync(file.fileno())
+
+
+def sync_later(handle: int, name: str, path: str | os.PathLike[str]) -> Callable[[], None]:
+    """Return what waits until all that is in an open file by now is on disk, even if it is closed before that.
+
+    :param handle: number of the open file
+    :param name: who writes it, for errors
+    :param path: the file, for errors
+    """
+    own = os.dup(handle)
+
+    def sync() -> None:
+        try:
+            os.fsync(own)
+        except OSError as error:
+            raise OSError(error.errno, f"{name}: {error.strerror}", str(path)) from error
+        finally:
+            os.close(own)
+
+    return sync
 
 
 def sync_folder(path: str | os.PathLike[str]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 
 from emloop_mtl.errors import CheckpointError
+from emloop_mtl.utils.files import sync_later
 
 
 def size_of(path: Path) -> int:
@@ -54,7 +55,11 @@ class RecordFile:
 
     def sync(self) -> None:
         """Wait until all records are on disk."""
-        os.fsync(self._file.fileno())
+        self.sync_later()()
+
+    def sync_later(self) -> Callable[[], None]:
+        """Return what waits until all records that there are by now are on disk."""
+        return sync_later(self._file.fileno(), self._owner, self._path)
 
     def close(self) -> None:
         """Close the file."""

@@ -138,7 +138,8 @@ class WriteCSV(AbstractWriter):
     def state_dict(self) -> dict[str, State]:
         """Return the columns, the number of rows, and where the next one begins."""
         if self._file is not None:
-            self._file.sync()  # the checkpoint must not outlive a row that it speaks of
+            # The checkpoint must not outlive a row that it speaks of.
+            self.main_loop.before_saved(self._file.sync_later())
         return {"end": self._end, "columns": list(self._columns), "rows": self._rows}
 
     def load_state_dict(self, state: dict[str, State]) -> None:

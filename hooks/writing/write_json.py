@@ -120,7 +120,8 @@ class WriteJSON(AbstractWriter):
         """Return where the next line begins, and the losses that wait for their line."""
         self._write_due()
         if self._file is not None:
-            self._file.sync()  # the checkpoint must not outlive a line that it speaks of
+            # The checkpoint must not outlive a line that it speaks of.
+            self.main_loop.before_saved(self._file.sync_later())
         return {"end": self._end, "window": dict(self._window.sums)}
 
     def load_state_dict(self, state: dict[str, State]) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from string import Formatter
@@ -15,7 +14,7 @@ from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError, nearest
 from emloop_mtl.models.prediction_rows import COLUMNS, PredictionRows, Row
 from emloop_mtl.types import EpochData, EpochNumber, State
-from emloop_mtl.utils.files import make_folder, sync_folder
+from emloop_mtl.utils.files import make_folder, sync_folder, sync_later
 from emloop_mtl.utils.row_format import RowFormat
 
 from ..arguments import check_names
@@ -182,7 +181,8 @@ class WritePredictions(AbstractHook):
         """Return which files of the epoch are written, and how far the one under way is."""
         if self._file is not None:
             self._write(self._rows.rest())
-            self._flush()  # the checkpoint must not outlive a row that it speaks of
+            # The checkpoint must not outlive a row that it speaks of.
+            self.main_loop.before_saved(self._flush())
             self._is_kept = True
         return {
             "epoch": self._epoch,
@@ -249,7 +249,7 @@ class WritePredictions(AbstractHook):
         if self._file is not None:
             assert self._stream is not None
             self._write(self._rows.rest())
-            self._flush()
+            self._flush()()
             self._file.close()
             self._file = None
             path = self._file_of(self._stream)
@@ -271,13 +271,14 @@ class WritePredictions(AbstractHook):
         self._end += len(data)
         self._sum = zlib.crc32(data, self._sum)
 
-    def _flush(self) -> None:
+    def _flush(self) -> Callable[[], None]:
+        """Hand all rows over to the system, and return what waits until they are on disk."""
         assert self._file is not None
         try:
             self._file.flush()
-            os.fsync(self._file.fileno())
         except OSError as error:
             raise OSError(error.errno, f"{self.name}: {error.strerror}", self._file.name) from error
+        return sync_later(self._file.fileno(), self.name, self._file.name)
 
     def _is_wanted(self, stream: str) -> bool:
         return stream != self.main_loop.train_stream_name if self._streams is None else stream in self._streams

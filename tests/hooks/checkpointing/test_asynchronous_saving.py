@@ -153,6 +153,48 @@ def test_what_waits_for_a_checkpoint_is_done_in_order_and_in_the_main_thread(tmp
     assert all(is_main for what, is_main, _ in note.notes if "nothing" in what)
 
 
+class Flush(AbstractHook):
+    """Note in which thread it is to be flushed and whether the checkpoint is there by then; or fail in that."""
+
+    def __init__(self, fails: bool = False) -> None:
+        super().__init__()
+        self.notes: list[tuple[bool, bool]] = []
+        self._fails = fails
+
+    def requires(self) -> tuple[str, ...]:
+        return ()
+
+    def _flush(self) -> None:
+        if self._fails:
+            raise OSError(5, "Flush: Input/output error", "notes")
+        there = bool(list_checkpoints(Path(self.main_loop.output_dir or "") / "checkpoints"))
+        self.notes.append((threading.current_thread() is threading.main_thread(), there))
+
+    def state_dict(self) -> dict[str, Any]:
+        self.main_loop.before_saved(self._flush)
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        pass
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_files_are_flushed_before_a_checkpoint_speaks_of_them(asynchronous: bool, tmp_path: Path) -> None:
+    for flush in (Flush(), Flush(fails=True)):
+        options: dict[str, Any] = {"skip_zeroth_epoch": True, "asynchronous_saving": asynchronous}
+        hooks = [flush, SaveLatest(), StopAfter(epochs=1)]
+        loop = MainLoop(model(1), dataset(3), hooks, output_dir=tmp_path / str(flush._fails), **options)
+        if flush._fails:
+            with pytest.raises(OSError, match="Flush: Input/output error: 'notes'"):
+                loop.run_training()
+            assert not list_checkpoints(tmp_path / "True" / "checkpoints")
+        else:
+            loop.run_training()
+            assert flush.notes == [(not asynchronous, False)]
+            flush.state_dict()  # by hand, at once
+            assert flush.notes[1:] == [(True, True)]
+
+
 def test_the_best_weights_come_back_and_older_checkpoints_go(tmp_path: Path) -> None:
     class Grade(AbstractHook):
         def requires(self) -> tuple[str, ...]:
