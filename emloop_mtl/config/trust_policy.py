@@ -13,7 +13,8 @@ from typing import Any
 from ..errors import ConfigError
 
 _CLASSES = ("emloop_mtl", "torch.nn", "torch.optim")
-_FUNCTIONS = ("emloop_mtl.tasks", "torch.nn.functional")
+_METRICS = "sklearn.metrics"
+_FUNCTIONS = ("emloop_mtl.tasks", "torch.nn.functional", _METRICS)
 _NEVER = ("emloop_mtl.cli", "emloop_mtl.config")
 
 
@@ -21,9 +22,9 @@ _NEVER = ("emloop_mtl.cli", "emloop_mtl.config")
 class TrustPolicy:
     """Lets a config name only what may run without asking: a run folder may come from elsewhere.
 
-    Trusted are the classes of ``emloop_mtl``, ``torch.nn`` and ``torch.optim``, and modules below the source folder
-    if that lies inside the working folder and outside the run folder. A module is judged by where it would be loaded
-    from, before any of its code runs.
+    Trusted are the classes of ``emloop_mtl``, ``torch.nn`` and ``torch.optim``, the functions of ``sklearn.metrics``
+    where scikit-learn is installed beside torch, and modules below the source folder if that lies inside the working
+    folder and outside the run folder. A module is judged by where it would be loaded from, before any of its code runs.
 
     :param source_folder: where the run's own modules came from, as the run recorded it
     :param run_folder: the folder that holds the config
@@ -50,6 +51,8 @@ class TrustPolicy:
         if any(_is_below(part, name) for part in _NEVER):
             raise self._refusal(name)
         if name in ("emloop_mtl", "torch") or any(_is_below(part, name) for part in _CLASSES):
+            return
+        if name in ("sklearn", _METRICS) and all(map(_is_beside_torch, _specs(name))):
             return
         if not all(self._is_trusted_spec(spec) for spec in _specs(name)):
             raise self._refusal(name)
@@ -83,8 +86,17 @@ class TrustPolicy:
     def _refusal(name: str) -> ConfigError:
         return ConfigError(
             f"{name!r} is not trusted: without --trust a run folder may name only classes of emloop_mtl, torch.nn, "
-            "torch.optim and of its source folder, if that lies inside the working folder"
+            f"torch.optim and of its source folder, if that lies inside the working folder, and functions of {_METRICS}"
         )
+
+
+def _is_beside_torch(spec: ModuleSpec | None) -> bool:
+    """Whether a module would be loaded from the folder that torch was installed into."""
+    import torch
+
+    if spec is None or not spec.has_location or spec.origin is None:
+        return False
+    return Path(spec.origin).resolve().is_relative_to(Path(str(torch.__file__)).resolve().parents[1])
 
 
 def _is_below(parent: str, name: str) -> bool:

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -238,6 +240,9 @@ def test_a_wrong_global_metric_is_one_line_with_its_position(write: Write, funct
     [
         (config(functions="{size: os.path.getsize}"), "global_metrics.size: 'os' is not trusted"),
         (config("[{class: subprocess.Popen, args: [ls]}]"), "metrics[0].class: 'subprocess' is not trusted"),
+        (config("[sklearn.utils.shuffle]"), "metrics[0]: 'sklearn.utils' is not trusted"),
+        (config("[sklearn.metrics.cluster.rand_score]"), "metrics[0]: 'sklearn.metrics.cluster' is not trusted"),
+        (config("[sklearn.metrics.DistanceMetric]"), "metrics[0]: 'sklearn.metrics.DistanceMetric' is not trusted"),
     ],
 )
 def test_a_run_folder_names_nothing_from_elsewhere(text: str, message: str) -> None:
@@ -247,6 +252,35 @@ def test_a_run_folder_names_nothing_from_elsewhere(text: str, message: str) -> N
     with pytest.raises(LocatedError) as caught:
         create_training(path, trusted_only=True, source_folder=".")
     assert message in str(caught.value)
+
+
+def test_a_run_folder_may_name_metrics_of_sklearn(folder: Path) -> None:
+    path = Path("log/run/config.yaml")
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        config("[sklearn.metrics.hamming_loss, {class: sklearn.metrics.fbeta_score, beta: 2, average: macro}]")
+    )
+    training = create_training(path, "run", trusted_only=True, source_folder=".")
+    assert training.model.tasks["kind"].scorer.names == ("hamming_loss", "fbeta_score")
+
+
+def test_sklearn_is_not_trusted_where_another_module_takes_its_name(tmp_path: Path) -> None:
+    """In a program of its own, since a module that was imported once is no longer looked for."""
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "sklearn" / "__init__.py").write_text("raise SystemExit('ran')")
+    (tmp_path / "sklearn" / "metrics.py").write_text("")
+    program = """
+from emloop_mtl.config.trust_policy import TrustPolicy
+from emloop_mtl.errors import ConfigError
+for name in ("sklearn", "sklearn.metrics"):
+    try:
+        TrustPolicy().check_module(name)
+    except ConfigError:
+        print("refused")
+"""
+    line = [sys.executable, "-c", program]
+    found = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
+    assert found.stdout == "refused\n" * 2
 
 
 def test_a_global_metric_that_fails_is_one_line(write: Write) -> None:

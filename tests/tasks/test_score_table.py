@@ -156,11 +156,12 @@ CORRELATIONS = [
     {"class": "pearson_correlation", "return_pvalue": True},
     {"class": "spearman_correlation", "return_pvalue": True},
     "pearson_spearman",
-    "mean_squared_error",
+    *("mean_squared_error", "mean_absolute_error", "r2", "sklearn.metrics.max_error"),
 ]
 METRICS = [
     *("accuracy", "accuracy@2", "precision", "recall", "f1", {"class": "fbeta", "beta": 2}, "accuracy_f1"),
-    *("matthews_correlation", "f1_macro", "roc_auc"),
+    *("matthews_correlation", "f1_macro", "roc_auc", "average_precision", "balanced_accuracy", "recall_micro"),
+    *("log_loss", "brier_score", "calibration_error", "exact_match", "sklearn.metrics.zero_one_loss"),
 ]
 
 
