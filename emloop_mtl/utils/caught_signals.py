@@ -12,6 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from .isolated_random import IsolatedRandom
+from .random import set_host_state
 from .wait_given_up import WaitGivenUp
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 KNOCK = 0.1
 """Seconds from one look at whether a wait has lasted too long to the next."""
 
-WHOLE = {IsolatedRandom.__enter__.__code__, IsolatedRandom.__exit__.__code__}
+WHOLE = {IsolatedRandom.__enter__.__code__, IsolatedRandom.__exit__.__code__, set_host_state.__code__}
 """Functions that are not left in their middle: the state of the random generators would be torn."""
 
 
