@@ -195,7 +195,7 @@ def _train(training: Training, folder: RunFolder, options: Mapping[str, Any], is
         except BaseException:
             _suggest_scoring(folder)
             raise
-    else:
+    elif main_loop.epoch_data:  # there are none where a training that had finished only ends once more
         print_scores("Scores in the last epoch", main_loop.epoch_data)
     newest = next(iter(list_checkpoints(folder.checkpoints)), None)
     folder.note("ended", 0 if newest is None else sequence_of(newest))
