@@ -252,7 +252,8 @@ class HookList:
         states: dict[str, State] = {}
         for hook in self._hooks:
             if _keeps_state(hook):
-                states[hook.name] = state = hook.state_dict()
+                state: Any = hook.state_dict()
+                states[hook.name] = state
                 if not isinstance(state, dict):
                     text = f"hook {hook.name}: its state_dict must return a dict, not {type(state).__name__}"
                     raise CheckpointError(text)

@@ -125,7 +125,8 @@ class Saver:
             self.finish()
             assert self._output_dir is not None
             folder = Path(self._output_dir) / CHECKPOINT_FOLDER
-            self._first = first = None if self._memory is None else []
+            first: list[Act] | None = None if self._memory is None else []
+            self._first = first
             try:
                 snapshot = take_snapshot(folder, self._model.state_dict(), state(), self._memory)
             finally:
