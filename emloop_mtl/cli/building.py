@@ -1,12 +1,13 @@
-"""Errors while a training is built."""
+"""Errors while a training is built and run for the first time."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..config.config import Config
-from ..errors import ConfigError
+from ..errors import ConfigError, EmloopError, KeyPath
+from ..utils.model_note import ModelNote
 
 
 @contextmanager
@@ -17,3 +18,26 @@ def building(config: Config) -> Iterator[None]:
             yield
         except FileNotFoundError as error:
             raise ConfigError(f"no such file: {error.filename or error}") from error
+
+
+@contextmanager
+def running(config: Config, is_first: Callable[[], bool]) -> Iterator[None]:
+    """Give mistakes their position in the config; a batch that the model cannot run is one, too, if it is the first.
+
+    Modules that do not fit each other, or not the labels, fail at once. What fails later is no fault of the config.
+
+    :param is_first: whether no batch has been run so far
+    """
+    with config.located():
+        try:
+            yield
+        except Exception as error:
+            note = ModelNote.on(error)
+            if note is None or not (isinstance(error, ConfigError) or is_first()):
+                raise
+            places: list[KeyPath] = [("model", *path) for path in note.paths]
+            place = next((place for place in places if place in config.positions), ("model", "tasks"))
+            text = " ".join(str(error).split())
+            if not isinstance(error, EmloopError):
+                text = f"{type(error).__name__}: {text} {note} (-v shows the traceback)"
+            raise ConfigError(text, place) from error

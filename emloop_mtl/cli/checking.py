@@ -18,7 +18,7 @@ from ..data.stream_wrapper import StreamWrapper
 from ..data.task_loader import TaskLoader
 from ..errors import DataError
 from ..main_loop import MainLoop
-from .building import building
+from .building import building, running
 from .evaluating import check_evaluations
 from .tables import print_table
 
@@ -32,8 +32,12 @@ def check_training(config_path: Path, overrides: Iterable[str]) -> None:
             training = create_training(config, Path(folder) / "run")
             training.main_loop.check()
             check_evaluations(training)
-        with config.located():
-            first_batches = {name: _first_batches(training, name) for name in _streams(training)}
+        first_batches: dict[str, list[Batch]] = {}
+        with running(config, lambda: not any(first_batches.values())):
+            for name in _streams(training):
+                first_batches[name] = []
+                for batch in _first_batches(training, name):
+                    first_batches[name].append(batch)
         _print_streams(training, first_batches)
         _print_sources(training, first_batches)
         _print_tasks(training.model)
@@ -49,18 +53,17 @@ def _streams(training: Training) -> list[str]:
     return list(dict.fromkeys([main_loop.train_stream_name, *others]))
 
 
-def _first_batches(training: Training, stream: str) -> list[Batch]:
-    """Return the first batch of every loader of a stream, or of the stream if it has none, after it was run."""
+def _first_batches(training: Training, stream: str) -> Iterator[Batch]:
+    """Yield the first batch of every loader of a stream, or of the stream if it has none, after it was run."""
     main_loop = training.main_loop
     info = main_loop.stream_info(stream)
     if info is None:
         with closing(main_loop.get_stream(stream)) as wrapper:
-            return _run_first(training, wrapper)
-    batches = []
+            yield from _run_first(training, wrapper)
+        return
     for loader in info.loaders:
         with closing(StreamWrapper(loader.batches, name=stream, prepare=training.model.prepare)) as wrapper:
-            batches += _run_first(training, wrapper)
-    return batches
+            yield from _run_first(training, wrapper)
 
 
 def _run_first(training: Training, stream: StreamWrapper) -> list[Batch]:

@@ -32,6 +32,8 @@ def evaluate_run(
 ) -> None:
     """Score a stream with the weights of a run and print the table."""
     folder = RunFolder.existing(run_dir)
+    if not trust:
+        folder.check_links()
     config = load_config(folder.config, overrides)
     checkpoint = choose_checkpoint(folder, tag)
     options = {"output_dir": output_dir, "trusted_only": not trust, "source_folder": folder.source_folder}
@@ -122,7 +124,7 @@ def run_stream(training: Training, stream: str, checkpoint: Checkpoint) -> None:
     """
     main_loop = training.main_loop
     main_loop.check_stream(stream)
-    with running(training.config, main_loop):
+    with running(training.config, lambda: not main_loop.has_begun):
         main_loop.run_evaluation(stream, checkpoint.position)
     if main_loop.interrupted_by is not None and main_loop.end == "interrupted":
         raise SystemExit(SIGNAL_BASE + main_loop.interrupted_by)

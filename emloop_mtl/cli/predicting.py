@@ -44,6 +44,8 @@ def predict_run(
     :param format_name: by default what the file's suffix says
     """
     folder = RunFolder.existing(run_dir)
+    if not trust:
+        folder.check_links()
     config = load_config(folder.config, overrides)
     checkpoint = choose_checkpoint(folder, tag)
     sink = RowSink(None if output == Path("-") else output)

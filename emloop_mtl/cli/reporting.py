@@ -35,6 +35,9 @@ FILE_ONLY = {"file_only": True}
 TERMINAL_ONLY = {"terminal_only": True}
 """Marks a message that must not change the log of a run."""
 
+LONGEST_WORD = 1000
+"""Characters of a name that an error repeats; a config may hold anything."""
+
 log = logging.getLogger(__name__)
 
 
@@ -86,8 +89,13 @@ def logging_to_file(path: Path) -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the text of an error without line breaks."""
-    return " ".join(str(error).split())
+    """Return the text of an error without line breaks, without what steers a terminal, and not endless."""
+    words = ["".join(map(_printable, word)) for word in str(error).split()]
+    return " ".join(word if len(word) <= LONGEST_WORD else f"{word[: LONGEST_WORD - 1]}…" for word in words)
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape", "backslashreplace").decode()
 
 
 def _answer(error: BaseException, verbose: bool) -> tuple[str, int]:

@@ -114,6 +114,19 @@ class RunFolder:
             raise ConfigError(f"{path}: is not the folder of a run: it has no {CONFIG_FILE}")
         return cls(path)
 
+    def check_links(self) -> None:
+        """Refuse a folder whose links lead out of it, where a run would read, write or remove what is not its own.
+
+        :raise ConfigError: naming the link
+        """
+        root = self.path.resolve()
+        for folder, folders, files in os.walk(root):
+            for name in (*folders, *files):
+                path = Path(folder, name)
+                if path.is_symlink() and not path.resolve().is_relative_to(root):
+                    shown = self.path / path.relative_to(root)
+                    raise ConfigError(f"{shown}: is a link that leads out of the run folder; --trust follows it")
+
     @property
     def is_begun(self) -> bool:
         """Whether there is a config, which is written before anything else is done."""

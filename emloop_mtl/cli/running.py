@@ -109,6 +109,8 @@ def _begin(
 
 def _go_on(folder: RunFolder, overrides: Sequence[str], trust: bool, more_hooks: Sequence[AbstractHook] = ()) -> None:
     """Go on with the training in a folder that is locked."""
+    if not trust:
+        folder.check_links()
     config = load_config(folder.config, overrides)
     is_changed = bool(overrides) and config.data != load_config(folder.config).data
     trusted: dict[str, Any] = {"trusted_only": not trust, "source_folder": folder.source_folder}
@@ -173,7 +175,7 @@ def _train(training: Training, folder: RunFolder, options: Mapping[str, Any], is
     """
     main_loop = training.main_loop
     main_loop.check_room()
-    with _telling_what_is_left(training, folder), running(training.config, main_loop):
+    with _telling_what_is_left(training, folder), running(training.config, lambda: not main_loop.has_begun):
         try:
             main_loop.run_training()
         except WaitGivenUp as error:

@@ -8,7 +8,10 @@ from typing import Any
 
 from ..errors import ConfigError, EmloopError, KeyPath
 
-_MISTAKES = (ValueError, TypeError, LookupError, ArithmeticError, OSError, ImportError, RuntimeError)
+_MISTAKES = (
+    *(ValueError, TypeError, LookupError, ArithmeticError, OSError, ImportError, RuntimeError, AssertionError),
+    *(AttributeError, MemoryError, SystemExit),
+)
 """What a constructor raises about its arguments; anything else is a fault in its code and keeps its traceback."""
 
 

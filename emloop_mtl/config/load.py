@@ -12,6 +12,9 @@ from .overrides import apply_overrides
 
 __all__ = ["Config", "dump_config", "load_config"]
 
+MAX_SIZE = 2**20
+"""How many bytes a config may have: to read so much takes seconds, and nobody writes more."""
+
 
 def load_config(path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Config:
     """Read a config file.
@@ -41,6 +44,8 @@ def dump_config(config: Config) -> str:
 
 def _read_text(path: Path) -> str:
     try:
+        if path.stat().st_size > MAX_SIZE:
+            raise LocatedError(f"{path}: has {path.stat().st_size} bytes; a config has at most {MAX_SIZE}")
         content = path.read_bytes()
     except IsADirectoryError as error:
         raise LocatedError(f"{path}: is a folder, not a config file") from error

@@ -104,6 +104,12 @@ class Planner:
             else:
                 kwargs[key] = self._converted(self.value(value, here), annotations.get(key, Any), here)
         takes = _taken(target, known, handed_over) - kwargs.keys()
+        if self._trust is not None:
+            positions = () if known is None else known.positions
+            try:
+                self._trust.check_call(target, {**dict(zip(positions, planned_args, strict=False)), **kwargs})
+            except ConfigError as error:
+                raise error.below(path) from error
         try:
             check_arguments(target, kwargs, takes, planned_args)
         except ConfigError as error:

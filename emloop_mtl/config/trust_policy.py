@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from ..abstract_hook import AbstractHook
 from ..errors import ConfigError
 
-_CLASSES = ("emloop_mtl", "torch.nn", "torch.optim")
+_PACKAGES = ("emloop_mtl", "torch.nn", "torch.optim")
+_HOOKS = "emloop_mtl.hooks"
+_CLASSES = (
+    *("emloop_mtl.data", "emloop_mtl.models", "emloop_mtl.optim", "emloop_mtl.schedulers", "emloop_mtl.tasks"),
+    *("emloop_mtl.weighting", _HOOKS, "torch.nn", "torch.optim"),
+)
+"""Where classes are defined that are parts of a training, and not of the engine, which writes files."""
+
 _METRICS = "sklearn.metrics"
 _FUNCTIONS = ("emloop_mtl.tasks", "torch.nn.functional", _METRICS)
 _NEVER = ("emloop_mtl.cli", "emloop_mtl.config")
+
+_PATHS = ("path", "folder", "output_dir", "log_dir", "restore_from")
+"""Arguments of the package's classes that say where they write and read."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +37,7 @@ class TrustPolicy:
     Trusted are the classes of ``emloop_mtl``, ``torch.nn`` and ``torch.optim``, the functions of ``sklearn.metrics``
     where scikit-learn is installed beside torch, and modules below the source folder if that lies inside the working
     folder and outside the run folder. A module is judged by where it would be loaded from, before any of its code runs.
+    What the package's own classes write stays inside the run folder.
 
     :param source_folder: where the run's own modules came from, as the run recorded it
     :param run_folder: the folder that holds the config
@@ -41,6 +54,8 @@ class TrustPolicy:
         if self.source_folder is None:
             return None
         folder = self.source_folder.resolve()
+        if self.run_folder is not None and folder.is_relative_to(self.run_folder.resolve()):
+            return None  # what lies on the path would be taken for modules that the engine imports
         return folder if folder.is_dir() and folder.is_relative_to(self.working_folder.resolve()) else None
 
     def check_module(self, name: str) -> None:
@@ -50,7 +65,7 @@ class TrustPolicy:
         """
         if any(_is_below(part, name) for part in _NEVER):
             raise self._refusal(name)
-        if name in ("emloop_mtl", "torch") or any(_is_below(part, name) for part in _CLASSES):
+        if name in ("emloop_mtl", "torch") or any(_is_below(part, name) for part in _PACKAGES):
             return
         if name in ("sklearn", _METRICS) and all(map(_is_beside_torch, _specs(name))):
             return
@@ -66,10 +81,31 @@ class TrustPolicy:
         if not isinstance(module, str) or not isinstance(found, type | FunctionType):
             raise self._refusal(name)
         known = _FUNCTIONS if isinstance(found, FunctionType) else _CLASSES
-        if any(_is_below(part, module) for part in known) and not any(_is_below(part, module) for part in _NEVER):
+        if any(_is_below(part, module) for part in known):
+            if _is_below(_HOOKS, module) and not issubclass(found, AbstractHook):
+                raise self._refusal(name)
             return
         if not all(self._is_trusted_spec(spec) for spec in _specs(module)):
             raise self._refusal(name)
+
+    def check_call(self, target: Any, arguments: Mapping[str, Any]) -> None:
+        """Refuse arguments by which the package's own classes would write outside of the run, or run a program.
+
+        :param arguments: by name
+        :raise ConfigError: with the argument's name as path
+        """
+        is_hook = isinstance(target, type) and issubclass(target, AbstractHook)
+        if not is_hook and not _is_below("emloop_mtl", getattr(target, "__module__", "")):
+            return
+        for name in _PATHS:
+            path = arguments.get(name)
+            if isinstance(path, str | Path) and (Path(path).is_absolute() or ".." in Path(path).parts):
+                text = f"{str(path)!r} leads out of the run folder; --trust lets it"
+                raise ConfigError(text, (name,))
+        how = arguments.get("compile")
+        if isinstance(how, Mapping) and "options" in how:
+            text = "options of the compiler can name programs that it runs, and are not trusted; --trust lets them"
+            raise ConfigError(text, ("compile", "options"))
 
     def _is_trusted_spec(self, spec: ModuleSpec | None) -> bool:
         folder = self.trusted_folder

@@ -45,6 +45,9 @@ _CORE = {
 _AMBIGUOUS = re.compile(r"[-+.]?\d|(y|yes|n|no|on|off|=)$", re.IGNORECASE)
 """Strings that readers with other rules take for numbers, dates or booleans; they are written in quotes."""
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a character, as an escape such as ``\\ud800`` puts it into a text."""
+
 
 class _CoreResolver(BaseResolver):
     """Decides what an untagged value is; used for reading and writing, so that both agree."""
@@ -124,6 +127,8 @@ def _compose(text: str, locate: Locate) -> Node | None:
         raise LocatedError(f"{where}: character {text[error.position]!r} is not allowed in YAML") from error
     except RecursionError as error:
         raise LocatedError(f"{locate(0, 0)}: nested more than {MAX_DEPTH} deep") from error
+    except Exception as error:  # its scanner lets some errors of Python through, such as that of chr()
+        raise LocatedError(f"{locate(yaml.reader.line, yaml.reader.column)}: not valid YAML: {error}") from error
     return node
 
 
@@ -209,6 +214,11 @@ class _Reader:
 
     def _scalar(self, node: Node) -> Any:
         text: str = node.value
+        if _SURROGATE.search(text):  # JSON escapes a character beyond 16 bits as two halves
+            try:
+                text = text.encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError as error:
+                raise self._error(node, f"{text!r} holds half a character, which no file can") from error
         kind = str(node.tag).removeprefix(_PREFIX)
         implied = _kind_of(text)
         if kind in ("str", "merge"):

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..tasks.action_input import INPUT
 from ..tasks.flow_outputs import FlowOutputs
 from ..tasks.plan import Plan
+from ..utils.model_note import ModelNote
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ class CompiledPlan:
             return FlowOutputs(self._slots, [batch, *self._run(sources)])
         except Exception as error:
             if not hasattr(error, "__notes__"):  # one of torch's compiler, which knows no task
-                error.add_note(f"in the compiled flow of {self._names}; with compile: false it tells the action")
+                text = f"in the compiled flow of {self._names}; with compile: false it tells the action"
+                error.add_note(ModelNote(text, ("compile",)))
             raise
 
     @property

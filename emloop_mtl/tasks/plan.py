@@ -9,6 +9,7 @@ import torch
 from torch.nn.modules.module import _has_any_global_hook
 
 from ..errors import ConfigError, DataError, nearest
+from ..utils.model_note import ModelNote
 from .action import Action
 from .action_input import INPUT, ActionInput, follow
 from .flow_outputs import FlowOutputs
@@ -35,6 +36,13 @@ class _Operation(NamedTuple):
         """The slot of the one value that is handed over whole, as most modules take it; None for anything else."""
         is_plain = self.visible is None and self.device is None and len(self.parts) == 1 and not self.parts[0][1]
         return self.parts[0][0] if is_plain else None
+
+    @property
+    def note(self) -> ModelNote:
+        """What an error of the module is told with."""
+        module = self.action.module
+        text = f"in task {self.task!r}, action {self.action.name!r}, module {module!r}"
+        return ModelNote(text, ("modules", module), ("tasks", self.task, "modules", module), ("tasks", self.task))
 
 
 class Plan:
@@ -109,8 +117,7 @@ class Plan:
                 else:
                     values.append(quick_call(module, values[slot]) if quick else module(values[slot]))
             except Exception as error:
-                action = operation.action
-                error.add_note(f"in task {operation.task!r}, action {action.name!r}, module {action.module!r}")
+                error.add_note(operation.note)
                 raise
         return FlowOutputs(self._slots, values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -304,7 +305,10 @@ class WritePredictions(AbstractHook):
     def _checked_path(self, path: str) -> str:
         check_output_path(self.name, "path", path)
         try:
-            fields = [name for _, name, _, _ in Formatter().parse(path) if name is not None]
+            parts = [(name, spec or "") for _, name, spec, _ in Formatter().parse(path) if name is not None]
+            if any(re.search(r"\{|\d{3}", spec) for _, spec in parts):
+                raise ValueError("a field is filled to at most 99 characters")
+            fields = [name for name, _ in parts]
             unknown = [name for name in fields if name not in FIELDS]
             if not unknown:
                 path.format(stream="valid", epoch=1)
