@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from ..errors import NotFiniteError
 from ..types import State
+from .bad_names import bad_names
 from .evidence import Evidence
 from .finding import TOTAL, Finding, shown
 from .gradient_sizes import entry_names, given_gradients, largest_numbers
 from .host_check import HostCheck
 from .host_flags import MOST, HostFlags
 from .kept_buffers import KeptBuffers
-from .stacked_name import StackedName
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,8 @@ class FiniteWatch:
         self._told: set[str] = set()
         self._told_of_state = False
         self._last: Finding | None = None
+        self._never_finite: set[str] = set()
+        self._never_finite.update(self._bad_state(parameters))
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy of a model has no batches that wait."""
@@ -174,8 +176,7 @@ class FiniteWatch:
 
         :raise NotFiniteError: with ``error``, if a weight or a buffer is not finite
         """
-        named = {**parameters, **({} if self._network is None else dict(self._network.named_buffers()))}
-        bad = bad_names(named)
+        bad = self._bad_state(parameters)
         if not bad:
             return
         what = f"{shown(bad)} {'is' if len(bad) == 1 else 'are'} not finite after step {step}"
@@ -238,16 +239,14 @@ class FiniteWatch:
         self.skipped += 1
         self._in_a_row += 1
         if self._in_a_row >= MOST_IN_A_ROW:
-            text = f"{self._in_a_row} updates in a row were not finite and left out, the last one before step"
-            step = "" if self._last is None else f" {self._last.step + 1}"
-            raise NotFiniteError(f"{text}{step}: nothing is learnt any more; {SETTING}: error ends at the first")
+            text = f"{self._in_a_row} updates in a row were not finite and left out: nothing is learnt any more"
+            raise NotFiniteError(f"{text}; {SETTING}: error ends at the first and keeps its batch")
 
     def _tell(self, finding: Finding) -> None:
         """Act on a batch that is bad."""
         self._bad_batches += 1
         what = finding.describe()
-        buffers = {} if self._network is None else dict(self._network.named_buffers())
-        bad_buffers = bad_names(buffers)
+        bad_buffers = self._bad_state({})
         if bad_buffers:
             what += f"; so {'is the buffer' if len(bad_buffers) == 1 else 'are the buffers'} {shown(bad_buffers)}"
         if self._on_nan == "error":
@@ -266,6 +265,11 @@ class FiniteWatch:
             done = "its update is left out" if self.skips else "the training goes on with it"
             log.warning("%s; %s (%s: %s)%s", what, done, SETTING, self._on_nan, kept)
 
+    def _bad_state(self, parameters: Mapping[str, nn.Parameter]) -> list[str]:
+        """Return which parameters and buffers have become bad; a mask of attention, say, is infinite by its nature."""
+        buffers = {} if self._network is None else dict(self._network.named_buffers())
+        return [name for name in bad_names({**parameters, **buffers}) if name not in self._never_finite]
+
     def _keep(self, finding: Finding, what: str, bad_buffers: list[str]) -> str:
         folder = self._evidence.write(finding, what, {"buffers": bad_buffers}, is_last=self._on_nan == "error")
         return "" if folder is None else f"; the batch is kept in '{folder}'"
@@ -274,27 +278,3 @@ class FiniteWatch:
 def answers_at_once(device: torch.device) -> bool:
     """Return whether what a device has computed is there when the host asks for it."""
     return device.type == "cpu"
-
-
-def bad_names(tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return the names of tensors that hold nan or infinity; to know it waits for their device once or twice."""
-    named = {
-        name: tensor.detach()
-        for name, tensor in tensors.items()
-        if (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel()
-    }
-    if not named:
-        return []
-    # A sum that is finite is of finite numbers; and it takes less time to sum up than to look at each number.
-    device = next(iter(named.values())).device
-    sums = torch.stack([tensor.sum().abs().to(device, torch.float32) for tensor in named.values()])
-    found: list[str] = []
-    for (name, tensor), number in zip(named.items(), sums.tolist(), strict=True):
-        if math.isfinite(number):
-            continue
-        if isinstance(name, StackedName):
-            parts = zip(name.members, tensor.chunk(len(name.members)), strict=True)
-            found += [member for member, part in parts if not bool(part.isfinite().all())]
-        elif not bool(tensor.isfinite().all()):
-            found.append(name)
-    return found

@@ -574,3 +574,46 @@ def test_gradients_of_every_kind_are_looked_at(dtype: torch.dtype, sparse: bool,
             update.look_at(Batch({"x": [0]}), {"loss": torch.tensor(1.0)}, "")
             assert update.watch is not None
             update.watch.settle()
+
+
+class Masked(nn.Module):
+    """Attention's kind of mask, and a table in a type that torch cannot sum up."""
+
+    mask: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.full((3, 3), -math.inf).triu(1))
+        self.register_buffer("table", torch.zeros(2).to(torch.float8_e4m3fn))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mask.exp().sum() * 0
+
+
+@pytest.mark.parametrize("on_nan", ["error", "skip", "warn"])
+def test_a_buffer_that_is_infinite_by_its_nature_is_in_order(on_nan: str, caplog: pytest.LogCaptureFixture) -> None:
+    modules = {**make_modules(noise=False), "trunk": nn.Sequential(Masked(), nn.Linear(3, 4), nn.BatchNorm1d(4))}
+    model = make_model(on_nan, modules=modules)
+    good, bad = make_batches(2, bad=[1])
+    model.run(good, train=True)
+    assert model.training_state_dict()["watch"]["skipped"] == 0
+    assert not caplog.records
+    if on_nan == "error":
+        with pytest.raises(NotFiniteError, match="so are the buffers 'trunk.2.running_mean', 'trunk.2.running_var';"):
+            model.run(bad, train=True)
+
+
+def test_a_weight_of_tasks_that_run_as_one_is_named_by_itself() -> None:
+    names = ["t0", "t1", "t2"]
+    tasks = [Task(n, flow=[Action(f"{n}_out", f"{n}_head", "x")], label=n, loss="mse") for n in names]
+    modules = {f"{name}_head": nn.Linear(3, 1) for name in names}
+    model = MultiTaskModel(tasks, modules, update={"on_nan": "error"}, optimizer="adam", device="cpu")
+    batch = Batch(
+        {"x": torch.ones(2, 3), **{name: torch.ones(2) for name in names}}, tasks={name: name for name in names}
+    )
+    model.run(batch, train=True)
+    assert model.stacked_tasks == [tuple(names)]
+    with torch.no_grad():
+        model.state_dict()["t1_head.bias"].fill_(math.inf)
+    with pytest.raises(NotFiniteError, match="^'t1_head.bias' is not finite after step 1, so that is not saved$"):
+        model.training_state_dict()
