@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from inspect import signature
 from pathlib import Path
 from signal import Signals
@@ -20,7 +20,7 @@ from .constants import CHECKPOINT_FOLDER, TRAIN_STREAM
 from .data.stream_wrapper import StreamWrapper
 from .data.task_stream import TaskStream
 from .epoch_book import EpochBook
-from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated
+from .errors import CheckpointError, ConfigError, DataError, NotFiniteError, TrainingTerminated
 from .hook_list import HookList
 from .loop_arguments import check_actions, check_extra_streams, check_whole, refuse_unknown
 from .loop_state import LoopState
@@ -393,8 +393,18 @@ class MainLoop:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the hooks."""
+        if isinstance(error, Exception) and not isinstance(error, TrainingTerminated | NotFiniteError):
+            self._tell_what_was_put_off()
         is_interrupted = error is not None and not isinstance(error, Exception)
         self._finish(success=error is None or isinstance(error, TrainingTerminated), at_once=is_interrupted)
+
+    def _tell_what_was_put_off(self) -> None:
+        """A training may fail because of what is not known yet, such as a nan that is on its way from a device."""
+        with suppress(RuntimeError):  # a device that has failed cannot be asked
+            try:
+                self.model.settle()
+            except NotFiniteError as error:
+                log.error("%s", error)
 
     def _finish(self, success: bool, at_once: bool = False) -> None:
         if not success:

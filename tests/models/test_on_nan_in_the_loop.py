@@ -167,6 +167,19 @@ def test_a_bad_batch_is_known_before_the_evaluation(place: str) -> None:
     assert record.events[-1][1] == {"success": False}
 
 
+def test_a_training_that_fails_tells_of_a_bad_batch_that_is_on_its_way(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(finite_watch, "answers_at_once", lambda device: False)
+    options = {"skip_zeroth_epoch": True}
+    loop = make_loop("error", None, SaveAndFail(every=1000, fail_at=7), bad=[9], loop=options)
+    with pytest.raises(RuntimeError, match="failed at moment 7"):
+        loop.run_training()
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert errors[0].startswith("the loss of task 'a' is nan: stream 'train', step 5, batch 4, loader 'a'")
+
+
 def test_a_bad_batch_is_known_before_a_training_has_finished(place: str) -> None:
     stop = StopAfter(steps=3)
     stop.name = "first"
