@@ -1,7 +1,7 @@
 """Runs that are killed again and again: a program that imports everything once and forks the processes that train.
 
 It reads folders and a seed as JSON from stdin. In each folder it trains undisturbed, into ``whole``, and then once
-more, into ``run``, with six kills at random moments; two processes at a time. What has become of the runs goes to
+more, into ``run``, with seven kills at random moments; two processes at a time. What has become of the runs goes to
 stdout as JSON. Every process is a real one: it executes ``emloop-mtl train`` or ``resume --auto``, and is killed with
 SIGKILL, at a moment of its plan:
 
@@ -19,7 +19,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -149,18 +149,17 @@ def begin(job: dict[str, Any], commands: Iterator[Any], active: list[Any]) -> No
 def moments(chance: random.Random, seconds: float, operations: int) -> list[dict[str, float]]:
     """Return when the lives of a run end: anywhere, at an operation on files, in the middle of a save.
 
-    Most lives get a sixth of the way or less, so that there is something left to kill in the last one.
+    Those that are told in operations and saves come for certain: together they are less than the whole way. How much
+    of it goes by in a time depends on what else the machine does.
 
     :param seconds: what the run takes if it is not killed
     :param operations: how many operations on its files it needs then
     """
-    kinds: list[Callable[[], dict[str, float]]] = [
-        lambda: {"after": chance.uniform(0, 0.4 * seconds)},
-        lambda: {"operation": chance.randint(1, operations // 5)},
-        lambda: {"saving": chance.randint(1, 2)},
-    ] * 2
-    chance.shuffle(kinds)
-    return [draw() for draw in kinds]
+    plans = [{"operation": chance.randint(1, operations // 6)} for _ in range(3)]
+    plans += [{"saving": chance.randint(1, 2)} for _ in range(2)]
+    chance.shuffle(plans)
+    plans.insert(chance.randint(0, 4), {"after": chance.uniform(0, 0.1 * seconds)})
+    return [*plans, {"after": chance.uniform(0, 0.5 * seconds)}]
 
 
 def main() -> None:

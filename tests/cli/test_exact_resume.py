@@ -1,27 +1,19 @@
-"""A run that is killed at any moment and resumed ends like one that was not: tensors, scores and log records."""
+"""A run that goes on from any border ends like one that was not interrupted: tensors, scores and log records."""
 
 from __future__ import annotations
 
-import random
 import shutil
-import signal
-import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from emloop_mtl.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, newest_checkpoint
+from emloop_mtl.checkpoint import list_checkpoints, load_checkpoint, newest_checkpoint
 from emloop_mtl.config.create import create_training
 from emloop_mtl.config.load import load_config
 
-from .conftest import ENVIRONMENT, PROGRAM, Command, Program
-
-EXCEPTED = {"seconds", "TrainingTrace", "WriteTensorBoard"}
-"""What hooks remember of the clock, and the names of event files: every process begins one of its own."""
+from .conftest import Command
+from .same_runs import differences, scalars, state
 
 SNAPSHOT = """
 from emloop_mtl import AbstractHook
@@ -49,43 +41,6 @@ class SaveAlways(AbstractHook):
     def after_epoch(self, epoch_id, epoch_data):
         self.save()
 """
-
-
-def differences(first: Any, second: Any, where: str = "") -> Iterator[str]:
-    """Yield the places in which two states differ, bit for bit."""
-    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
-        if first.dtype != second.dtype or not torch.equal(first.view(-1), second.view(-1)):
-            yield where
-    elif isinstance(first, dict) and isinstance(second, dict):
-        for key in sorted({*first, *second} - EXCEPTED, key=str):
-            yield from differences(first.get(key), second.get(key), f"{where}/{key}")
-    elif isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)) and len(first) == len(second):
-        for index, pair in enumerate(zip(first, second, strict=True)):
-            yield from differences(*pair, f"{where}/{index}")
-    elif first != second:
-        yield f"{where}: {first!r} and {second!r}"
-
-
-def state(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {"weights": checkpoint.weights, "position": checkpoint.position, **checkpoint.state}
-
-
-def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return what TensorBoard shows of a run."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
-    events.Reload()
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
-def assert_same_end(run: Path, whole: Path) -> None:
-    for tag in ("latest", "best"):
-        pair = [state(newest_checkpoint(folder / "checkpoints", tag)) for folder in (run, whole)]
-        assert list(differences(*pair)) == []
-    assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-    assert scalars(run) == scalars(whole)
-    assert scalars(whole)
 
 
 def test_differences_are_seen() -> None:
@@ -142,33 +97,3 @@ def test_every_step_of_a_run_can_be_gone_on_from(folder: Path, command: Command)
 @pytest.mark.soak
 def test_every_step_of_the_whole_example_can_be_gone_on_from(folder: Path, command: Command) -> None:
     check_every_border(folder, command, [], steps=38, batches=10, epochs=2)
-
-
-def test_a_run_that_is_killed_twice_ends_as_if_it_was_not(folder: Path, program: Program) -> None:
-    words = ("dataset.max_rows=320", "hooks.StopAfter.epochs=6", "hooks.SaveLatest.steps=3", "hooks.WriteJSON.steps=5")
-    done = program("train", "config.yaml", *words, "--output-dir", "whole")
-    assert done.returncode == 0, done.stderr
-    chance = random.Random()
-    run = folder / "run"
-    line = [str(PROGRAM), "train", "config.yaml", *words, "--output-dir", "run"]
-    kills = []
-    for checkpoints in (chance.randrange(1, 8), chance.randrange(9, 18)):
-        with subprocess.Popen(line, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
-            deadline = time.monotonic() + 60
-            while running.poll() is None and newest_sequence(run) < checkpoints and time.monotonic() < deadline:
-                time.sleep(0.001)
-            time.sleep(chance.uniform(0, 0.02))  # a step takes about 0.01 s, so it dies anywhere within one or two
-            running.kill()
-            said = running.communicate()[1].decode()
-        assert running.returncode in (-signal.SIGKILL, 0), said
-        kills += [newest_sequence(run)] if running.returncode == -signal.SIGKILL else []
-        line = [str(PROGRAM), "resume", "run"]
-    assert kills, "the processes were faster than their killer"
-    done = program("resume", "run")
-    assert done.returncode == 0, done.stderr
-    print("killed after the checkpoints", kills)  # noqa: T201 - shown if the comparison fails
-    assert_same_end(run, folder / "whole")
-
-
-def newest_sequence(run: Path) -> int:
-    return max((int(path.name.rpartition("-")[2]) for path in list_checkpoints(run / "checkpoints")), default=0)

@@ -91,14 +91,19 @@ CONFIGS = {
         fixed_epoch_size=7,
     ),
     "mixed_bf16_ahead": config(
-        {"class": "little.Columns", **train_with({"class": "Mixed", "fillup": True})}, {"precision": "bf16"}, buffer=4
+        {"class": "little.Columns", **train_with({"class": "Mixed", "fillup": True})},
+        {"precision": "bf16"},
+        buffer=4,
+        asynchronous_saving=True,
     ),
     "fp16_cut": config(
         {"class": "little.Columns"},
         {"precision": "fp16", "optimizer": {"class": "sgd", "lr": 0.1, "momentum": 0.9}},
         fixed_epoch_size={"samples": 30},
     ),
-    "augmented": config({"class": "little.Rows", **train_with({"class": "RoundRobin"})}, buffer=2),
+    "augmented": config(
+        {"class": "little.Rows", **train_with({"class": "Dynamic", "function": "little.weights"})}, buffer=2
+    ),
     "workers": config({"class": "little.Rows", "num_workers": 2, **train_with({"class": "Mixed"})}, buffer=2),
     "generators": config({"class": "little.Plain"}, fixed_epoch_size=7),
 }
@@ -106,7 +111,7 @@ CONFIGS = {
 
 @pytest.fixture(scope="module")
 def killed() -> Iterator[Killed]:
-    """The folder of all configs, each trained undisturbed and once with six kills, and what became of these runs."""
+    """The folder of all configs, each trained undisturbed and once with seven kills, and what became of these runs."""
     # In memory if possible: it is processes that are killed, not the machine, and saving to a disk takes its time.
     memory = Path("/dev/shm")
     with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as temporary:
@@ -133,5 +138,5 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_was_not(name: str,
 
 def test_they_were_killed(killed: Killed) -> None:
     kills = [end for job in killed[1].values() for end in job["ends"] if end["killed"]]
-    assert len(kills) >= 30, f"the processes were faster than their killer: {len(kills)} of 42 are dead"
+    assert len(kills) >= 30, f"the processes were faster than their killer: {len(kills)} of 49 are dead"
     assert any(end["saving"] for end in kills)

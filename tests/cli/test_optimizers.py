@@ -9,7 +9,7 @@ import pytest
 from emloop_mtl.checkpoint import newest_checkpoint
 
 from .conftest import Command
-from .test_exact_resume import differences, state
+from .same_runs import differences, state
 
 MODULE = '''
 import os
