@@ -22,8 +22,9 @@ RESERVED = ("loss", "average")
 class Scorer:
     """Several metrics that see the same rows.
 
-    :param metrics: names, mappings of ``class`` to a name and of its options to values, functions
-        ``f(golds, probs, preds)``, or metrics
+    :param metrics: names, paths of functions of ``sklearn.metrics``, functions ``f(golds, probs, preds)``,
+        ``f(golds, preds)`` or ``f(golds, probs)``, mappings of ``class`` to any of these and of its options to values,
+        or metrics
     :param custom: name -> function ``f(golds, probs, preds)`` or ``f(golds, probs, preds, uids)``; takes the place of a
         metric of the same name
     :raise ConfigError: for an unknown name, a name that is reported twice, or one that cannot be used

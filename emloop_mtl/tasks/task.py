@@ -47,8 +47,9 @@ class Task:
     :param module_device: module name -> device, where it is not the model's; -1 is the CPU
     :param require_prob_for_eval: whether metrics may ask for probabilities
     :param require_pred_for_eval: whether metrics may ask for predictions; most do with probabilities instead
-    :param metrics: names of metrics, mappings of ``class`` to such a name and of its options to values, or functions
-        ``f(golds, probs, preds)``, instead of a ``scorer``
+    :param metrics: names of metrics, paths of functions of ``sklearn.metrics``, functions ``f(golds, probs, preds)``,
+        ``f(golds, preds)`` or ``f(golds, probs)``, or mappings of ``class`` to any of these and of its options to
+        values, instead of a ``scorer``
     :param num_classes: the number of classes; read off the last module where that is a linear layer
     :raise ConfigError: for a mistake in any of these
     """

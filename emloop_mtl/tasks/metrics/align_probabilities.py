@@ -49,9 +49,11 @@ def align_probabilities(
             label = label.reshape(-1).long()
             inside = (label >= 0) & (label < classes)
         prob = prob.movedim(CLASS_DIM, -1).reshape(-1, classes)
-    counts = inside if kept is None else inside & kept.reshape(-1)
-    outside = ~inside if kept is None else ~inside & kept.reshape(-1)
-    return Probable(label, prob, counts, outside.sum())
+    if kept is None:
+        return Probable(label, prob, inside, len(inside) - inside.sum())
+    kept = kept.reshape(-1)
+    counts = inside & kept
+    return Probable(label, prob, counts, kept.sum() - counts.sum())
 
 
 def of_label(rows: Probable) -> Tensor:

@@ -36,7 +36,7 @@ from .read_option import name_of_beta, read_beta, read_choice
 from .recall import Recall
 from .roc_auc import RocAuc
 from .sample_average import SampleAverage
-from .score_function import is_score_function, second_column
+from .score_function import is_score_function, name_of, second_column
 from .spearman_correlation import SpearmanCorrelation
 from .top_accuracy import TopAccuracy
 
@@ -191,7 +191,7 @@ def create_metric(metric: str | Callable[..., Any] | Metric | Mapping[str, Any])
         make: Callable[[], Metric] = metric
         return make()
     if callable(metric):
-        return CustomMetric(_name_of(metric), metric)
+        return CustomMetric(name_of(metric), metric)
     raise ConfigError(f"a metric is a name, a function or a Metric, not {metric!r}")
 
 
@@ -207,7 +207,7 @@ def _from_mapping(metric: Mapping[str, Any]) -> Any:
         known = inspect.signature(make).parameters
         unknown = [name for name in options if name not in known]
         reason = f"unknown argument {unknown[0]!r}{nearest(unknown[0], known)}" if unknown else str(error)
-        shown = kind if isinstance(kind, str | type) else _name_of(kind)
+        shown = kind if isinstance(kind, str | type) else name_of(kind)
         raise ConfigError(f"metric {shown!r}: {reason}") from error
     return make(**options)
 
@@ -226,7 +226,7 @@ def _scoring(function: Callable[..., Any], options: Mapping[str, Any]) -> Callab
     """Return what makes the metric of a function of rows from its options, among them ``name``."""
 
     def make(name: str | None = None, **given: Any) -> Metric:
-        return CustomMetric(_name_of(function) if name is None else name, function, given)
+        return CustomMetric(name_of(function) if name is None else name, function, given)
 
     parameters = list(inspect.signature(function).parameters.values())
     columns = [each for each in parameters if each.kind in _BY_POSITION and each.name not in options]
@@ -243,10 +243,6 @@ def _scoring(function: Callable[..., Any], options: Mapping[str, Any]) -> Callab
 
 def _count_required(parameters: list[inspect.Parameter]) -> int:
     return sum(each.default is inspect.Parameter.empty for each in parameters)
-
-
-def _name_of(function: Callable[..., Any]) -> str:
-    return getattr(function, "__name__", type(function).__name__)
 
 
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from ...errors import DataError
@@ -41,10 +40,12 @@ class MicroAverage(SumMetric):
             outside = ~((gold | (label == 0)) & (found | (pred == 0)))
             return count(gold, found, gold & found, outside, kept=kept)
         label, pred, kept = align_classes(self.name, label, prob, pred, self.ignored_label, self.has_label_sets)
-        total, right = count(label == pred, kept=kept)
-        return torch.stack([total, total, total, right, torch.zeros_like(total)])
+        return count(label == pred, kept=kept)
 
     def score(self, sums: list[float]) -> float:
+        if len(sums) == 2:  # every entry is a label of one class and predicted as one
+            entries, both = sums
+            return both / entries if entries else math.nan
         entries, gold, found, both, outside = sums
         if outside:
             raise DataError(f"metric {self.name!r}: {int(outside)} labels or predictions are outside 0..1")

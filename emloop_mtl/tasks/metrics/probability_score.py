@@ -27,7 +27,7 @@ class ProbabilityScore(SumMetric):
     def sums(self, label: Tensor, prob: Tensor | None, pred: Tensor | None) -> Tensor:
         rows = align_probabilities(self.name, label, prob, pred, self.ignored_label, self.has_label_sets)
         scores = torch.where(rows.counts, self.judge(rows), 0.0)
-        return torch.stack([scores.sum(), rows.counts.sum().double(), rows.outside.double()])
+        return torch.stack([scores.sum(), rows.counts.sum(dtype=torch.float64), rows.outside.double()])
 
     def score(self, sums: list[float]) -> float:
         total, counted, outside = sums

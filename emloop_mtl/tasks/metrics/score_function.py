@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ...errors import ConfigError, DataError, nearest
 
 _PROBABILITIES = frozenset({"probs", "prob", "y_prob", "y_proba", "y_score", "pred_decision", "probas_pred"})
 _PREDICTIONS = frozenset({"preds", "pred", "y_pred", "labels_pred", "y2"})
-_PROBABLE_ALTHOUGH_CALLED_PREDICTIONS = frozenset({"log_loss", "d2_log_loss_score"})
+_OF_PROBABILITIES = frozenset({"log_loss", "d2_log_loss_score"})
 """Metrics of scikit-learn before 1.9, whose ``y_pred`` are probabilities."""
 
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -106,8 +107,7 @@ def second_column(function: Callable[..., Any], options: Mapping[str, Any]) -> s
     if len(columns) > 2 and columns[2].name in _PREDICTIONS:
         return None
     if second in _PREDICTIONS:
-        named = getattr(function, "__name__", "")
-        return "prob" if named in _PROBABLE_ALTHOUGH_CALLED_PREDICTIONS and _is_of_sklearn(function) else "pred"
+        return "prob" if name_of(function) in _OF_PROBABILITIES and _is_of_sklearn(function) else "pred"
     return "prob" if second in _PROBABILITIES else None
 
 
@@ -132,7 +132,16 @@ def is_score_function(function: Callable[..., Any], options: Mapping[str, Any]) 
     return False
 
 
+def name_of(function: Callable[..., Any]) -> str:
+    """Return what a function is called; one with some arguments filled in is called as without."""
+    while isinstance(function, partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)
+
+
 def _is_of_sklearn(function: Callable[..., Any]) -> bool:
+    while isinstance(function, partial):
+        function = function.func
     return (getattr(function, "__module__", None) or "").startswith("sklearn.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,12 @@ def test_metrics_of_sklearn_by_their_path(metric: str, options: dict[str, Any], 
         assert streamed(made, SIZES, LABEL, PROB, PRED) == value
     named = create_metric({"class": function, "name": "mine", **options})
     assert list(at_once(named, LABEL, PROB, PRED)) == ["mine"]
+
+
+def test_functions_with_some_arguments_filled_in_keep_their_names() -> None:
+    half, surprised = partial(sklearn_metrics.fbeta_score, beta=0.5, average="macro"), partial(surprise, base=2)
+    expected = {"fbeta_score": half(GOLDS, PREDS), "surprise": surprised(GOLDS, PROBS)}
+    assert Scorer([half, surprised]).score(LABEL, PROB, PRED) == pytest.approx(expected, rel=1e-12)
 
 
 def test_metrics_of_values_by_their_path() -> None:
