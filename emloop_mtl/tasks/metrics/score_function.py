@@ -104,8 +104,10 @@ def second_column(function: Callable[..., Any], options: Mapping[str, Any]) -> s
     if len(columns) < 2 or any(each.default is inspect.Parameter.empty for each in columns[2:]):
         return None
     second = columns[1].name
-    if len(columns) > 2 and columns[2].name in _PREDICTIONS:
-        return None
+    if second in ("probs", "prob") and len(columns) > 2:
+        third = columns[2]
+        if third.name in _PREDICTIONS or third.default is None:  # the predictions, whatever they are called
+            return None
     if second in _PREDICTIONS:
         return "prob" if name_of(function) in _OF_PROBABILITIES and _is_of_sklearn(function) else "pred"
     return "prob" if second in _PROBABILITIES else None

@@ -71,6 +71,18 @@ def test_metrics_of_sklearn_by_their_path(metric: str, options: dict[str, Any], 
     assert list(at_once(named, LABEL, PROB, PRED)) == ["mine"]
 
 
+def test_a_third_argument_is_an_option_or_the_predictions() -> None:
+    def optional(golds: Any, probs: Any, guesses: Any = None) -> float:
+        return float((golds == guesses).mean())
+
+    def weighed(golds: Any, probs: Any, weight: float = 2.0) -> float:
+        return weight
+
+    found = Scorer([optional, weighed, surprise]).score(LABEL, PROB, PRED)
+    expected = {"optional": (GOLDS == PREDS).mean(), "weighed": 2.0, "surprise": surprise(GOLDS, PROBS)}
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
 def test_functions_with_some_arguments_filled_in_keep_their_names() -> None:
     half, surprised = partial(sklearn_metrics.fbeta_score, beta=0.5, average="macro"), partial(surprise, base=2)
     expected = {"fbeta_score": half(GOLDS, PREDS), "surprise": surprised(GOLDS, PROBS)}
