@@ -14,11 +14,13 @@ from emloop_mtl.data.batch import Batch
 from emloop_mtl.data.column_dataset import ColumnDataset
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.data.task_loader import TaskLoader
+from emloop_mtl.errors import CheckpointError, NotFiniteError
 from emloop_mtl.hooks import ComputeStats, SaveLatest, StopAfter
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks import Action, Task
 from emloop_mtl.tasks.metrics import create_metric
+from emloop_mtl.testing import SaveAndFail
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
@@ -37,9 +39,10 @@ class Dataset(MultiTaskDataset):
         return [TaskLoader(columns, {name: name for name in "ab"}, split="train", batch_size=16)]
 
 
-def make_model(**options: Any) -> MultiTaskModel:
+def make_model(dropout: float = 0.0, **options: Any) -> MultiTaskModel:
     torch.manual_seed(0)
-    modules = {"trunk": nn.Sequential(nn.Linear(5, 8), nn.Tanh()), "a_head": nn.Linear(8, 3), "b_head": nn.Linear(8, 3)}
+    trunk = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), *([nn.Dropout(dropout)] if dropout else []))
+    modules = {"trunk": trunk, "a_head": nn.Linear(8, 3), "b_head": nn.Linear(8, 3)}
     tasks = []
     for name in "ab":
         flow = [Action("features", "trunk", "x"), Action(f"{name}_out", f"{name}_head", "features")]
@@ -128,6 +131,41 @@ def test_a_resumed_run_ends_alike(precision: str, tmp_path: Path) -> None:
     assert_equal(whole, second)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("fail_at", [8, 12])
+def test_a_run_that_breaks_off_goes_on_with_the_generator_of_the_gpu(
+    fail_at: int, precision: str, tmp_path: Path
+) -> None:
+    def run(folder: Path, fail_at: int | None = None, resume: bool = False) -> MultiTaskModel:
+        # Dropout draws on the GPU, windows of 3 steps are open, and batches were copied ahead.
+        model = make_model(dropout=0.5, precision=precision, update={"accumulate": 3})
+        hooks = [ComputeStats(["loss"]), SaveAndFail(fail_at=fail_at), StopAfter(steps=16)]
+        loop = MainLoop(model, Dataset(), hooks, output_dir=folder, buffer=2, fixed_epoch_size=4)
+        if resume:
+            loop.restore(newest_checkpoint(folder / "checkpoints"))
+            torch.rand(3, device=model.device)
+        loop.run_training()
+        return model
+
+    whole = run(tmp_path / "whole")
+    expected = torch.cuda.get_rng_state()
+    with pytest.raises(RuntimeError, match="failed at moment"):
+        run(tmp_path / "cut", fail_at)
+    assert_equal(whole, run(tmp_path / "cut", resume=True))
+    assert torch.equal(torch.cuda.get_rng_state(), expected)
+
+
+def test_a_state_that_is_none_of_a_gpu_is_told(tmp_path: Path) -> None:
+    train(make_model(), tmp_path, 8)
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+    checkpoint.state["random"]["cuda"] = [torch.zeros(3, dtype=torch.uint8)]
+    hooks = [ComputeStats(["loss"]), SaveLatest(), StopAfter(steps=9)]
+    loop = MainLoop(make_model(), Dataset(), hooks, output_dir=tmp_path, fixed_epoch_size=4)
+    loop.restore(checkpoint)
+    with pytest.raises(CheckpointError, match="the random state of CUDA device 0 is none of ours"):
+        loop.run_training()
+
+
 def test_a_checkpoint_of_a_gpu_goes_on_without_one(tmp_path: Path) -> None:
     whole, first, second = make_model(), make_model(), make_model(device="cpu")
     train(whole, tmp_path / "whole", 16)
@@ -146,3 +184,44 @@ def test_compiled_flows_learn_the_same(tmp_path: Path) -> None:
     for ours, theirs in zip(weights(model), weights(other), strict=True):
         # fused operations round otherwise in the last of float32's digits
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def make_batches(bad: int) -> list[Batch]:
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for number in range(6):
+        x = torch.randn(16, 5, generator=generator)
+        x[3, 1] = torch.nan if number == bad else x[3, 1]
+        labels = {name: torch.randint(3, (16,), generator=generator) for name in "ab"}
+        batches.append(Batch({"x": x, **labels}, tasks={name: name for name in "ab"}))
+    return batches
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "rmsprop"])
+def test_an_update_that_is_not_finite_is_left_out(optimizer: str, precision: str) -> None:
+    settings: dict[str, Any] = {"optimizer": {"class": optimizer, "lr": 0.01}, "precision": precision}
+    skipping, other = make_model(update={"on_nan": "skip"}, **settings), make_model(**settings)
+    for number, batch in enumerate(make_batches(bad=2)):
+        skipping.run(batch, train=True)
+        if number != 2:
+            other.run(batch, train=True)
+    skipping.settle()
+    assert skipping.update.watch is not None
+    assert skipping.update.watch.skipped == 1
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, skipping.state_dict()[name])
+
+
+@pytest.mark.parametrize("on_nan", ["error", "warn"])
+def test_a_batch_that_is_not_finite_is_named_by_its_step(on_nan: str, caplog: pytest.LogCaptureFixture) -> None:
+    model = make_model(update={"on_nan": on_nan})
+    said = ""
+    try:
+        for batch in make_batches(bad=2):
+            model.run(batch, train=True)
+        model.settle()
+    except NotFiniteError as error:
+        said = str(error)
+    said = said if on_nan == "error" else caplog.messages[0]
+    assert said.startswith("the loss of task 'a', 'b' is nan: step 3, task 'a', 'b'")

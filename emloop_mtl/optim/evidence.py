@@ -79,7 +79,8 @@ class Evidence:
             (temporary / SUMMARY_FILE).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
             shutil.rmtree(target, ignore_errors=True)  # of the same step, before the run was resumed
             temporary.rename(target)
-        except (OSError, RuntimeError, ValueError) as error:  # torch's writer raises a RuntimeError on a full disk
+        # On a full disk torch's writer raises a RuntimeError.
+        except (OSError, RuntimeError, ValueError, TypeError) as error:
             shutil.rmtree(temporary, ignore_errors=True)
             reason = " ".join(str(error).split())
             log.warning("'%s' cannot be written, so nothing is kept of that batch: %s", target, reason)
@@ -149,7 +150,7 @@ def _without_numpy(value: Any) -> Any:
 
 def _described(value: Any) -> str:
     if not isinstance(value, Tensor):
-        return f"{type(value).__name__} of {len(value)}"
+        return f"{type(value).__name__}{f' of {len(value)}' if hasattr(value, '__len__') else ''}"
     text = f"{str(value.dtype).removeprefix('torch.')} {'x'.join(map(str, value.shape))}"
     if not value.is_floating_point():
         return text

@@ -438,14 +438,14 @@ def test_what_is_kept_is_plain_and_whole(tmp_path: Path) -> None:
     model = make_model("error", output_dir=tmp_path)
     (tmp_path / "checkpoints" / "latest-3").mkdir(parents=True)
     batch = make_batches(1, bad=[0], data_name="rows")[0]
-    batch.update(_uids_=list("abcdefgh"), strange=[object()] * 8)
+    batch.update(_uids_=list("abcdefgh"), strange=[object()] * 8, one=1.5)
     with pytest.raises(NotFiniteError) as caught:
         model.run(batch, train=True)
     folder = tmp_path / "not_finite" / "step-1"
     kept = torch.load(folder / "batch.pt", weights_only=True)
     assert torch.equal(kept["sources"]["x"], batch["x"].nan_to_num(0)) is False
     assert torch.equal(kept["sources"]["x"].isnan(), batch["x"].isnan())
-    assert kept["sources"].keys() == {"x", "a", "b", "_uids_"}
+    assert kept["sources"].keys() == {"x", "a", "b", "_uids_", "one"}
     assert kept["tasks"] == {"a": "a", "b": "b"}
     assert kept["losses"].keys() == {"a/loss", "b/loss", "loss"}
     assert kept["gradients"].keys() == dict(model.network.named_parameters()).keys()
@@ -460,6 +460,7 @@ def test_what_is_kept_is_plain_and_whole(tmp_path: Path) -> None:
     assert summary["checkpoints"] == ["latest-3"]
     assert summary["losses"]["a/loss"] == "nan"
     assert summary["sources"]["x"] == "float32 8x3, 1 nan, 0 infinite"
+    assert summary["sources"]["one"] == "float"
     assert summary["sources"]["strange"] == "left out: its values are no plain data"
     assert summary["not_finite"]["buffers"] == ["trunk.1.running_mean", "trunk.1.running_var"]
     assert sorted(path.name for path in (tmp_path / "not_finite").iterdir()) == ["step-1"]
