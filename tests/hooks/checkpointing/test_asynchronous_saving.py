@@ -301,6 +301,43 @@ def test_a_second_interrupt_breaks_off_what_is_written(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path / "checkpoints").position.step in (10, 20)
 
 
+class InterruptWait(AbstractHook):
+    """Interrupt the training, and once more from the thread that writes, while the training waits for that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_released = False
+        self._released = threading.Event()
+
+    def requires(self) -> tuple[str, ...]:
+        return ()
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        if self.main_loop.position.step == 20:
+            self.main_loop.request_save("twenty")
+            self.main_loop.when_saved(self._interrupt, in_thread=True)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def _interrupt(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        self.was_released = self._released.wait(30)  # for ever, were it not for the interrupt
+
+    def after_training(self, success: bool) -> None:
+        assert not success
+        self._released.set()
+
+
+def test_a_second_interrupt_ends_the_wait_for_what_is_written(tmp_path: Path) -> None:
+    hook = InterruptWait()
+    options: dict[str, Any] = {"skip_zeroth_epoch": True, "asynchronous_saving": True}
+    loop = MainLoop(model(), dataset(), [hook, StopAfter(steps=40)], output_dir=tmp_path, **options)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_training()
+    assert hook.was_released
+    assert loop.end == "failed"
+    assert {tag: found.position.step for tag, found in checkpoints(tmp_path).items()} == {"twenty": 20, "latest": 20}
+
+
 def test_another_error_waits_too_and_a_failure_beside_it_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
