@@ -28,8 +28,8 @@ class Planner:
     * ``config_sections: ClassVar[Mapping[str, str]]``: arguments that are the settings of an ``optimizer``, which only
       the model can build since it has the parameters, or a ``schedule`` of the learning rate; its name -> which
     * ``config_items: ClassVar[Mapping[str, type]]``: arguments that are mappings of a name to the arguments of an
-      object of this class, which receives the name as ``name``; a list of such objects; or the dotted path of a
-      function that returns them and receives ``dataset`` if it names it
+      object of this class, which receives the name as ``name`` if it takes one; a list of such objects; or the dotted
+      path of a function that returns them and receives ``dataset`` if it names it
     * ``config_names: ClassVar[Mapping[str, Callable[..., Callable]]]``: arguments whose objects may have a short name
       as their ``class``, with the function that returns what such a name, or what a dotted path names, stands for; it
       gets the options beside it, too
@@ -201,7 +201,12 @@ class Planner:
         if is_object(value):
             return self.object(value, path, "object", handed_over)
         if isinstance(value, Mapping):
-            return {key: self._item(default, item, (*path, key), {"name": key}) for key, item in value.items()}
+            known = Arguments.of(default)
+            is_named = known is not None and "name" in known.accepted
+            return {
+                key: self._item(default, item, (*path, key), {"name": key} if is_named else {})
+                for key, item in value.items()
+            }
         if isinstance(value, list):
             return [self._item(default, item, (*path, index), {}) for index, item in enumerate(value)]
         raise ConfigError(

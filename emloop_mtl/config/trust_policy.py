@@ -23,7 +23,7 @@ _CLASSES = (
 """Where classes are defined that are parts of a training, and not of the engine, which writes files."""
 
 _METRICS = "sklearn.metrics"
-_FUNCTIONS = ("emloop_mtl.tasks", "torch.nn.functional", _METRICS)
+_FUNCTIONS = ("emloop_mtl.tasks", "torch.nn.functional", "torch.nn.init", _METRICS)
 _NEVER = ("emloop_mtl.cli", "emloop_mtl.config")
 
 _PATHS = ("path", "folder", "output_dir", "log_dir", "restore_from")

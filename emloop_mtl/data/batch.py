@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from .origin import Origin
+from .share import Share
 
 
 class Batch(dict[str, Any]):
@@ -24,8 +25,8 @@ class Batch(dict[str, Any]):
     """
 
     __slots__ = (
-        *("data_name", "ends_step", "kind", "number", "origin", "prepared", "rows", "size", "split", "stacked"),
-        "tasks",
+        *("data_name", "ends_step", "kind", "number", "origin", "prepared", "rows", "shares", "size", "split"),
+        *("stacked", "tasks"),
     )
 
     def __init__(
@@ -51,6 +52,8 @@ class Batch(dict[str, Any]):
         """Which batch of its pass through a stream it is, from 0; None where nobody has counted."""
         self.origin: tuple[Origin, tuple[tuple[str, Any], ...]] | None = None
         """The columns that its values are copies of, and these values by name; until the batch is prepared."""
+        self.shares: dict[str, Share] = {}
+        """Task name -> the rows that the task is about, labelled or not; a task is absent when it is about all rows."""
         self.stacked: dict[Any, Any] = {}
         """What the model that has prepared the batch has joined of it, for tasks that it runs as one."""
         self.kind: Any = None
@@ -70,6 +73,7 @@ class Batch(dict[str, Any]):
         twin.prepared = self.prepared
         twin.number = self.number
         twin.kind = self.kind
+        twin.shares = dict(self.shares)
         twin.stacked = dict(self.stacked)
         return twin
 

@@ -22,7 +22,10 @@ class BatchKind:
     :param moved: the sources that the device gets
     """
 
-    __slots__ = ("_network", "_version", "is_settled", "joins", "labels", "moved", "runs", "tasks", "unchecked")
+    __slots__ = (
+        *("_network", "_version", "is_inferred", "is_settled", "joins", "labels", "moved", "runs", "tasks"),
+        "unchecked",
+    )
 
     def __init__(
         self,
@@ -43,6 +46,8 @@ class BatchKind:
         self.moved = tuple(moved)
         self.runs: dict[frozenset[str] | None, BatchRun] = {}
         """How they are run, by the names of the outputs that somebody reads, None for all."""
+        self.is_inferred = False
+        """Whether nobody has named the tasks, so that they follow from the sources."""
         self.is_settled = False
         """Whether it was decided which of the tasks are trained as one."""
 

@@ -68,6 +68,9 @@ class MultiTaskModel(AbstractModel):
     config_items: ClassVar[Mapping[str, type]] = {"tasks": Task}
     """Arguments that the config gives as mappings of names to the arguments of an object of this class."""
 
+    section: ClassVar[str] = "tasks"
+    """The argument that declares the tasks."""
+
     def __init__(
         self,
         tasks: Iterable[Task] | Mapping[str, Task],
@@ -89,9 +92,9 @@ class MultiTaskModel(AbstractModel):
         self.device = find_device(device)
         self.precision = precision
         try:
-            self.network = TaskNetwork(listed, modules)
+            self.network = self._make_network(listed, modules or {})
         except ConfigError as error:
-            raise (error if error.path[:1] == ("modules",) else error.below(("tasks",))) from error.__cause__
+            raise (error if error.path[:1] == ("modules",) else error.below((self.section,))) from error.__cause__
         self.network.place(self.device)
         self._output_dir = output_dir
         try:
@@ -171,9 +174,7 @@ class MultiTaskModel(AbstractModel):
             name: None for name, task in self.tasks.items() if task.label is None or not labelled
         }
         runnable = {
-            name: label
-            for name, label in {**labelled, **unlabelled}.items()
-            if all(source in batch for source in self.network.plan((name,)).sources)
+            name: label for name, label in {**labelled, **unlabelled}.items() if self._finds_inputs(name, batch)
         }
         return {name: runnable[name] for name in self.tasks if name in runnable} or labelled or unlabelled
 
@@ -191,14 +192,25 @@ class MultiTaskModel(AbstractModel):
         labels = batch.tasks or self.tasks_of(batch)
         try:
             tasks = [self._task(name) for name in labels]
-            check_flow(tasks, self.network.keys(), batch)
         except ConfigError as error:
-            raise error.below(("tasks",)) from error.__cause__
+            raise error.below((self.section,)) from error.__cause__
+        self._check_inputs(tasks, batch)
         for task in tasks:
             if task.label is None and labels[task.name] is None and task.loss and not task.loss.takes_all_outputs:
                 text = f"task {task.name!r}: its loss {task.loss.name!r} needs labels; set 'label' to their source"
-                raise ConfigError(text, ("tasks", task.name))
+                raise ConfigError(text, (self.section, task.name))
         super().check_sources(batch)
+
+    def _finds_inputs(self, name: str, batch: Mapping[str, Any]) -> bool:
+        """Whether a batch holds all that the flow of a task reads."""
+        return all(source in batch for source in self.network.plan((name,)).sources)
+
+    def _check_inputs(self, tasks: Sequence[Task], batch: Batch) -> None:
+        """Check that the flows of tasks find what they read."""
+        try:
+            check_flow(tasks, self.network.keys(), batch)
+        except ConfigError as error:
+            raise error.below((self.section,)) from error.__cause__
 
     def check_tasks(self, batches: Sequence[Batch]) -> None:
         """Check, before a training, that no task names a label that no data has, or is left out because of that."""
@@ -220,15 +232,14 @@ class MultiTaskModel(AbstractModel):
                 self.check_sources(Batch(batch, tasks={task.name: task.label}))
         self._refuse_label(task, known)
 
-    @staticmethod
-    def _refuse_label(task: Task, known: Collection[str]) -> NoReturn:
+    def _refuse_label(self, task: Task, known: Collection[str]) -> NoReturn:
         text = f"task {task.name!r}: no loader holds its label {task.label!r}{nearest(str(task.label), known)}"
-        raise ConfigError(text, ("tasks", task.name, "label"))
+        raise ConfigError(text, (self.section, task.name, "label"))
 
     def _check_losses(self, path: KeyPath = ()) -> None:
         if all(task.loss is None for task in self.tasks.values()):
             text = "no task has a loss, so there is nothing to learn; set 'loss' of a task"
-            raise ConfigError(text, (*path, "tasks"))
+            raise ConfigError(text, (*path, self.section))
 
     # --------------------------------------------------------------------------------------------------- running
 
@@ -343,9 +354,12 @@ class MultiTaskModel(AbstractModel):
             if kind.joins:
                 run = StackedBatchRun(self.network, tasks, kind.tasks, kind.joins, *how)
             else:
-                run = BatchRun(self.network, tasks, *how)
+                run = self._make_run(kind, tasks, *how)
             kind.runs[outputs] = run
         return run
+
+    def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> BatchRun:
+        return BatchRun(self.network, tasks, *how)
 
     def _catch_up(self, batch: Batch, kind: BatchKind) -> None:
         """Make a batch that was prepared as one of another kind one of this kind, as where tasks run as one since then.
@@ -382,6 +396,7 @@ class MultiTaskModel(AbstractModel):
             unchecked = {task.name for task, _ in labels if checking and task.loss_checks_labels}
             labels = [pair for pair in labels if pair[0].name not in unchecked]
             kind = BatchKind(self.network, version, tasks, labels, unchecked, joins, tuple(moved))
+            kind.is_inferred = not batch.tasks
             self._kinds[key] = kind
         return kind
 
@@ -475,6 +490,9 @@ class MultiTaskModel(AbstractModel):
             self._stacks.load_state_dict(state)
         if state:
             self.update.load_state_dict(state)
+
+    def _make_network(self, tasks: Sequence[Task], modules: Mapping[str, nn.Module]) -> TaskNetwork:
+        return TaskNetwork(tasks, modules)
 
     def _make_update(self) -> Update:
         parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}

@@ -38,6 +38,7 @@ class PredictedBatch:
             if values[prob] is values[pred]:
                 self.predicts_values.add(task)
         self._values = HostCopy(values)
+        self._shares = {task: share.host for task, share in batch.shares.items()}
 
     def read(self, to_keep: bool = False) -> tuple[list[Any], dict[str, TaskValues]]:
         """Wait for the values and return the uids, and by task the rest.
@@ -45,7 +46,10 @@ class PredictedBatch:
         :param to_keep: whether the values are kept for long
         """
         values = self._values.read(to_keep)
-        found = {task: TaskValues(*(values[name] for name in names)) for task, names in self._names.items()}
+        found = {
+            task: TaskValues(*(values[name] for name in names), share=self._shares.get(task))
+            for task, names in self._names.items()
+        }
         uids = values[UID_SOURCE]
         return [plain(uid) for uid in (uids.tolist() if hasattr(uids, "tolist") else uids)], found
 

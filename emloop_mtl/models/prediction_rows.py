@@ -18,7 +18,7 @@ COLUMNS = ("uid", "data", "task", "label", "pred", "prob")
 
 
 class PredictionRows:
-    """Turns evaluated batches into one row per sample and task; the rows of a sample stand together.
+    """Turns evaluated batches into one row per sample and task about it; the rows of a sample stand together.
 
     A row has the sample's uid, the name of its dataset, the task, the label (None where there is none), the prediction,
     and the probabilities (None where values are predicted): a number, or lists of them in the shape that the task's
@@ -53,16 +53,26 @@ class PredictionRows:
 
 def _rows(batch: PredictedBatch) -> Iterator[Row]:
     uids, values = batch.read()
-    columns = [(task, *_columns(found, batch.size, task in batch.predicts_values)) for task, found in values.items()]
+    columns = [
+        (task, _about(found), *_columns(found, batch.size, task in batch.predicts_values))
+        for task, found in values.items()
+    ]
     for index, uid in enumerate(uids):
-        for task, labels, preds, probs in columns:
+        for task, about, labels, preds, probs in columns:
+            if about is not None and index not in about:
+                continue
             cells = (uid, batch.data_name, task, labels[index], preds[index], probs[index])
             yield dict(zip(COLUMNS, cells, strict=True))
 
 
+def _about(found: TaskValues) -> set[int] | None:
+    """Return the rows that a task is about, None for all."""
+    return None if found.share is None else set(found.share.tolist())
+
+
 def _columns(found: TaskValues, size: int, predicts_values: bool) -> tuple[list[Any], list[Any], list[Any]]:
     """Return labels, predictions and probabilities of a task, row by row."""
-    label, prob, pred, rows = found
+    label, prob, pred, rows, _ = found
     # [n, 1] may also hold sequences, all of length one in this batch; then probabilities have another shape.
     if _is_column(pred) and _is_column(prob):
         label, prob, pred = (_flat(value) for value in (label, prob, pred))

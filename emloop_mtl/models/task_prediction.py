@@ -28,18 +28,20 @@ class TaskPrediction:
         self._preds: list[np.ndarray] = []
 
     def add(self, uids: Sequence[Any], values: TaskValues) -> None:
-        """Add the rows of a batch, values on the host.
+        """Add the rows of a batch that the task is about, values on the host.
 
         :param uids: what identifies each row
         """
         is_labelled = np.full(len(uids), values.label is not None and values.rows is None)
-        if values.rows is not None:
+        if values.rows is not None and values.label is not None:
             is_labelled[values.rows.numpy()] = True
-        self._uids += uids
-        self._is_labelled.append(is_labelled)
-        self._labels.append(None if values.label is None else _array(values.label))
-        self._probs.append(_array(values.prob))
-        self._preds.append(_array(values.pred))
+        about = None if values.share is None else values.share.numpy()
+        self._uids += uids if about is None else [uids[row] for row in about]
+        self._is_labelled.append(is_labelled if about is None else is_labelled[about])
+        self._labels.append(None if values.label is None else _array(values.label, about))
+        if values.prob is not None:  # as of a head that tells none
+            self._probs.append(_array(values.prob, about))
+            self._preds.append(_array(values.pred, about))
 
     @property
     def uids(self) -> list[Any]:
@@ -97,7 +99,7 @@ class TaskPrediction:
             raise DataError(f"{text}; predict the batches one by one") from error
 
 
-def _array(value: Any) -> np.ndarray:
-    if isinstance(value, torch.Tensor):
-        return without_half(value).numpy()
-    return np.asarray(value)
+def _array(value: Any, rows: np.ndarray | None = None) -> np.ndarray:
+    """Return a value, or some of its rows, as an array."""
+    array = without_half(value).numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    return array if rows is None else array[rows]

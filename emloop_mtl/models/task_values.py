@@ -15,3 +15,5 @@ class TaskValues(NamedTuple):
     pred: Any
     rows: Tensor | None
     """int64 indices of the labelled rows; None if there are labels and they are those of all rows."""
+    share: Tensor | None = None
+    """int64 indices of the rows that the task is about; None for all."""

@@ -28,6 +28,29 @@ def select_rows(value: Any, rows: Tensor, size: int) -> Any:
     return map_tensors(value, select)
 
 
+def spread_rows(value: Any, rows: Tensor, size: int) -> Any:
+    """Return ``value``, which holds some of a batch's rows, with all of them; those that it lacks are zero, or None.
+
+    :param value: a tensor, or tensors nested in lists, tuples and mappings; also a list of whatever the rows hold
+    :param rows: int64 indices of the rows that it holds
+    :param size: the number of rows of the batch
+    """
+    count = rows.shape[0]
+
+    def spread(tensor: Tensor) -> Tensor:
+        if tensor.dim() == 0 or tensor.shape[0] != count:
+            return tensor
+        places = rows.to(tensor.device, non_blocking=True)
+        return tensor.new_zeros((size, *tensor.shape[1:])).index_copy(0, places, tensor)
+
+    if isinstance(value, list) and len(value) == count and not any(isinstance(item, Tensor) for item in value):
+        found: list[Any] = [None] * size
+        for row, item in zip(rows.tolist(), value, strict=True):
+            found[row] = item
+        return found
+    return map_tensors(value, spread)
+
+
 def connected_zero(*values: Any) -> Tensor:
     """Return a 0-d zero whose gradient reaches all floating tensors in ``values`` and is zero there.
 

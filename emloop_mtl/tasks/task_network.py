@@ -96,8 +96,7 @@ class TaskNetwork(nn.ModuleDict):
         """
         key = tuple(names)
         if key not in self._plans:
-            devices = self._placement() if self._module_devices() else None
-            self._plans[key] = Plan([self._find(name) for name in key], devices)
+            self._plans[key] = self._make_plan([self._find(name) for name in key])
         return self._plans[key]
 
     def forget_plans(self) -> None:
@@ -121,6 +120,9 @@ class TaskNetwork(nn.ModuleDict):
         plan = self.plan(tuple(self._tasks) if tasks is None else tasks)
         outputs = plan.run(self, sources)
         return {name: outputs[name] for name in plan.action_names}
+
+    def _make_plan(self, tasks: Sequence[Task]) -> Plan:
+        return Plan(tasks, self._placement() if self._module_devices() else None)
 
     def _find(self, name: str) -> Task:
         if name not in self._tasks:

@@ -1,0 +1,299 @@
+"""A backbone with heads on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ..data.batch import Batch
+from ..data.share import Share
+from ..errors import ConfigError, DataError, nearest
+from ..optim.optimizers import OptimizerSettings
+from ..tasks.action_input import INPUT
+from ..tasks.task import Task
+from ..tasks.task_network import TaskNetwork
+from .batch_kind import BatchKind
+from .batch_run import BatchRun
+from .component import BACKBONE, Component
+from .device_copy import as_tensor, to_device
+from .head import Head
+from .head_rows import head_rows
+from .head_task import HeadTask
+from .heads_network import HeadsNetwork
+from .heads_run import HeadsRun
+from .initializer import Initializer, find_initializer
+from .multi_task_model import MultiTaskModel
+
+TASK_SOURCE = "task"
+
+
+class BackboneHeadsModel(MultiTaskModel):
+    """A backbone that encodes a batch, and heads that read what it returns, each of them a task.
+
+    Backbone and heads are called with the values that their ``forward`` has arguments for, by name: the backbone with
+    sources, heads with sources and with what the backbone returns, a mapping or one value.
+
+    :param backbone: a module
+    :param heads: name -> ``Head``, or a module that returns a mapping with its own ``loss`` where it gets labels
+    :param loss_weights: head -> what its loss is multiplied by in the model's loss; 1 by default
+    :param arg_name_mapping: ``backbone`` or a head -> name of a source, or of what the backbone returns -> the argument
+        that gets it; others go to the argument of their name
+    :param allowed_arguments: ``backbone`` or a head -> the arguments that it is called with; by default all of its
+        ``forward``, and all that there is where that has ``**kwargs``
+    :param initializer: pairs of a regular expression and a function that sets the parameters in whose names it is
+        found; see ``Initializer``
+    :param task_source: the source that has the name or number of each row's head; only its rows reach a head. A batch
+        without it goes to the heads whose inputs it holds, or that its loader names
+    :param name: what runs of this model are called
+    :param optimizer: as of a ``MultiTaskModel``
+    :param update: as of a ``MultiTaskModel``
+    :param device: as of a ``MultiTaskModel``
+    :param precision: as of a ``MultiTaskModel``
+    :param output_dir: as of a ``MultiTaskModel``
+    :raise ConfigError: for heads that cannot be run, and for unknown or wrong settings
+
+    .. code-block:: yaml
+
+        model:
+          class: BackboneHeadsModel
+          backbone: {class: torch.nn.Linear, in_features: 4, out_features: 16}
+          heads:
+            kind: {module: {class: torch.nn.Linear, in_features: 16, out_features: 3}, loss: cross_entropy}
+          arg_name_mapping: {backbone: {sizes: input}}
+    """
+
+    config_items: ClassVar[Mapping[str, type]] = {"heads": Head}
+    """Arguments that the config gives as mappings of names to the arguments of an object of this class."""
+
+    config_names: ClassVar[Mapping[str, Callable[..., Callable[..., Any]]]] = {"initializer": find_initializer}
+    """Arguments whose objects the config may call by short names."""
+
+    section: ClassVar[str] = "heads"
+    """The argument that declares the tasks."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        heads: Mapping[str, nn.Module | Head],
+        loss_weights: Mapping[str, float] | None = None,
+        arg_name_mapping: Mapping[str, Mapping[str, str]] | None = None,
+        allowed_arguments: Mapping[str, Iterable[str]] | None = None,
+        initializer: Sequence[Any] | None = None,
+        task_source: str | None = TASK_SOURCE,
+        name: str = "model",
+        optimizer: OptimizerSettings | None = None,
+        update: Mapping[str, Any] | None = None,
+        device: str | torch.device = "auto",
+        precision: str = "fp32",
+        output_dir: str | Path | None = None,
+    ) -> None:
+        if not isinstance(backbone, nn.Module):
+            raise ConfigError(f"the backbone must be an nn.Module, not {backbone!r}", ("backbone",))
+        listed = _listed(heads)
+        weights = loss_weights or {}
+        _check_keys("loss_weights", weights, listed)
+        _check_keys("arg_name_mapping", arg_name_mapping or {}, [BACKBONE, *listed])
+        _check_keys("allowed_arguments", allowed_arguments or {}, [BACKBONE, *listed])
+        self._mapping = dict(arg_name_mapping or {})
+        tasks = [_task_of(key, head, weights.get(key, 1.0)) for key, head in listed.items()]
+        modules = {BACKBONE: backbone, **{key: head.module for key, head in listed.items()}}
+        self._components = {}
+        for key, module in modules.items():
+            is_wrapped = key != BACKBONE and isinstance(heads[key], Head)
+            path = ("backbone",) if key == BACKBONE else ("heads", key, "module") if is_wrapped else ("heads", key)
+            allowed = None if allowed_arguments is None else allowed_arguments.get(key)
+            self._components[key] = Component(key, module, self._mapping.get(key), allowed, path)
+        self._backbone = self._components[BACKBONE]
+        self._called: set[str] = set()
+        if initializer is not None:
+            try:
+                Initializer(initializer)(_parameters_of(modules))
+            except ConfigError as error:
+                raise error.below(("initializer",)) from error.__cause__
+        self.task_source = task_source
+        settings = {"device": device, "precision": precision, "output_dir": output_dir}
+        super().__init__(tasks, modules, name, optimizer, update, stack_tasks=False, **settings)  # type: ignore[arg-type]
+
+    @property
+    def input_names(self) -> Collection[str]:
+        """The sources that backbone and heads read where there are such, and the one that tells each row's head."""
+        names = set(super().input_names)
+        return names if self.task_source is None else {*names, self.task_source}
+
+    def required_sources(self, batch: Batch) -> Collection[str]:
+        """Return the sources that backbone and heads read of this batch, labels included.
+
+        :raise ConfigError: if an argument is found nowhere, or more than once
+        """
+        tasks = batch.tasks or self.tasks_of(batch)
+        try:
+            given = self._backbone.bind(batch)
+            found = [
+                each for name in tasks for each in self._components[self._task(name).name].check(batch, self._backbone)
+            ]
+        except ConfigError as error:
+            raise error.below(("model",)) from error
+        labels = {label for label in tasks.values() if label is not None}
+        return {each.name for each in (*given, *found) if not each.is_encoded} | labels
+
+    def check_tasks(self, batches: Sequence[Batch]) -> None:
+        """Check, before a training, that every head and every name that is mapped occurs in the data."""
+        known = {source for batch in batches for source in batch}
+        for key, names in self._mapping.items():
+            returned = () if key == BACKBONE else self._backbone.returns
+            told = (BACKBONE,) if returned == () and key != BACKBONE else returned
+            for name in names:
+                if told is not None and name not in known and name not in told:
+                    text = f"arg_name_mapping.{key}: there is no {name!r}{nearest(name, {*known, *told})}"
+                    raise ConfigError(text, ("arg_name_mapping", key, name))
+        super().check_tasks(batches)
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Find the rows of each head, check their labels, and bring the batch to the device.
+
+        :raise DataError: for a row whose head there is not, and for labels that cannot be used
+        """
+        source = self.task_source
+        if source is not None and source in batch:
+            self._share_out(batch, source)
+        else:
+            for name, rows in batch.rows.items():
+                if name in self.tasks and self._head(name).computes_loss:  # its loss must not see the other rows
+                    batch.shares[name] = Share(rows, rows.cpu())
+        batch = super().prepare(batch)
+        for name, share in batch.shares.items():
+            batch.shares[name] = Share(to_device(share.rows, self.device), share.host)
+        return batch
+
+    def get_metrics(self, reset: bool = False) -> dict[str, float]:
+        """Return the metrics that modules of heads collect by themselves, as ``<head>/<metric>``.
+
+        Only of heads that have been run since the last reset. Metrics of a ``Head`` are collected by ``score`` and by
+        the hook ``ScoreTasks``.
+
+        :param reset: whether to begin anew
+        """
+        metrics: dict[str, float] = {}
+        for name in self.tasks:
+            collect = getattr(self.network[name], "get_metrics", None)
+            if name in self._called and callable(collect):
+                metrics.update({f"{name}/{key}": value for key, value in collect(reset).items()})
+        if reset:
+            self._called.clear()
+        return metrics
+
+    def make_output_human_readable(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return outputs of ``run`` with what backbone and heads make of theirs for people to read.
+
+        Each module that has a method ``make_output_human_readable`` gets its own outputs without the name in front.
+
+        :param outputs: what ``run`` has returned where no stream was given
+        """
+        readable = dict(outputs)
+        for name in (BACKBONE, *self.tasks):
+            convert = getattr(self.network[name], "make_output_human_readable", None)
+            own = {key.removeprefix(f"{name}/"): value for key, value in outputs.items() if key.startswith(f"{name}/")}
+            if own and callable(convert):
+                readable.update({f"{name}/{key}": value for key, value in convert(own).items()})
+        return readable
+
+    def _head(self, name: str) -> HeadTask:
+        task = self._task(name)
+        assert isinstance(task, HeadTask)
+        return task
+
+    def _share_out(self, batch: Batch, source: str) -> None:
+        """Find out which rows go to which head, and which of these have labels."""
+        known = batch.tasks or {name: task.label if task.label in batch else None for name, task in self.tasks.items()}
+        size = batch.count()
+        found = head_rows(batch[source], list(self.tasks), source, known)
+        batch.tasks = {name: known[name] for name in found}
+        for name, rows in found.items():
+            label, labelled = known[name], rows
+            if label is not None:
+                if label not in batch:
+                    text = f"head {name!r}: the batch lacks the label source {label!r}"
+                    raise DataError(f"{text}{nearest(label, batch)}")
+                batch[label] = values = as_tensor(batch[label])
+                own = values[rows.to(values.device)] if isinstance(values, Tensor) else [values[row] for row in rows]
+                kept = self._task(name).check_labels(own, label)
+                labelled = rows if kept is None else rows[kept.to(rows.device)]
+            if len(labelled) < (size or 0):
+                batch.rows[name] = labelled
+            if len(rows) < (size or 0):
+                batch.shares[name] = Share(rows, rows)
+
+    def _finds_inputs(self, name: str, batch: Mapping[str, Any]) -> bool:
+        try:
+            self._components[name].check(batch, self._backbone)
+        except ConfigError:
+            return False
+        return True
+
+    def _check_inputs(self, tasks: Sequence[Task], batch: Batch) -> None:
+        self._backbone.bind(batch)
+        for task in tasks:
+            self._components[task.name].check(batch, self._backbone)
+
+    def _make_network(self, tasks: Sequence[Task], modules: Mapping[str, nn.Module]) -> TaskNetwork:
+        return HeadsNetwork(tasks, modules, self._components, self._called)
+
+    def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> BatchRun:
+        heads = [self._head(task.name) for task in tasks]
+        return HeadsRun(self.network, heads, kind.is_inferred, *how[:4])
+
+
+def _listed(heads: object) -> dict[str, Head]:
+    if not isinstance(heads, Mapping):
+        raise ConfigError(f"heads must map names to modules, not {heads!r}", ("heads",))
+    if not heads:
+        raise ConfigError("a model needs at least one head", ("heads",))
+    listed = {}
+    for name, head in heads.items():
+        if not isinstance(name, str) or _is_taken(name):
+            text = f"{name!r} cannot name a head; take another word, without '.', '[', ']' and '/'"
+            raise ConfigError(text, ("heads", name))
+        if not isinstance(head, Head | nn.Module):
+            raise ConfigError(f"head {name!r} must be an nn.Module or a Head, not {head!r}", ("heads", name))
+        listed[name] = head if isinstance(head, Head) else Head(head)
+    return listed
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a word stands for something else, or cannot name a module of a network."""
+    return (
+        name in ("", BACKBONE, "model", INPUT) or any(sign in name for sign in ".[]/") or hasattr(TaskNetwork(), name)
+    )
+
+
+def _task_of(name: str, head: Head, weight: float) -> HeadTask:
+    try:
+        return HeadTask(name, head, weight)
+    except ConfigError as error:
+        is_weight = error.path == ("weight",)
+        path = ("loss_weights", name) if is_weight else ("heads", name, *error.path)
+        raise ConfigError(str(error).replace(f"task {name!r}", f"head {name!r}", 1), path) from error.__cause__
+
+
+def _check_keys(argument: str, given: Mapping[str, Any], known: Collection[str]) -> None:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{argument} must be a mapping, not {given!r}", (argument,))
+    for key, value in given.items():
+        if argument == "arg_name_mapping" and not isinstance(value, Mapping):
+            text = f"{argument}.{key} must map names to arguments, not {value!r}"
+            raise ConfigError(text, (argument, str(key)))
+        if key not in known:
+            raise ConfigError(f"{argument}: there is no head {key!r}{nearest(str(key), known)}", (argument, key))
+
+
+def _parameters_of(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """Return all parameters by name, one that several modules have under its first."""
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for key, module in modules.items():
+        for name, parameter in module.named_parameters():
+            found.setdefault(id(parameter), (f"{key}.{name}", parameter))
+    return dict(found.values())

@@ -1,0 +1,62 @@
+"""Which rows of a batch are for which head."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import DataError, nearest
+
+
+def head_rows(values: Any, heads: Sequence[str], source: str, allowed: Collection[str]) -> dict[str, Tensor]:
+    """Return the int64 indices of the rows of each head that has some, in the order of the heads.
+
+    :param values: of each row the name of its head, or its number, counted from 0
+    :param heads: the names of all heads in their order
+    :param source: the source that the values come from, for messages
+    :param allowed: the heads that the batch may be for
+    :raise DataError: for a value that names no head
+    """
+    numbers = _numbers(values, heads, source)
+    names = {heads[number]: number for number in sorted(set(numbers.tolist()))}
+    for name, number in names.items():
+        if name not in allowed:
+            row = int((numbers == number).nonzero()[0])
+            text = f"source {source!r}: row {row} is for head {name!r}, but the loader has only {', '.join(allowed)}"
+            raise DataError(text)
+    return {name: (numbers == number).nonzero().squeeze(1) for name, number in names.items()}
+
+
+def _numbers(values: Any, heads: Sequence[str], source: str) -> Tensor:
+    """Return the number of each row's head, int64 on the host."""
+    if isinstance(values, Tensor):
+        numbers = values.cpu()
+    else:
+        listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
+        places = {name: number for number, name in enumerate(heads)}
+        if any(isinstance(value, str) for value in listed):
+            for row, value in enumerate(listed):
+                if value not in places:
+                    hint = nearest(str(value), heads)
+                    raise DataError(f"source {source!r}: row {row} is for head {value!r}, which there is not{hint}")
+            return torch.tensor([places[value] for value in listed])
+        numbers = torch.as_tensor(listed)
+    if numbers.is_floating_point() or numbers.is_complex() or numbers.dtype is torch.bool:
+        text = f"source {source!r} must hold the name of a head for each row, or its number, not {numbers.dtype}"
+        raise DataError(text)
+    numbers = numbers.long()
+    numbers = numbers.squeeze(1) if numbers.dim() == 2 and numbers.shape[1] == 1 else numbers
+    if numbers.dim() != 1:
+        shape = tuple(numbers.shape)
+        raise DataError(f"source {source!r} must hold one head for each row, not values of shape {shape}")
+    wrong = ((numbers < 0) | (numbers >= len(heads))).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        known = ", ".join(f"{number}: {name}" for number, name in enumerate(heads))
+        text = f"source {source!r}: row {row} is for head number {int(numbers[row])}, which there is not"
+        raise DataError(f"{text}; heads are {known}")
+    return numbers

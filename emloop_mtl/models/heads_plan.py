@@ -1,0 +1,134 @@
+"""From a backbone and heads to one plan that a batch is run by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch.nn.modules.module import _has_any_global_hook
+
+from ..data.batch import Batch
+from ..data.share import Share
+from ..errors import ConfigError
+from ..tasks.flow_outputs import FlowOutputs
+from ..tasks.plan import Plan, _Modules
+from ..tasks.quick_call import quick_call
+from ..tasks.select_rows import select_rows, spread_rows
+from ..utils.model_note import ModelNote
+from .component import BACKBONE, Component, Given
+from .head_task import LOSS, HeadTask
+
+Names = tuple[str, ...]
+
+
+class HeadsPlan(Plan):
+    """The backbone, then some heads, each with the values of a batch that its ``forward`` has arguments for.
+
+    Which these are is found out once for the names that a batch has and for those that the backbone returns.
+
+    :param tasks: the heads
+    :param backbone: the arguments of the backbone
+    :param heads: those of the heads, in their order
+    :param called: gets the names of the heads that are run
+    """
+
+    def __init__(
+        self, tasks: Sequence[HeadTask], backbone: Component, heads: Sequence[Component], called: set[str]
+    ) -> None:
+        super().__init__(tasks)
+        self._backbone = backbone
+        self._heads = tuple(heads)
+        self._called = called
+        self.sources = tuple(dict.fromkeys(name for component in (backbone, *heads) for name in component.names))
+        """All that may be read where a batch has it."""
+        self.takes_all_sources = any(component.takes_any for component in (backbone, *heads))
+        self._encoding: dict[Names, tuple[Given, ...]] = {}
+        """What the backbone gets, by the names of the sources."""
+        self._reading: dict[tuple[Names, Names], tuple[tuple[Given, ...], ...]] = {}
+        """What each head gets, by the names of the sources and by those of what the backbone returns."""
+
+    def run(self, modules: _Modules, batch: Mapping[str, Any], quick: bool = False) -> FlowOutputs:
+        """Run the backbone and the heads and return what they returned, in the heads' shares of the batch.
+
+        :param modules: module name -> what is called
+        :param batch: the sources, on the device where the modules are
+        :param quick: whether modules are ``torch.nn.Module``s and may be called by ``quick_call``
+        :raise ConfigError: if an argument is found nowhere, or more than once
+        """
+        sources = tuple(batch)
+        given = self._encoding.get(sources)
+        if given is None:
+            given = self._encoding[sources] = bound(self._backbone, sources)
+        quick = quick and not _has_any_global_hook()  # type: ignore[no-untyped-call]
+        shares: Mapping[str, Share] = batch.shares if isinstance(batch, Batch) else {}
+        values = {each.argument: batch[each.name] for each in given}
+        encoded = _call(self._backbone, modules[BACKBONE], values, quick)
+        names = tuple(encoded) if isinstance(encoded, Mapping) else ()
+        reading = self._reading.get((sources, names))
+        if reading is None:
+            reading = tuple(bound(head, sources, names) for head in self._heads)
+            self._reading[sources, names] = reading
+        found = [batch, encoded]
+        for head, given in zip(self._heads, reading, strict=True):
+            if head.name in shares:
+                assert isinstance(batch, Batch)
+                found.append(_run_share(head, modules[head.name], given, encoded, batch, quick))
+                continue
+            values = {each.argument: _value(each, encoded, batch) for each in given}
+            found.append(_call(head, modules[head.name], values, quick))
+        self._called.update(self.task_names)
+        return FlowOutputs(self._slots, found)
+
+
+def bound(component: Component, sources: Names, encoded: Names | None = None) -> tuple[Given, ...]:
+    """Return what a component gets, in a batch with these sources."""
+    try:
+        return component.bind(sources, encoded)
+    except ConfigError as error:
+        raise error.below(("model",)) from error
+
+
+def _run_share(
+    head: Component, module: Callable[..., Any], given: Sequence[Given], encoded: Any, batch: Batch, quick: bool
+) -> Any:
+    """Run a head on the rows that are for it, and return what it returns with as many rows as the batch has."""
+    share = batch.shares[head.name]
+    size = batch.count() or 0
+    values = {}
+    for each in given:
+        value = _value(each, encoded, batch)
+        values[each.argument] = select_rows(value, share.rows, size) if each.is_encoded else _select(value, share, size)
+    told = _call(head, module, values, quick)
+    if not isinstance(told, Mapping):
+        return spread_rows(told, share.rows, size)
+    return {key: value if key == LOSS else spread_rows(value, share.rows, size) for key, value in told.items()}
+
+
+def _select(value: Any, share: Share, size: int) -> Any:
+    """Return rows of a source, which may be a list of whatever the rows hold."""
+    if isinstance(value, list | tuple) and len(value) == size:
+        return [value[row] for row in share.host.tolist()]
+    return value[share.host.numpy()] if isinstance(value, np.ndarray) else select_rows(value, share.rows, size)
+
+
+def _value(given: Given, encoded: Any, batch: Mapping[str, Any]) -> Any:
+    if not given.is_encoded:
+        return batch[given.name]
+    return encoded[given.name] if isinstance(encoded, Mapping) else encoded
+
+
+def _call(component: Component, module: Callable[..., Any], values: dict[str, Any], quick: bool) -> Any:
+    try:
+        if quick and len(values) == 1 and component.first in values:
+            return quick_call(module, values[component.first])
+        by_position = []
+        for name in component.positions:
+            if name not in values:
+                break
+            by_position.append(values.pop(name))
+        return module(*by_position, **values)
+    except Exception as error:
+        path = component.path
+        error.add_note(ModelNote(f"in {component.label}", path, path[:2]))
+        raise

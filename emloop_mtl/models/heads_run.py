@@ -1,0 +1,93 @@
+"""How batches of some heads are run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data.batch import Batch
+from ..errors import ConfigError, DataError
+from ..tasks.flow_outputs import FlowOutputs
+from ..tasks.nested import map_tensors
+from ..tasks.task_network import TaskNetwork
+from .batch_run import BatchRun
+from .component import BACKBONE
+from .head_task import HeadTask
+from .task_run import TaskRun
+
+
+class HeadsRun(BatchRun):
+    """Backbone, heads, losses and outputs of batches that go to certain heads.
+
+    :param network: the modules
+    :param heads: the heads of the batches, in their order
+    :param may_lack_losses: whether a head may have no loss in a batch that is trained on, as nobody has named it
+    :param unchecked: the names of heads whose labels their losses check
+    :param outputs: names of the outputs that somebody reads; None for all
+    :param device: where the loss is made if no head has one
+    :param precision: what autocast computes in; None for no autocast
+    """
+
+    def __init__(
+        self,
+        network: TaskNetwork,
+        heads: Sequence[HeadTask],
+        may_lack_losses: bool,
+        unchecked: Collection[str],
+        outputs: frozenset[str] | None,
+        device: torch.device,
+        precision: torch.dtype | None,
+    ) -> None:
+        super().__init__(network, heads, unchecked, outputs, device, precision)
+        self._heads = list(zip(heads, self._tasks, strict=True))
+        self._returns_all = outputs is None
+        self._may_lack_losses = may_lack_losses
+
+    def _add_tasks(
+        self, flow: FlowOutputs, batch: Batch, train: bool, total: Tensor | None, outputs: dict[str, Any]
+    ) -> tuple[Tensor, dict[str, Any]]:
+        for head, entry in self._heads:
+            loss = self._loss_of(head, entry, flow, batch, train)
+            if loss is not None:
+                outputs[entry.loss] = loss.detach()
+                weighted = loss if head.weight == 1 else loss * head.weight
+                total = weighted if total is None else total + weighted
+            if self._returns_all:
+                outputs.update(head.others(flow))
+            if entry.reads and (not self._returns_all or head.can_be_asked(flow)):
+                entry.add_readings(flow, outputs)
+        if self._returns_all and isinstance(flow[BACKBONE], Mapping):
+            outputs.update({f"{BACKBONE}/{key}": map_tensors(v, Tensor.detach) for key, v in flow[BACKBONE].items()})
+        if total is None:
+            if train:
+                text = "no head gives a loss for a batch that is trained on; see that it holds the heads' labels"
+                raise ConfigError(f"{text}, under the names of their arguments", ("model", "heads"))
+            total = torch.zeros((), device=self._device)
+        outputs["loss"] = total.detach()
+        return total, outputs
+
+    def _loss_of(self, head: HeadTask, entry: TaskRun, flow: FlowOutputs, batch: Batch, train: bool) -> Tensor | None:
+        """Return the loss of a head, None if it has none in this batch."""
+        if head.computes_loss:
+            loss = head.own_loss(flow)
+            if loss is None and train and not self._may_lack_losses:
+                text = f"head {head.name!r} returns no 'loss' for a batch that is trained on, only"
+                told = ", ".join(map(repr, flow[head.name])) or "nothing"
+                hint = (
+                    f"see that the batch holds its labels under the name of its argument, or set heads.{head.name}.loss"
+                )
+                raise ConfigError(f"{text} {told}; {hint}", head.path)
+            return loss
+        label = batch.tasks[head.name]
+        if label is None:
+            if train and not self._may_lack_losses:
+                text = "the batch cannot be trained on, it holds no label for the head"
+                raise DataError(f"head {head.name!r}: {text}")
+            return None
+        labelled = batch.rows.get(head.name)
+        if entry.checks and labelled is None:
+            return head.checked_loss(flow, batch[label], label)
+        return head.task_loss(flow, batch[label], labelled)
