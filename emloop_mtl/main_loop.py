@@ -288,6 +288,8 @@ class MainLoop:
                 if self._is_over:
                     raise TrainingTerminated(f"all {self._position.step} steps were done before")
                 if self._epoch is not None:
+                    for name in (*self._epoch["train_streams"], *self._epoch["eval_streams"]):
+                        self._streams.check(name)
                     self._run_streams(resumed=True)
                 elif not self._zeroth_done and not self._skip_zeroth_epoch:
                     self._run_epoch([], [self.train_stream_name, *self.extra_streams])

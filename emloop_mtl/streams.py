@@ -194,7 +194,7 @@ class Streams:
             "evaluated": self._left_evaluation if self._evaluated is None else self._evaluated.state_dict(),
         }
 
-    def load_state_dict(self, state: dict[str, State]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Make the train stream, and the next evaluation, go on where they stood.
 
         :raise CheckpointError: naming the stream that cannot

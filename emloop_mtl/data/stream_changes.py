@@ -40,9 +40,9 @@ def find_change(before: State, now: dict[str, State]) -> str | None:
     if type(before) is not dict or before.keys() != now.keys():
         raise CheckpointError("it does not tell what the stream was made of")
     if "loaders" in now:
-        change = _of_loaders(_by_name(before["loaders"]), _by_name(now["loaders"]))
-        if change is not None:
-            return change
+        of_loaders = _of_loaders(_by_name(before["loaders"]), _by_name(now["loaders"]))
+        if of_loaders is not None:
+            return of_loaders
         before_scheduler, scheduler = before["scheduler"], now["scheduler"]
         if type(before_scheduler) is not dict:
             raise CheckpointError("it does not tell what the scheduler was")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import CheckpointError
@@ -85,16 +85,15 @@ class StreamPosition:
 
         :raise CheckpointError: if the state is none of that
         """
-        counters = fields(cls)
-        names = {counter.name for counter in counters}
+        kinds = {name: type(value) for name, value in asdict(cls()).items()}
+        names = kinds.keys()
         if type(state) is not dict or state.keys() != names:
             found = state.keys() if type(state) is dict else set()
             wrong = sorted(map(repr, names ^ found))[0]
             raise CheckpointError(f"the state is none of ours: {wrong} is {'unknown' if names < found else 'missing'}")
-        for counter in counters:
-            value = state[counter.name]
-            if type(value) is not type(counter.default) or not 0 <= value <= LARGEST:
-                raise CheckpointError(f"the state is none of ours: {counter.name} is {shown(value)}")
+        for name, value in state.items():
+            if type(value) is not kinds[name] or not 0 <= value <= LARGEST:
+                raise CheckpointError(f"the state is none of ours: {name} is {shown(value)}")
         return cls(**state)
 
     def state_dict(self) -> dict[str, Any]:

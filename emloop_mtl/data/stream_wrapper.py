@@ -256,8 +256,8 @@ class StreamWrapper:
 
     def _go_on_changed(self, change: str, position: StreamPosition, before: State, now: int | None) -> None:
         if position.pass_batches:
-            text = "in the middle of a pass all must be as it was; a checkpoint between two passes can go on"
-            raise CheckpointError(f"{change}; {text}")
+            remedy = "undo that, or go on from a checkpoint between two passes"
+            raise CheckpointError(f"{change}; in the middle of a pass all must be as it was; {remedy}")
         if before != now and self._epoch_size.is_in_passes:
             raise CheckpointError(f"{change}; {SETTING} counts passes, which had {before} steps and have {now}")
         log.warning("stream %r goes on changed: %s", self.name, change)

@@ -76,7 +76,9 @@ def check_random_state(state: State) -> None:
         # numpy reads beyond its memory from any other place.
         if not 0 <= int(state["numpy"]["state"]["pos"]) <= len(state["numpy"]["state"]["key"]):
             raise ValueError("numpy's generator stands outside of its numbers")
-        if not all(type(each) is torch.Tensor and each.dtype is torch.uint8 for each in state["cuda"]):
+        devices = state["cuda"]
+        is_bytes = [type(each) is torch.Tensor and each.dtype is torch.uint8 for each in devices]
+        if type(devices) is not list or not all(is_bytes):
             raise TypeError("the states of CUDA's generators are no bytes")
         set_random_state({**state, "cuda": []})
     except Exception as error:  # there is no end to what the generators raise on what they cannot read

@@ -17,11 +17,17 @@ from emloop_mtl.utils import reading_again
 from emloop_mtl.utils.reading_again import ReadingAgain
 
 
+def shared_counts(size: int) -> torch.Tensor:
+    counts = torch.zeros(size, dtype=torch.int64)
+    counts.share_memory_()  # type: ignore[no-untyped-call]
+    return counts
+
+
 class Counted(Dataset[Any]):
     """Counts how often each row is read, in all processes together."""
 
     def __init__(self, size: int) -> None:
-        self.reads = torch.zeros(size, dtype=torch.int64).share_memory_()
+        self.reads = shared_counts(size)
 
     def __len__(self) -> int:
         return len(self.reads)
@@ -36,7 +42,7 @@ class CountedColumns(ColumnDataset):
 
     def __init__(self, size: int) -> None:
         super().__init__("columns", {"x": torch.arange(size)})
-        self.reads = torch.zeros(size, dtype=torch.int64).share_memory_()
+        self.reads = shared_counts(size)
 
     def __getitems__(self, indices: Any) -> dict[str, Any]:
         self.reads[indices] += 1

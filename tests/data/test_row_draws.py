@@ -129,7 +129,12 @@ def test_a_row_is_read_once_but_where_the_first_draw_comes_late(drawing: Collect
 def test_what_draws_nothing_is_seeded_for_its_first_batch_at_most(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     seeded: list[int] = []
     seed = random.seed
-    monkeypatch.setattr(random, "seed", lambda number: (seeded.append(number), seed(number)))
+
+    def count(number: int) -> None:
+        seeded.append(number)
+        seed(number)
+
+    monkeypatch.setattr(random, "seed", count)
     dataset = Augmented([])
     loader = TaskLoader(dataset, batch_size=4, deterministic=True if known else None)
     drawn(loader)
@@ -185,7 +190,8 @@ def test_an_error_of_a_row_leaves_the_generators_of_others_alone() -> None:
             return {"id": index}
 
     state = host_state()
-    for drawing in (range(SIZE), []):
+    nothing: list[int] = []
+    for drawing in (range(SIZE), nothing):
         batches = TaskLoader(Failing(drawing), batch_size=4, shuffle=False).batches()
         next(batches)
         with pytest.raises(DataError, match="row 5 is broken"):
