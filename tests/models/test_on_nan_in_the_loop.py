@@ -244,8 +244,8 @@ def test_the_setting_may_change_when_a_run_is_resumed(tmp_path: Path) -> None:
     for first, second in (("skip", None), (None, "skip"), ("warn", "error")):
         folder = tmp_path / f"{first}-{second}"
         with pytest.raises(RuntimeError, match="failed at moment"):
-            make_loop(first, folder, SaveAndFail(fail_at=15), accumulate=2).run_training()
-        loop = make_loop(second, folder, SaveAndFail(), accumulate=2)
+            make_loop(first, folder, SaveAndFail(every=14, fail_at=15), accumulate=2).run_training()
+        loop = make_loop(second, folder, SaveAndFail(every=1000), accumulate=2)
         loop.restore(newest_checkpoint(folder / "checkpoints"))
         loop.run_training()
         assert loop.end == "finished"
