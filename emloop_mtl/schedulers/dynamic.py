@@ -77,9 +77,9 @@ class Dynamic(DrawnScheduler):
         except TrainingTerminated:
             raise
         except Exception as error:
-            wanted = error.args[0] if isinstance(error, KeyError) and error.args else None
-            is_name = isinstance(wanted, str)
-            reason = f"there is no number {wanted!r}{nearest(wanted, numbers)}" if is_name else _described(error)
+            reason = _described(error)
+            if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
+                reason = f"there is no number {error.args[0]!r}{nearest(error.args[0], numbers)}"
             raise ConfigError(f"Dynamic: {self._name}: {reason}", ("function",)) from error
         if weights is not None:
             try:

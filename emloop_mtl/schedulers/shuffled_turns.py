@@ -15,5 +15,6 @@ CHUNK = 4096
 def shuffled_turns(lengths: Sequence[int], *parts: object) -> Iterator[int]:
     """Yield each index as often as its entry in ``lengths`` says, in a random order that derives from ``parts``."""
     turns = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths, dtype=torch.int64))
-    for chunk in turns[permutation(len(turns), *parts)].split(CHUNK):
-        yield from chunk.tolist()
+    turns = turns[permutation(len(turns), *parts)]
+    for begin in range(0, len(turns), CHUNK):
+        yield from turns[begin : begin + CHUNK].tolist()
