@@ -480,6 +480,8 @@ class MainLoop:
         began = perf_counter()
         self.epoch_data = EpochBook(streams)
         end = self.hooks.after_epoch(self._position.epoch, self.epoch_data)
+        if not self._is_run_evaluation:
+            self._streams.after_epoch(self.epoch_data)
         self._profile["after_epoch_hooks"] = array("d", [perf_counter() - began])
         self._slow_streams.tell(self._profile, streams)
         end = self.hooks.after_epoch_profile(self._position.epoch, self._profile, streams) or end
