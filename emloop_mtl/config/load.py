@@ -44,9 +44,10 @@ def dump_config(config: Config) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_SIZE:
-            raise LocatedError(f"{path}: has {path.stat().st_size} bytes; a config has at most {MAX_SIZE}")
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(MAX_SIZE + 1)  # of a device or a pipe, too, which may have no end
+        if len(content) > MAX_SIZE:
+            raise LocatedError(f"{path}: is longer than the {MAX_SIZE} bytes that a config may have")
     except IsADirectoryError as error:
         raise LocatedError(f"{path}: is a folder, not a config file") from error
     except FileNotFoundError as error:
