@@ -46,14 +46,14 @@ def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_SIZE + 1)  # of a device or a pipe, too, which may have no end
-        if len(content) > MAX_SIZE:
-            raise LocatedError(f"{path}: is longer than the {MAX_SIZE} bytes that a config may have")
     except IsADirectoryError as error:
         raise LocatedError(f"{path}: is a folder, not a config file") from error
     except FileNotFoundError as error:
         raise LocatedError(f"{path}: no such file") from error
     except (OSError, ValueError) as error:
         raise LocatedError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(content) > MAX_SIZE:
+        raise LocatedError(f"{path}: is longer than the {MAX_SIZE} bytes that a config may have")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
