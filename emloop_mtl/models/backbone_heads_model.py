@@ -13,7 +13,6 @@ from ..data.batch import Batch
 from ..data.share import Share
 from ..errors import ConfigError, DataError, nearest
 from ..optim.optimizers import OptimizerSettings
-from ..tasks.action_input import INPUT
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
 from .batch_kind import BatchKind
@@ -26,6 +25,7 @@ from .head_task import HeadTask
 from .heads_network import HeadsNetwork
 from .heads_run import HeadsRun
 from .initializer import Initializer, find_initializer
+from .listed_heads import head_task, listed_heads
 from .multi_task_model import MultiTaskModel
 
 TASK_SOURCE = "task"
@@ -93,13 +93,13 @@ class BackboneHeadsModel(MultiTaskModel):
     ) -> None:
         if not isinstance(backbone, nn.Module):
             raise ConfigError(f"the backbone must be an nn.Module, not {backbone!r}", ("backbone",))
-        listed = _listed(heads)
+        listed = listed_heads(heads)
         weights = loss_weights or {}
         _check_keys("loss_weights", weights, listed)
         _check_keys("arg_name_mapping", arg_name_mapping or {}, [BACKBONE, *listed])
         _check_keys("allowed_arguments", allowed_arguments or {}, [BACKBONE, *listed])
         self._mapping = dict(arg_name_mapping or {})
-        tasks = [_task_of(key, head, weights.get(key, 1.0)) for key, head in listed.items()]
+        tasks = [head_task(key, head, weights.get(key, 1.0)) for key, head in listed.items()]
         modules = {BACKBONE: backbone, **{key: head.module for key, head in listed.items()}}
         self._components = {}
         for key, module in modules.items():
@@ -116,7 +116,7 @@ class BackboneHeadsModel(MultiTaskModel):
                 raise error.below(("initializer",)) from error.__cause__
         self.task_source = task_source
         settings = {"device": device, "precision": precision, "output_dir": output_dir}
-        super().__init__(tasks, modules, name, optimizer, update, stack_tasks=False, **settings)  # type: ignore[arg-type]
+        super().__init__(tasks, {BACKBONE: backbone}, name, optimizer, update, stack_tasks=False, **settings)  # type: ignore[arg-type]
 
     @property
     def input_names(self) -> Collection[str]:
@@ -143,6 +143,9 @@ class BackboneHeadsModel(MultiTaskModel):
     def check_tasks(self, batches: Sequence[Batch]) -> None:
         """Check, before a training, that every head and every name that is mapped occurs in the data."""
         known = {source for batch in batches for source in batch}
+        if self.task_source not in (None, TASK_SOURCE, *known):
+            text = f"task_source: no loader holds a source {self.task_source!r}{nearest(str(self.task_source), known)}"
+            raise ConfigError(text, ("task_source",))
         for key, names in self._mapping.items():
             returned = () if key == BACKBONE else self._backbone.returns
             told = (BACKBONE,) if returned == () and key != BACKBONE else returned
@@ -245,38 +248,6 @@ class BackboneHeadsModel(MultiTaskModel):
     def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> BatchRun:
         heads = [self._head(task.name) for task in tasks]
         return HeadsRun(self.network, heads, kind.is_inferred, *how[:4])
-
-
-def _listed(heads: object) -> dict[str, Head]:
-    if not isinstance(heads, Mapping):
-        raise ConfigError(f"heads must map names to modules, not {heads!r}", ("heads",))
-    if not heads:
-        raise ConfigError("a model needs at least one head", ("heads",))
-    listed = {}
-    for name, head in heads.items():
-        if not isinstance(name, str) or _is_taken(name):
-            text = f"{name!r} cannot name a head; take another word, without '.', '[', ']' and '/'"
-            raise ConfigError(text, ("heads", name))
-        if not isinstance(head, Head | nn.Module):
-            raise ConfigError(f"head {name!r} must be an nn.Module or a Head, not {head!r}", ("heads", name))
-        listed[name] = head if isinstance(head, Head) else Head(head)
-    return listed
-
-
-def _is_taken(name: str) -> bool:
-    """Whether a word stands for something else, or cannot name a module of a network."""
-    return (
-        name in ("", BACKBONE, "model", INPUT) or any(sign in name for sign in ".[]/") or hasattr(TaskNetwork(), name)
-    )
-
-
-def _task_of(name: str, head: Head, weight: float) -> HeadTask:
-    try:
-        return HeadTask(name, head, weight)
-    except ConfigError as error:
-        is_weight = error.path == ("weight",)
-        path = ("loss_weights", name) if is_weight else ("heads", name, *error.path)
-        raise ConfigError(str(error).replace(f"task {name!r}", f"head {name!r}", 1), path) from error.__cause__
 
 
 def _check_keys(argument: str, given: Mapping[str, Any], known: Collection[str]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from inspect import Parameter
-from typing import NamedTuple
 
 from torch import nn
 
 from ..errors import ConfigError, KeyPath, nearest
+from .given import Given
 from .returned_names import returned_names
 
 BACKBONE = "backbone"
@@ -17,16 +17,6 @@ BACKBONE = "backbone"
 
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _CATCH = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-
-
-class Given(NamedTuple):
-    """An argument and what it gets."""
-
-    argument: str
-    name: str
-    """A source, or a part of what the backbone returns."""
-    is_encoded: bool
-    """Whether the backbone returns it."""
 
 
 class Component:
@@ -163,7 +153,11 @@ class Component:
 
     def _allowed(self, allowed: Iterable[str], named: Mapping[str, bool], catches_all: bool) -> dict[str, bool]:
         path = ("allowed_arguments", self.name)
-        if isinstance(allowed, str) or not all(isinstance(name, str) for name in allowed):
+        if (
+            isinstance(allowed, str)
+            or not isinstance(allowed, Iterable)
+            or not all(isinstance(name, str) for name in allowed)
+        ):
             raise ConfigError(f"allowed_arguments.{self.name} must be a list of names, not {allowed!r}", path)
         kept = dict.fromkeys(allowed)
         for name in kept:

@@ -16,6 +16,7 @@ from ..tasks.task import Task
 from ..utils.model_note import ModelNote
 from .component import BACKBONE
 from .head import Head
+from .returned_names import returned_names
 
 LOSS = "loss"
 """The key of a head's own loss among what it returns."""
@@ -36,7 +37,7 @@ class HeadTask(Task):
     def __init__(self, name: str, head: Head, weight: float = 1.0) -> None:
         self.computes_loss = head.loss is None
         """Whether the module returns its own loss."""
-        if self.computes_loss and type(head.module).__module__.startswith("torch.nn."):
+        if self.computes_loss and returned_names(head.module) == ():
             text = (
                 f"head {name!r}: {type(head.module).__name__} computes no loss of its own, so the head learns nothing"
             )
@@ -44,6 +45,7 @@ class HeadTask(Task):
         self._is_told = head.output is None and self.computes_loss
         super().__init__(
             name,
+            modules={name: head.module},
             flow=[Action(BACKBONE, BACKBONE), Action(name, name)],
             label=name if head.label is None and not self.computes_loss else head.label,
             loss=_OwnLoss(name) if head.loss is None else head.loss,
@@ -60,6 +62,28 @@ class HeadTask(Task):
     def action_output_names(self) -> list[str]:
         """The names of what the head returns beside loss and probabilities: ``<head>/<key>``."""
         return [f"{self.name}/{part.path[0]}" for part in self.action_outputs]
+
+    def probabilities(self, outputs: Mapping[str, Any]) -> Tensor:
+        """Return what the head says about each row, as every task does; errors have their place in the config."""
+        try:
+            return super().probabilities(outputs)
+        except ConfigError as error:
+            raise self._placed(error) from error.__cause__
+
+    def predict(self, outputs: Mapping[str, Any]) -> Tensor:
+        """Return the predictions, as every task does; errors have their place in the config."""
+        try:
+            return super().predict(outputs)
+        except ConfigError as error:
+            raise self._placed(error) from error.__cause__
+
+    def select_outputs(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what was listed under ``outputs`` by ``<head>/<key>``, without gradients."""
+        try:
+            return super().select_outputs(outputs)
+        except ConfigError as error:
+            text = str(error).replace("action_outputs", "outputs", 1)
+            raise self._placed(ConfigError(text, ("outputs",))) from error.__cause__
 
     def own_loss(self, outputs: Mapping[str, Any]) -> Tensor | None:
         """Return the loss that the module has computed, 0-d; None if it has computed none, as without labels.
@@ -97,6 +121,10 @@ class HeadTask(Task):
         told = outputs[self.name]
         kept = {key: value for key, value in told.items() if key not in KINDS} if isinstance(told, Mapping) else {}
         return {f"{self.name}/{key}": map_tensors(value, Tensor.detach) for key, value in kept.items()}
+
+    def _placed(self, error: ConfigError) -> ConfigError:
+        text = str(error).replace(f"task {self.name!r}", f"head {self.name!r}", 1)
+        return ConfigError(text, (*self.path, *error.path))
 
     def _note(self, part: str) -> ModelNote:
         called = self.loss.name if part == "loss" and self.loss is not None else self.label

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
+from ..errors import ConfigError
 from ..tasks.plan import Plan
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
@@ -30,12 +31,18 @@ class HeadsNetwork(TaskNetwork):
         components: Mapping[str, Component],
         called: set[str],
     ) -> None:
-        super().__init__(tasks, modules)
-        self._components = dict(components)
+        self._components = dict(components)  # before tasks are accepted, which looks at it
         self._called = called
+        super().__init__(tasks, modules)
+
+    def _accept(self, tasks: Sequence[Task], module_names: set[str]) -> None:
+        for task in tasks:
+            if task.name not in self._components:
+                text = f"task {task.name!r} is no head of this model; all of its heads are given when it is made"
+                raise ConfigError(text, (task.name,))
+        super()._accept(tasks, module_names)
 
     def _make_plan(self, tasks: Sequence[Task]) -> Plan:
         heads = [task for task in tasks if isinstance(task, HeadTask)]
-        return HeadsPlan(
-            heads, self._components[BACKBONE], [self._components[task.name] for task in heads], self._called
-        )
+        components = [self._components[task.name] for task in heads]
+        return HeadsPlan(heads, self._components[BACKBONE], components, self._called)

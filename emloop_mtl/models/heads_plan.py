@@ -16,7 +16,8 @@ from ..tasks.plan import Plan, _Modules
 from ..tasks.quick_call import quick_call
 from ..tasks.select_rows import select_rows, spread_rows
 from ..utils.model_note import ModelNote
-from .component import BACKBONE, Component, Given
+from .component import BACKBONE, Component
+from .given import Given
 from .head_task import LOSS, HeadTask
 
 Names = tuple[str, ...]

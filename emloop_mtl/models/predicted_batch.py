@@ -46,10 +46,10 @@ class PredictedBatch:
         :param to_keep: whether the values are kept for long
         """
         values = self._values.read(to_keep)
-        found = {
-            task: TaskValues(*(values[name] for name in names), share=self._shares.get(task))
-            for task, names in self._names.items()
-        }
+        found = {task: TaskValues(*(values[name] for name in names)) for task, names in self._names.items()}
+        for task, share in self._shares.items():
+            if task in found:
+                found[task] = found[task]._replace(share=share)
         uids = values[UID_SOURCE]
         return [plain(uid) for uid in (uids.tolist() if hasattr(uids, "tolist") else uids)], found
 

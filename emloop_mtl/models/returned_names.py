@@ -16,7 +16,7 @@ def returned_names(module: nn.Module) -> tuple[str, ...] | None:
     It is certain for the layers of torch.nn, which return no mappings, and for a ``forward`` that only ever returns
     one written out with its keys.
     """
-    if type(module).__module__.startswith("torch.nn."):
+    if type(module).__module__.startswith("torch.nn.modules."):
         last = list(module.children())[-1:] if isinstance(module, nn.Sequential) else []
         return returned_names(last[0]) if last else ()
     if module._forward_hooks or "forward" in vars(module):  # which may return something else

@@ -310,5 +310,6 @@ def test_probabilities_that_a_head_does_not_tell_are_an_error_where_somebody_ask
             return self.tell({})
 
     model = build(Head(Silent(), label="y", metrics=["accuracy"]))
-    with pytest.raises(ConfigError, match="neither 'probs' nor 'logits' among what it returns"):
+    with pytest.raises(ConfigError, match="head 'head': there are neither 'probs' nor 'logits'") as caught:
         model.score({"valid": [{"text": TEXT, "y": torch.tensor([0, 1])}]})
+    assert caught.value.path == ("model", "heads", "head", "output")

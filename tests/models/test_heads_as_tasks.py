@@ -1,0 +1,140 @@
+"""What heads have in common with all tasks: metrics, outputs, labels that loaders name, copies and changes."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from emloop_mtl import BackboneHeadsModel, Batch, ColumnDataset, ConfigError, Head, Task, TaskLoader
+
+from .heads import Classifier, Encoder, make_batch, make_model
+
+
+def build(head: nn.Module | Head, **settings: Any) -> BackboneHeadsModel:
+    torch.manual_seed(0)
+    return BackboneHeadsModel(Encoder(), {"head": head}, device="cpu", **settings)
+
+
+def test_a_head_that_computes_its_loss_is_scored_like_any_task() -> None:
+    head = Head(Classifier(), label="label", metrics=["accuracy", "f1_macro"], num_classes=3)
+    model = build(head)
+    batch = {"text": torch.randn(8, 4), "label": torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])}
+    scores = model.score({"valid": [batch]})
+    preds = model.predict([batch])["head"].preds
+    assert scores["head/data/valid/accuracy"] == pytest.approx((preds == batch["label"].numpy()).mean())
+    assert scores["head/data/valid/loss"] == pytest.approx(model.run(batch, train=False)["head/loss"].item())
+    assert "head/data/valid/f1_macro" in scores
+
+
+def test_keys_of_a_head_are_outputs_where_somebody_reads_them() -> None:
+    model = build(Head(Classifier(), outputs=["logits"]))
+    assert "head/logits" in model.output_names
+
+    class Stream:
+        name, walk, is_undisturbed = "valid", None, False
+        outputs = frozenset({"head/logits"})
+
+    batch = {"text": torch.randn(3, 4), "task": ["head", "head", "head"]}
+    assert set(model.run(batch, False, Stream())) == {"loss", "head/logits"}  # type: ignore[arg-type]
+    Stream.outputs = frozenset()
+    assert set(model.run(batch, False, Stream())) == {"loss"}  # type: ignore[arg-type]
+
+
+def test_a_key_that_a_head_does_not_return_is_an_error() -> None:
+    model = build(Head(Classifier(), outputs=["lgits"]))
+    with pytest.raises(ConfigError, match="head 'head': outputs: there is no 'lgits' among 'logits'") as caught:
+        model.run({"text": torch.randn(3, 4)}, train=False)
+    assert caught.value.path == ("model", "heads", "head", "outputs")
+
+
+def test_a_loader_names_the_heads_and_the_sources_of_their_labels() -> None:
+    model = make_model()
+    batch = make_batch()
+    batch["feeling"] = batch.pop("mood")
+    data = ColumnDataset(
+        "d", {"text": batch["text"], "topic_label": batch["topic_label"]}, {"feeling": batch["feeling"]}
+    )
+    loader = TaskLoader(data, {"mood": "feeling"}, split="valid", batch_size=6)
+    model.check_sources(next(iter(loader)))
+    scores = model.score(loader)
+    assert "mood/d/valid/accuracy" in scores
+    assert not [name for name in scores if name.startswith("topic")]
+    assert model.network["topic"].seen == []
+
+
+def test_a_loss_may_be_a_function_of_all_outputs_and_have_parameters() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, output: Tensor, label: Tensor) -> Tensor:
+            return self.scale * functional.cross_entropy(output, label)
+
+    def own(outputs: Any, label: Tensor) -> Tensor:
+        assert outputs["backbone"]["encoded"].shape == (len(label), 6)
+        return functional.cross_entropy(outputs["b"], label)
+
+    heads = {name: Head(nn.Linear(6, 3), label="y", loss=loss) for name, loss in (("a", Scaled()), ("b", own))}
+    mapping = {name: {"encoded": "input"} for name in heads}
+    model = BackboneHeadsModel(Encoder(), heads, arg_name_mapping=mapping, device="cpu")
+    before = model.state_dict()["a_loss.scale"].clone()
+    batch = {"text": torch.randn(6, 4), "y": torch.tensor([0, 1, 2, 0, 1, 2]), "task": [0, 1, 1, 0, 1, 1]}
+    outputs = model.run(batch, train=True)
+    assert outputs["b/loss"].isfinite()
+    assert not torch.equal(model.state_dict()["a_loss.scale"], before)
+
+
+def test_rows_that_a_loader_has_chosen_are_all_that_a_heads_own_loss_sees() -> None:
+    model, batch = make_model(), make_batch()
+    rows = torch.tensor([0, 4])
+    tasks = {"topic": "topic_label"}
+    chosen = Batch(batch, tasks=tasks, rows={"topic": rows})
+    part = Batch({name: value[rows] for name, value in batch.items()}, tasks=tasks)
+    losses = [model.run(each, train=False)["topic/loss"].item() for each in (chosen, part)]
+    assert losses[0] == pytest.approx(losses[1])
+    assert model.network["topic"].seen == [2, 2]
+
+
+def test_a_model_can_be_copied_and_its_network_pickled() -> None:
+    model, batch = make_model(), make_batch()
+    expected = model.run(Batch(batch), train=False)["mood/prob"]
+    twin = copy.deepcopy(model)
+    model.run(Batch(batch), train=True)
+    assert torch.equal(twin.run(Batch(batch), train=False)["mood/prob"], expected)
+    network = pickle.loads(pickle.dumps(twin.network))  # noqa: S301 - it was written here
+    assert torch.equal(network(batch, tasks=["mood"])["mood"].softmax(1), expected)
+
+
+def test_a_head_that_is_removed_takes_its_module_along_and_a_plain_task_is_none() -> None:
+    model = make_model()
+    model.network.remove_task("topic")
+    assert {name.split(".")[0] for name in model.state_dict()} == {"backbone", "mood"}
+    assert "mood/loss" in model.run(Batch(make_batch()), train=False)
+    task = Task("new", {"new": nn.Linear(4, 2)}, [{"name": "n", "module": "new", "inputs": "text"}])
+    with pytest.raises(ConfigError, match="task 'new' is no head of this model"):
+        model.network.add_tasks(task)
+
+
+class Lossy(nn.Module):
+    def forward(self, input: Tensor) -> dict[str, Tensor]:
+        return {"loss": input.square().mean()}
+
+
+def test_a_sequence_that_ends_in_a_module_with_a_loss_computes_it() -> None:
+    model = build(nn.Sequential(nn.Linear(6, 2), Lossy()), arg_name_mapping={"head": {"encoded": "input"}})
+    assert model.run({"text": torch.randn(3, 4)}, train=True)["head/loss"] > 0
+
+
+def test_what_a_wrapped_backbone_returns_is_not_guessed() -> None:
+    wrapped = nn.DataParallel(Encoder())
+    heads = {"head": Classifier()}
+    model = BackboneHeadsModel(wrapped, heads, allowed_arguments={"backbone": ["text"]}, device="cpu")
+    model.check_sources(Batch({"text": None}, tasks={"head": None}))
+    assert model.run({"text": torch.randn(3, 4), "label": torch.tensor([0, 1, 2])}, train=True)["head/loss"] > 0
