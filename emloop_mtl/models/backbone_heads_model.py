@@ -161,7 +161,7 @@ class BackboneHeadsModel(MultiTaskModel):
         :raise DataError: for a row whose head there is not, and for labels that cannot be used
         """
         source = self.task_source
-        if source is not None and source in batch:
+        if source is not None and source in batch and batch.count() != 0:
             self._share_out(batch, source)
         else:
             for name, rows in batch.rows.items():
@@ -213,7 +213,7 @@ class BackboneHeadsModel(MultiTaskModel):
         """Find out which rows go to which head, and which of these have labels."""
         known = batch.tasks or {name: task.label if task.label in batch else None for name, task in self.tasks.items()}
         size = batch.count()
-        found = head_rows(batch[source], list(self.tasks), source, known)
+        found = head_rows(batch[source], size, list(self.tasks), source, known)
         batch.tasks = {name: known[name] for name in found}
         for name, rows in found.items():
             label, labelled = known[name], rows

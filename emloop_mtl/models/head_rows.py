@@ -12,15 +12,22 @@ from torch import Tensor
 from ..errors import DataError, nearest
 
 
-def head_rows(values: Any, heads: Sequence[str], source: str, allowed: Collection[str]) -> dict[str, Tensor]:
+def head_rows(
+    values: Any, size: int | None, heads: Sequence[str], source: str, allowed: Collection[str]
+) -> dict[str, Tensor]:
     """Return the int64 indices of the rows of each head that has some, in the order of the heads.
 
     :param values: of each row the name of its head, or its number, counted from 0
+    :param size: how many rows there are
     :param heads: the names of all heads in their order
     :param source: the source that the values come from, for messages
     :param allowed: the heads that the batch may be for
     :raise DataError: for a value that names no head
     """
+    is_column = isinstance(values, list | tuple) or (isinstance(values, Tensor | np.ndarray) and values.ndim > 0)
+    if not is_column or len(values) != size:
+        found = f"{len(values)} values" if is_column else f"a {type(values).__name__}"
+        raise DataError(f"source {source!r} must hold the head of each of {size} rows, not {found}")
     numbers = _numbers(values, heads, source)
     names = {heads[number]: number for number in sorted(set(numbers.tolist()))}
     for name, number in names.items():

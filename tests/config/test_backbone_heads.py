@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
+from typing import Any
 
 import pytest
 import torch
 
+from emloop_mtl import BackboneHeadsModel, Head
+from emloop_mtl.config.build import build
 from emloop_mtl.config.create import create_training
 from emloop_mtl.config.located_error import LocatedError
+from emloop_mtl.config.yaml_text import read_yaml
 
 Write = Callable[..., Path]
 
@@ -125,3 +131,16 @@ def test_mistakes_are_told_with_their_place(path: Path, override: str, says: str
     with pytest.raises((LocatedError, ValueError)) as caught:
         create_training(path, overrides=[override]).main_loop.run_training()
     assert says in str(caught.value)
+
+
+def example_of(kind: type) -> Any:
+    """Return the YAML of a docstring."""
+    text = (inspect.getdoc(kind) or "").partition(".. code-block:: yaml\n")[2]
+    return read_yaml(dedent(text), lambda *_: "docstring")[0]
+
+
+def test_the_examples_of_the_docstrings_can_be_built() -> None:
+    model = build(example_of(BackboneHeadsModel)["model"], kind="model")
+    assert list(model.tasks) == ["kind"]
+    heads = build({"class": "BackboneHeadsModel", "backbone": {"class": "torch.nn.Flatten"}, **example_of(Head)})
+    assert list(heads.tasks) == ["digit"]

@@ -166,8 +166,12 @@ def test_missing_labels_of_a_heads_rows_do_not_count() -> None:
         ([0, -1, 1], "row 1 is for head number -1"),
         ([0.0, 1.0, 1.0], "must hold the name of a head for each row, or its number, not torch.float"),
         (torch.zeros(3, 2, dtype=torch.long), "one head for each row, not values of shape (3, 2)"),
+        ([0, 1], "source 'task' must hold the head of each of 3 rows, not 2 values"),
+        (torch.tensor(1), "source 'task' must hold the head of each of 3 rows, not a Tensor"),
+        (None, "source 'task' must hold the head of each of 3 rows, not a NoneType"),
+        (["topic", 1, "mood"], "row 1 is for head 1, which there is not"),
     ],
-    ids=["name", "number", "negative", "float", "table"],
+    ids=["name", "number", "negative", "float", "table", "short", "scalar", "none", "mixed"],
 )
 def test_a_field_that_names_no_head_is_an_error(field: Any, says: str) -> None:
     model = make_model()
