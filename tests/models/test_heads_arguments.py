@@ -157,6 +157,7 @@ class Unsure(nn.Module):
 
     def forward(self, text: Tensor) -> dict[str, Tensor]:
         found = {"encoding": text}
+        found.update({})
         return found
 
 
