@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +28,8 @@ from .heads_run import HeadsRun
 from .initializer import Initializer, find_initializer
 from .listed_heads import head_task, listed_heads
 from .multi_task_model import MultiTaskModel
+
+_LOGGER = logging.getLogger(__name__)
 
 TASK_SOURCE = "task"
 
@@ -109,6 +112,8 @@ class BackboneHeadsModel(MultiTaskModel):
             self._components[key] = Component(key, module, self._mapping.get(key), allowed, path)
         self._backbone = self._components[BACKBONE]
         self._called: set[str] = set()
+        self._learning: dict[str, bool] = {}
+        self._told: set[str] = set()
         if initializer is not None:
             try:
                 Initializer(initializer)(_parameters_of(modules))
@@ -171,6 +176,14 @@ class BackboneHeadsModel(MultiTaskModel):
         for name, share in batch.shares.items():
             batch.shares[name] = Share(to_device(share.rows, self.device), share.host)
         return batch
+
+    def settle(self) -> None:
+        """Do what other models do, and warn, once, of each head that is trained but has had no loss so far."""
+        super().settle()
+        for name in [name for name, learns in self._learning.items() if not learns and name not in self._told]:
+            self._told.add(name)
+            text = "is trained on batches that hold no labels for it, or under another name, and learns nothing so far"
+            _LOGGER.warning("head %r %s; see arg_name_mapping.%s", name, text, name)
 
     def get_metrics(self, reset: bool = False) -> dict[str, float]:
         """Return the metrics that modules of heads collect by themselves, as ``<head>/<metric>``.
@@ -247,7 +260,7 @@ class BackboneHeadsModel(MultiTaskModel):
 
     def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> BatchRun:
         heads = [self._head(task.name) for task in tasks]
-        return HeadsRun(self.network, heads, kind.is_inferred, *how[:4])
+        return HeadsRun(self.network, heads, kind.is_inferred, self._learning, *how[:4])
 
 
 def _check_keys(argument: str, given: Mapping[str, Any], known: Collection[str]) -> None:

@@ -25,6 +25,7 @@ class HeadsRun(BatchRun):
     :param network: the modules
     :param heads: the heads of the batches, in their order
     :param may_lack_losses: whether a head may have no loss in a batch that is trained on, as nobody has named it
+    :param learning: gets, by the names of heads that are trained, whether they have ever had a loss
     :param unchecked: the names of heads whose labels their losses check
     :param outputs: names of the outputs that somebody reads; None for all
     :param device: where the loss is made if no head has one
@@ -36,6 +37,7 @@ class HeadsRun(BatchRun):
         network: TaskNetwork,
         heads: Sequence[HeadTask],
         may_lack_losses: bool,
+        learning: dict[str, bool],
         unchecked: Collection[str],
         outputs: frozenset[str] | None,
         device: torch.device,
@@ -45,12 +47,15 @@ class HeadsRun(BatchRun):
         self._heads = list(zip(heads, self._tasks, strict=True))
         self._returns_all = outputs is None
         self._may_lack_losses = may_lack_losses
+        self._learning = learning
 
     def _add_tasks(
         self, flow: FlowOutputs, batch: Batch, train: bool, total: Tensor | None, outputs: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Any]]:
         for head, entry in self._heads:
             loss = self._loss_of(head, entry, flow, batch, train)
+            if train:
+                self._learning[head.name] = loss is not None or self._learning.get(head.name, False)
             if loss is not None:
                 outputs[entry.loss] = loss.detach()
                 weighted = loss if head.weight == 1 else loss * head.weight

@@ -11,7 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from emloop_mtl import BackboneHeadsModel, Batch, ColumnDataset, ConfigError, Head, Task, TaskLoader
+from emloop_mtl import (
+    AbstractDataset,
+    BackboneHeadsModel,
+    Batch,
+    ColumnDataset,
+    ConfigError,
+    Head,
+    MainLoop,
+    Task,
+    TaskLoader,
+)
+from emloop_mtl.hooks import StopAfter
 
 from .heads import Classifier, Encoder, make_batch, make_model
 
@@ -120,6 +131,24 @@ def test_a_head_that_is_removed_takes_its_module_along_and_a_plain_task_is_none(
     task = Task("new", {"new": nn.Linear(4, 2)}, [{"name": "n", "module": "new", "inputs": "text"}])
     with pytest.raises(ConfigError, match="task 'new' is no head of this model"):
         model.network.add_tasks(task)
+
+
+class Unlabelled(AbstractDataset):
+    """Batches that hold the labels of ``topic`` under a name that nobody maps, and those of ``mood``."""
+
+    def train_stream(self) -> Any:
+        for seed in range(2):
+            batch = make_batch(seed=seed)
+            batch["topic_lable"] = batch.pop("topic_label")
+            yield batch
+
+
+def test_a_head_that_never_gets_labels_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    MainLoop(make_model(), Unlabelled(), [StopAfter(epochs=2)], on_unused_sources="ignore").run_training()
+    said = [record.getMessage() for record in caplog.records if "learns nothing" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith("head 'topic' is trained on batches that hold no labels for it, or under another name")
+    assert said[0].endswith("see arg_name_mapping.topic")
 
 
 class Lossy(nn.Module):
