@@ -243,6 +243,10 @@ class BackboneHeadsModel(MultiTaskModel):
             if len(rows) < (size or 0):
                 batch.shares[name] = Share(rows, rows)
 
+    def _declares_label(self, task: Task, batches: Sequence[Batch]) -> bool:
+        is_named = any(batch.tasks.get(task.name) is not None for batch in batches)
+        return task.label is not None and (self._head(task.name).label_is_given or not is_named)
+
     def _finds_inputs(self, name: str, batch: Mapping[str, Any]) -> bool:
         try:
             self._components[name].check(batch, self._backbone)

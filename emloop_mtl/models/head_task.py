@@ -42,6 +42,8 @@ class HeadTask(Task):
                 f"head {name!r}: {type(head.module).__name__} computes no loss of its own, so the head learns nothing"
             )
             raise ConfigError(f"{text}; set 'loss', as in {{module: …, loss: cross_entropy}}")
+        self.label_is_given = head.label is not None
+        """Whether somebody has named the source of its labels; else it is that of its name unless a loader says so."""
         self._is_told = head.output is None and self.computes_loss
         super().__init__(
             name,

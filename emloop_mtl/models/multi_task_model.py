@@ -221,7 +221,7 @@ class MultiTaskModel(AbstractModel):
         carried = {name for batch in batches for name in batch.tasks or self.tasks_of(batch)}
         for name, task in self.tasks.items():
             # Where a carried task names another label than its loader does, one of the two is a mistake.
-            if name in carried and task.label is not None and task.label not in known:
+            if name in carried and self._declares_label(task, batches) and task.label not in known:
                 self._refuse_label(task, known)
         left_out = [task for name, task in self.tasks.items() if name not in carried]
         if not left_out or all(batch.tasks for batch in batches):  # loaders that name their tasks leave others out
@@ -231,6 +231,10 @@ class MultiTaskModel(AbstractModel):
             if task.label is None or task.label in batch:
                 self.check_sources(Batch(batch, tasks={task.name: task.label}))
         self._refuse_label(task, known)
+
+    def _declares_label(self, task: Task, batches: Sequence[Batch]) -> bool:
+        """Whether a task says where its labels are, so that the data must have them there."""
+        return task.label is not None
 
     def _refuse_label(self, task: Task, known: Collection[str]) -> NoReturn:
         text = f"task {task.name!r}: no loader holds its label {task.label!r}{nearest(str(task.label), known)}"

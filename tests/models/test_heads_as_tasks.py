@@ -73,10 +73,18 @@ def test_a_loader_names_the_heads_and_the_sources_of_their_labels() -> None:
     )
     loader = TaskLoader(data, {"mood": "feeling"}, split="valid", batch_size=6)
     model.check_sources(next(iter(loader)))
+    model.check_tasks([next(iter(loader))])  # which has no source ``mood``, as its labels would be called otherwise
     scores = model.score(loader)
     assert "mood/d/valid/accuracy" in scores
     assert not [name for name in scores if name.startswith("topic")]
     assert model.network["topic"].seen == []
+
+
+def test_a_label_that_a_head_names_and_no_data_has_is_an_error_though_a_loader_names_another() -> None:
+    head = Head(nn.Linear(6, 2), label="mod", loss="cross_entropy")
+    model = build(head, arg_name_mapping={"head": {"encoded": "input"}})
+    with pytest.raises(ConfigError, match="no loader holds its label 'mod'; did you mean 'mood'"):
+        model.check_tasks([Batch(dict.fromkeys(["text", "mood"]), tasks={"head": "mood"})])
 
 
 def test_a_loss_may_be_a_function_of_all_outputs_and_have_parameters() -> None:
