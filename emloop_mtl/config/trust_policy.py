@@ -18,7 +18,7 @@ _PACKAGES = ("emloop_mtl", "torch.nn", "torch.optim")
 _HOOKS = "emloop_mtl.hooks"
 _CLASSES = (
     *("emloop_mtl.data", "emloop_mtl.models", "emloop_mtl.optim", "emloop_mtl.schedulers", "emloop_mtl.tasks"),
-    *("emloop_mtl.weighting", _HOOKS, "torch.nn", "torch.optim"),
+    *("emloop_mtl.testing", "emloop_mtl.weighting", _HOOKS, "torch.nn", "torch.optim"),
 )
 """Where classes are defined that are parts of a training, and not of the engine, which writes files."""
 

@@ -26,6 +26,8 @@ REFUSED = {
     "training without asking": "emloop_mtl.config.create.create_training",
     "class that runs commands": "emloop_mtl.config.blueprint.Blueprint",
     "module that the engine imports": "emloop_mtl.checkpoint.shutil.rmtree",
+    "class of the engine that the fakes import": "emloop_mtl.testing.MainLoop",
+    "function beside the fakes": "emloop_mtl.testing.run_hook",
     "function that a source module imports": "parts.open_anything",
     "module that a source module imports": "parts.os.system",
     "module of the run folder": "planted.Planted",
@@ -101,7 +103,7 @@ def test_the_source_folder_and_the_package_and_torch_are_trusted(write: Write, r
           layers: {a: {class: torch.nn.Linear, in_features: 1, out_features: 1}, b: {class: RoundRobin}}
           activation: torch.nn.functional.relu
           optimizer: {class: adamw}
-        hooks: [parts.Count, StopAfter: {epochs: 1}]
+        hooks: [parts.Count, emloop_mtl.testing.RecordEvents, StopAfter: {epochs: 1}]
     """
     training = create_training(write(text, "log/run/config.yaml"), trusted_only=True, source_folder=folder)
     assert type(training.model.given["layers"]["a"]).__name__ == "Linear"

@@ -441,6 +441,7 @@ while kills < 3 or not hits:  # until one was hit in the middle, so that the tes
     time.sleep(moment.uniform(0, 0.1))
     os.kill(child, signal.SIGKILL)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    seen.update(path.name for path in list_checkpoints(folder / "checkpoints"))  # they are none of the next one's
     kills += 1
     hits += bool(list((folder / "checkpoints").glob(".tmp*")))
     newest = newest_checkpoint(folder / "checkpoints")
