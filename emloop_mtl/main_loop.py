@@ -342,6 +342,7 @@ class MainLoop:
         state = checkpoint.state
         if self.output_dir is not None and checkpoint.path.parent == Path(self.output_dir) / CHECKPOINT_FOLDER:
             complete_checkpoint(checkpoint)
+        self._saver.go_back()
         try:
             self.model.load_state_dict(checkpoint.weights)
             self.model.load_training_state_dict(state["model"])
@@ -429,10 +430,14 @@ class MainLoop:
             self.end, at_once = "failed", at_once or not isinstance(error, Exception)
             raise
         finally:
-            self._saver.close(at_once)
             self._is_training, self._walked = False, None
-            self._streams.close()
-            self._signals.__exit__(None, None, None)
+            try:
+                self._saver.close(at_once)  # which may be interrupted
+            finally:
+                try:
+                    self._streams.close()
+                finally:
+                    self._signals.__exit__(None, None, None)
 
     # ---------------------------------------------------------------------------------------- epochs and batches
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -100,6 +101,10 @@ class Saver:
         else:
             self._first.append(act)
 
+    def go_back(self) -> None:
+        """Take no tag for written any more: the training goes on from another moment."""
+        self._written.clear()
+
     def forget(self) -> None:
         """Forget what was asked for."""
         self._asked.clear()
@@ -129,14 +134,19 @@ class Saver:
             self._first = first
             try:
                 snapshot = take_snapshot(folder, self._model.state_dict(), state(), self._memory)
+            except BaseException:
+                with suppress(Exception):
+                    _do_all(first or [])
+                raise
             finally:
                 self._first = None
             write = partial(write_checkpoint, folder, tags, snapshot, position, finished)
-            self._written.update(dict.fromkeys(tags, stamp))
-            if first is not None:
+            if first is None:
+                write()
+            else:
                 self._start(first, write, then)
-                return
-            write()
+                then = []
+            self._written.update(dict.fromkeys(tags, stamp))
         if self._job is not None:
             self._after_job += [each.act for each in then]
             return
@@ -167,25 +177,29 @@ class Saver:
         :param at_once: have it break off
         """
         self.forget()
-        job = self._job
-        if job is not None:
-            if at_once:
-                job.stop()
-            job.wait()
-            self._job, self._after_job = None, []
-            if job.error is not None:
-                self._written.clear()
-                if not at_once:
-                    log.error("%s", job.error)
+        job, self._job, self._after_job = self._job, None, []
         if self._memory is not None:
             self._memory = HostMemory()
+        if job is None:
+            return
+        if at_once:
+            job.stop()
+        try:
+            job.wait()
+        except BaseException:  # an interrupt: nobody waits for it any longer
+            job.stop()
+            self._written.clear()
+            raise
+        if job.error is not None:
+            self._written.clear()
+            if not at_once:
+                log.error("%s", job.error)
 
     def _start(self, first: list[Act], write: Callable[..., object], then: list[_Then]) -> None:
         in_thread = [each.act for each in then if each.in_thread]
 
         def work(stop: Event) -> None:
-            for act in first:
-                act()
+            _do_all(first)
             write(stop=stop)
             for act in in_thread:
                 act()
@@ -202,3 +216,10 @@ class _Then(NamedTuple):
 
     act: Act
     in_thread: bool
+
+
+def _do_all(acts: list[Act]) -> None:
+    """Do each, even if one before fails, since it may hold a file open; an error is raised in the end."""
+    with ExitStack() as stack:
+        for act in reversed(acts):
+            stack.callback(act)

@@ -76,7 +76,7 @@ class CaughtSignals:
             try:
                 # A thread, because what the signal has interrupted may be writing to where the log goes. Not one of
                 # ``threading``, whose lock it may hold.
-                _thread.start_new_thread(self._watch, ())
+                _thread.start_new_thread(self._watch, (self._left,))
             except RuntimeError:
                 self._tell()
         elif number == signal.SIGINT:
@@ -84,13 +84,13 @@ class CaughtSignals:
         elif self._is_too_long() and not _is_inside(frame, WHOLE):
             raise WaitGivenUp
 
-    def _watch(self) -> None:
-        """Tell of the signal, then knock at the main thread if it waits for too long."""
+    def _watch(self, left: threading.Event) -> None:
+        """Tell of the signal, then knock at the main thread if it waits for too long, until this is ``left``."""
         self._tell()
-        while not self._left.wait(KNOCK):
+        while not left.wait(KNOCK):
             with self._lock:
                 # A SIGTERM that is not the first signal has no other effect. It also ends the system call that waits.
-                if self._is_too_long() and not self._left.is_set() and self._thread is not None:
+                if self._is_too_long() and not left.is_set() and self._thread is not None:
                     signal.pthread_kill(self._thread, signal.SIGTERM)
 
     def _tell(self) -> None:

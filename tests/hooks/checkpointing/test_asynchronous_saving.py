@@ -20,7 +20,7 @@ from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, newest_checkpoint
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import CheckpointError
-from emloop_mtl.hooks import RestoreBest, SaveBest, SaveEvery, SaveLatest, StopAfter
+from emloop_mtl.hooks import RestoreBest, SaveBest, SaveEvery, SaveLatest, StopAfter, WriteCSV, WriteJSON
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks.task import Task
@@ -338,6 +338,37 @@ def test_a_second_interrupt_ends_the_wait_for_what_is_written(tmp_path: Path) ->
     assert {tag: found.position.step for tag, found in checkpoints(tmp_path).items()} == {"twenty": 20, "latest": 20}
 
 
+class FailAndInterrupt(InterruptWait):
+    """Fail while the checkpoint before is written, and interrupt the wait for that twice."""
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        if self.main_loop.position.step == 20:
+            self.main_loop.request_save("twenty")
+            self.main_loop.when_saved(self._interrupt, in_thread=True)
+        elif self.main_loop.position.step == 21:
+            raise RuntimeError("out of paper")
+
+    def after_training(self, success: bool) -> None:
+        os.kill(os.getpid(), signal.SIGINT)  # while it is caught
+
+    def release(self) -> None:
+        self._released.set()
+
+
+def test_an_interrupt_of_the_last_wait_puts_back_how_signals_are_handled(tmp_path: Path) -> None:
+    hook = FailAndInterrupt()
+    options: dict[str, Any] = {"skip_zeroth_epoch": True, "asynchronous_saving": True}
+    loop = MainLoop(model(), dataset(), [hook, StopAfter(steps=40)], output_dir=tmp_path, **options)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_training()
+    hook.release()
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert loop.end == "failed"
+    assert newest_checkpoint(tmp_path / "checkpoints").tag == "twenty"
+
+
 def test_another_error_waits_too_and_a_failure_beside_it_is_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -394,6 +425,44 @@ def test_a_training_that_is_resumed_ends_as_one_that_was_not_interrupted(tmp_pat
     assert same(again.weights, whole.weights)
     assert same(again.state["model"], whole.state["model"])
     assert same(again.state["hooks"]["Remember"], whole.state["hooks"]["Remember"])
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_was_saved_before_going_back_is_saved_again(asynchronous: bool, tmp_path: Path) -> None:
+    hooks = [SaveEvery(steps=10), StopAfter(steps=20)]
+    options: dict[str, Any] = {"skip_zeroth_epoch": True, "asynchronous_saving": asynchronous}
+    loop = MainLoop(model(1), dataset(20), hooks, output_dir=tmp_path, **options)
+    loop.run_training()
+    loop.restore(checkpoints(tmp_path)["step-10"])
+    for parameter in loop.model.network.parameters():  # type: ignore[attr-defined]
+        parameter.data.zero_()
+    loop.run_training()
+    found = checkpoints(tmp_path)
+    assert {tag: checkpoint.sequence for tag, checkpoint in found.items()} == {"step-10": 1, "step-20": 3}
+    assert same(found["step-20"].weights, loop.model.state_dict())
+
+
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+@pytest.mark.parametrize("place", ["state", "flush"])
+def test_a_checkpoint_that_is_refused_leaves_no_file_open(place: str, tmp_path: Path) -> None:
+    class Spoil(Flush):
+        def state_dict(self) -> dict[str, Any]:
+            return {"history": {1}} if place == "state" else super().state_dict()
+
+    hooks = [
+        Spoil(fails=True),
+        WriteJSON(),
+        WriteCSV(),
+        SaveLatest(steps=2),
+    ]
+    loop = MainLoop(model(1), dataset(4), [*hooks, StopAfter(epochs=1)], output_dir=tmp_path, asynchronous_saving=True)
+    before = open_files()
+    with pytest.raises((CheckpointError, OSError), match="no plain data" if place == "state" else "Input/output error"):
+        loop.run_training()
+    assert open_files() == before
 
 
 KILLED = """
