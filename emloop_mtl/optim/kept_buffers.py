@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,8 @@ class KeptBuffers:
         self._modules: list[nn.Module] = []
         self._version: object = self  # that of no network
         self._places: list[tuple[dict[str, Tensor | None], str]] = []
+        self._empty: list[tuple[dict[str, Tensor | None], str]] = []
+        """Places of buffers that a module has not made yet."""
         self._copies: list[Tensor] = []
 
     def keep(self) -> None:
@@ -25,14 +29,16 @@ class KeptBuffers:
         if version != self._version:
             self._modules = [] if self._network is None else list(self._network.modules())
             self._version = version
-        places, found = [], []
+        places, empty, found = [], [], []
         for module in self._modules:
             # Asked for each time: a module may exchange its buffers.
             for name, buffer in module._buffers.items():
-                if buffer is not None:
+                if buffer is None:
+                    empty.append((module._buffers, name))
+                else:
                     places.append((module._buffers, name))
                     found.append(buffer)
-        self._places = places
+        self._places, self._empty = places, empty
         if not found:
             self._copies = []
             return
@@ -45,19 +51,46 @@ class KeptBuffers:
     def put_back(self) -> None:
         """Put the buffers back as they were."""
         with torch.no_grad():
-            for (place, name), copy in zip(self._places, self._copies, strict=True):
-                place[name].copy_(copy)  # type: ignore[union-attr]
+            for place, name, copy in self._kept():
+                buffer = place.get(name)
+                if copy is not None and buffer is not None and _is_alike(buffer, copy) and _has_places(buffer):
+                    buffer.copy_(copy)
+                else:
+                    place[name] = None if copy is None else copy.clone()
 
     def put_back_where(self, flag: Tensor) -> None:
-        """Put them back if a 0-d flag on a device says so, without asking it."""
+        """Put them back if a 0-d flag on a device says so, without asking it, but for one that a module has exchanged.
+
+        :param flag: whether to put them back
+        """
         with torch.no_grad():
-            for (place, name), copy in zip(self._places, self._copies, strict=True):
-                buffer = place[name]
-                assert buffer is not None
-                buffer.copy_(torch.where(flag.to(buffer.device), copy, buffer))
+            for place, name, copy in self._kept():
+                buffer = place.get(name)
+                if copy is not None and buffer is not None and _is_alike(buffer, copy):
+                    value = torch.where(flag.to(buffer.device), copy, buffer)
+                    if _has_places(buffer):
+                        buffer.copy_(value)
+                    else:
+                        place[name] = value
+                elif (copy is not None or buffer is not None) and bool(flag):
+                    place[name] = None if copy is None else copy.clone()
+
+    def _kept(self) -> Iterator[tuple[dict[str, Tensor | None], str, Tensor | None]]:
+        for (place, name), copy in zip(self._places, self._copies, strict=True):
+            yield place, name, copy
+        for place, name in self._empty:
+            yield place, name, None
 
     def _fit(self, found: list[Tensor]) -> bool:
         return len(found) == len(self._copies) and all(
-            buffer.shape == copy.shape and buffer.dtype == copy.dtype and buffer.device == copy.device
-            for buffer, copy in zip(found, self._copies, strict=True)
+            _is_alike(buffer, copy) for buffer, copy in zip(found, self._copies, strict=True)
         )
+
+
+def _is_alike(buffer: Tensor, copy: Tensor) -> bool:
+    return buffer.shape == copy.shape and buffer.dtype == copy.dtype and buffer.device == copy.device
+
+
+def _has_places(buffer: Tensor) -> bool:
+    """Return whether each number of a buffer has a place of its own, unlike those of an expanded one."""
+    return not any(stride == 0 and size > 1 for stride, size in zip(buffer.stride(), buffer.shape, strict=True))

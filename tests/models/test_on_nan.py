@@ -545,6 +545,40 @@ def test_buffers_that_are_exchanged_are_put_back(place: str) -> None:
     assert torch.equal(model.state_dict()["trunk.0.mean"], good["x"].mean(dim=0))
 
 
+class OddBuffers(nn.Module):
+    """A module with a cache that grows with the batches, one that is made late, one that comes and goes, and a view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.register_buffer("cache", torch.zeros(2))
+        self.register_buffer("late", None)
+        self.register_buffer("gone", torch.ones(2))
+        self.register_buffer("scale", torch.ones(1).expand(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.cache = x.detach().sum(1)
+        mean = x.detach().mean(0)
+        self.late = mean if self.late is None else self.late.lerp(mean, 0.5)
+        self.gone = torch.ones(2) if self.gone is None else None
+        result: Tensor = self.layer(x * self.scale)
+        return result
+
+
+def test_buffers_that_change_their_shape_or_are_made_late_are_put_back(place: str) -> None:
+    trained = {}
+    for bad in ([0, 2], []):
+        module = OddBuffers()
+        model = make_model("skip", "sgd", {**make_modules(noise=False), "trunk": module})
+        for batch in make_batches(4, bad) if bad else make_batches(4)[1::2]:
+            model.run(batch, train=True)
+        model.settle()
+        trained[len(bad)] = dict(module.named_buffers())
+    assert trained[2].keys() == trained[0].keys() == {"cache", "late", "gone", "scale"}
+    for name, buffer in trained[0].items():
+        assert torch.equal(trained[2][name], buffer), name
+
+
 def test_gradients_that_somebody_has_put_there_are_looked_at() -> None:
     weight = nn.Parameter(torch.ones(3))
     update = Update({"weight": weight}, {"class": "sgd", "lr": 0.1, "fused": False}, on_nan="error")
