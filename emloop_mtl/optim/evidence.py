@@ -151,9 +151,14 @@ def _without_numpy(value: Any) -> Any:
 def _described(value: Any) -> str:
     if not isinstance(value, Tensor):
         return f"{type(value).__name__}{f' of {len(value)}' if hasattr(value, '__len__') else ''}"
-    text = f"{str(value.dtype).removeprefix('torch.')} {'x'.join(map(str, value.shape))}"
+    shape = f"nested {value.size(0)}" if value.is_nested else "x".join(map(str, value.shape))
+    text = f"{str(value.dtype).removeprefix('torch.')} {shape}"
     if not value.is_floating_point():
         return text
+    if value.itemsize == 1:  # torch looks through no float8
+        value = value.float()
+    if value.is_nested:
+        value = value.values()
     return f"{text}, {int(value.isnan().sum())} nan, {int(value.isinf().sum())} infinite"
 
 

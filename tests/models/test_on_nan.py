@@ -480,6 +480,21 @@ def test_no_more_is_kept_than_a_few_batches(tmp_path: Path) -> None:
     assert (kept / "step-21").is_dir()
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_source_of_an_odd_kind_costs_no_other_one(tmp_path: Path) -> None:
+    model = make_model("error", output_dir=tmp_path)
+    batch = make_batches(1, bad=[0])[0]
+    batch["small"] = torch.tensor([1.0, math.nan]).to(torch.float8_e4m3fn)
+    batch["ragged"] = torch.nested.nested_tensor([torch.ones(2), torch.tensor([1.0, math.inf, 1.0])])
+    with pytest.raises(NotFiniteError):
+        model.run(batch, train=True)
+    folder = tmp_path / "not_finite" / "step-1"
+    described = json.loads((folder / "summary.json").read_text())["sources"]
+    assert described["small"] == "float8_e4m3fn 2, 1 nan, 0 infinite"
+    assert described["ragged"] == "float32 nested 2, 0 nan, 1 infinite"
+    assert torch.load(folder / "batch.pt", weights_only=True)["sources"].keys() == batch.keys()
+
+
 def test_large_sources_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("emloop_mtl.optim.evidence.MOST_BYTES", 200)
     model = make_model("error", output_dir=tmp_path)
