@@ -25,7 +25,7 @@ class EndScores:
 
     def __init__(self, path: Path, checkpoint: Checkpoint) -> None:
         self._path = path
-        self._checkpoint = {"tag": checkpoint.tag, "number": checkpoint.sequence, **checkpoint.position._asdict()}
+        self._checkpoint = {"tag": checkpoint.tag, **checkpoint.position._asdict()}
         self._scores = self._read()
 
     def missing(self, streams: Iterable[str]) -> list[str]:

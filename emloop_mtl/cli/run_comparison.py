@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import struct
@@ -16,7 +15,7 @@ import torch
 
 from ..checkpoint import list_checkpoints, load_checkpoint, newest_checkpoint
 from ..config.load import load_config
-from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, RUN_FILE, SCORES_FILE, TRACE_FILE
+from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, RUN_FILE, TRACE_FILE
 from ..errors import EmloopError
 from .event_files import is_event_file, scalars_of
 from .kill_at import KillAt
@@ -204,12 +203,5 @@ def _read_trace(path: Path) -> dict[str, Any]:
     return {key: value for key, value in trace.items() if key not in TRACE_CLOCKS}
 
 
-def _read_scores(path: Path) -> dict[str, Any]:
-    """Return what ``scores.json`` says but for how many checkpoints there had been, which kills have added to."""
-    scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    scores.get("checkpoint", {}).pop("number", None)
-    return scores
-
-
-READERS = {TRACE_FILE: _read_trace, SCORES_FILE: _read_scores}
+READERS = {TRACE_FILE: _read_trace}
 """File in the folder of the run -> what reads the part of it that is compared."""

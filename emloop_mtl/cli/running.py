@@ -16,6 +16,7 @@ from ..config.config import Config
 from ..config.create import Training, create_training
 from ..config.load import load_config
 from ..config.trust_policy import TrustPolicy
+from ..constants import SCORES_FILE
 from ..errors import ConfigError, NotFiniteError
 from ..utils.wait_given_up import WaitGivenUp
 from .building import building, running
@@ -114,6 +115,7 @@ def _go_on(folder: RunFolder, overrides: Sequence[str], trust: bool, more_hooks:
     config = load_config(folder.config, overrides)
     is_changed = bool(overrides) and config.data != load_config(folder.config).data
     trusted: dict[str, Any] = {"trusted_only": not trust, "source_folder": folder.source_folder}
+    ends = False
     with logging_to_file(folder.log):
         checkpoint = newest_checkpoint(folder.checkpoints) if list_checkpoints(folder.checkpoints) else None
         if not is_changed and folder.is_noted("ended", 0 if checkpoint is None else checkpoint.sequence):
@@ -137,6 +139,8 @@ def _go_on(folder: RunFolder, overrides: Sequence[str], trust: bool, more_hooks:
         else:
             folder.restart()
             log.info("%s has no checkpoint yet: beginning again", folder.path)
+        if is_changed or not ends:  # other weights may come to the same step, or be scored in another way
+            (folder.path / SCORES_FILE).unlink(missing_ok=True)
         if is_changed:
             folder.write_config(training.config)
         _train(training, folder, trusted, is_resumed=True)

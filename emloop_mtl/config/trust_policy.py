@@ -82,7 +82,7 @@ class TrustPolicy:
             raise self._refusal(name)
         known = _FUNCTIONS if isinstance(found, FunctionType) else _CLASSES
         if any(_is_below(part, module) for part in known):
-            if _is_below(_HOOKS, module) and not issubclass(found, AbstractHook):
+            if _is_below(_HOOKS, module) and not (isinstance(found, type) and issubclass(found, AbstractHook)):
                 raise self._refusal(name)
             return
         if not all(self._is_trusted_spec(spec) for spec in _specs(module)):

@@ -169,6 +169,8 @@ def test_a_run_folder_may_not_name_any_optimizer(folder: Path, command: Command)
     (run,) = (folder / "log").iterdir()
     config = run / "config.yaml"
     good = config.read_text()
+    record = run / "run.yaml"  # a run of which something is left to do: nothing is built of one that has ended
+    record.write_text("".join(line for line in record.read_text().splitlines(True) if not line.startswith("ended")))
     for line in ("parameters: words.groups", "class: words.Calm"):
         assert line in good
         config.write_text(good.replace(line, f"{line.split()[0]} os.system"))

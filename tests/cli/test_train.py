@@ -24,7 +24,7 @@ def test_a_run_gets_a_folder_named_after_model_and_time(folder: Path, program: P
     (run,) = (folder / "log").iterdir()
     assert re.fullmatch(r"digits_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", run.name)
     assert {path.name for path in run.iterdir()} == {
-        "config.yaml", "run.yaml", "train.log", "trace.yaml", "metrics.jsonl", "tensorboard", "checkpoints"
+        "config.yaml", "run.yaml", "train.log", "trace.yaml", "metrics.jsonl", "scores.json", "tensorboard", "checkpoints"
     }  # fmt: skip
     assert {path.name.rpartition("-")[0] for path in (run / "checkpoints").iterdir()} == {"best", "latest"}
     assert f"the run lies in log/{run.name}" in done.stderr
@@ -152,9 +152,9 @@ def test_rm_without_an_output_dir_is_a_usage_error(command: Command) -> None:
 
 def test_a_model_that_cannot_run_its_first_batch_leaves_nothing(folder: Path, command: Command) -> None:
     done = command("train", "config.yaml", *SHORT, "model.modules.digit_head.in_features=63", "-o", "new/root")
-    assert done.exit_code == 1
+    assert done.exit_code == 2
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: RuntimeError: ")
+    assert re.match(r"config\.yaml:\d+:\d+: model\.modules\.digit_head: RuntimeError: ", last)
     assert "in task 'digit', action 'digit_logits', module 'digit_head'" in last
     assert "Traceback" not in done.stderr
     assert "the log is" not in done.stderr
