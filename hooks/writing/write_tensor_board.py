@@ -9,7 +9,7 @@ from typing import Any
 
 from emloop_mtl.errors import CheckpointError
 from emloop_mtl.types import Position, State
-from emloop_mtl.utils.files import make_folder
+from emloop_mtl.utils.files import make_folder, sync_file, sync_later
 
 from .abstract_writer import AbstractWriter
 
@@ -92,11 +92,17 @@ class WriteTensorBoard(AbstractWriter):
         file, records = self._file, self._records
         self._file = self._records = None
         records.close()
-        if file.name not in self._files:
+        if file.name in self._files:
+            sync_file(file)
+        else:
             file.unlink(missing_ok=True)
 
     def state_dict(self) -> dict[str, State]:
         """Return the event files and their sizes."""
+        if self._file is not None and self._file.name in (self._files or {}):
+            with self._file.open("rb") as file:
+                # The checkpoint must not outlive a record that it speaks of.
+                self.main_loop.before_saved(sync_later(file.fileno(), self.name, self._file))
         return {"files": None if self._files is None else dict(self._files)}
 
     def load_state_dict(self, state: dict[str, State]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -150,6 +151,46 @@ def test_the_half_written_record_of_a_power_failure_is_cut(tmp_path: Path) -> No
         events.write(b"\x18\x00\x00")
     resume(tmp_path).run_training()
     assert read(tmp_path / "tensorboard") == EXPECTED
+
+
+class LookAtTheDisk(AbstractHook):
+    """Save every epoch, and note once that is done which files are not on disk as they are."""
+
+    def __init__(self, folder: Path, synced: Mapping[int, int]) -> None:
+        super().__init__()
+        self.notes: list[list[str]] = []
+        self._folder = folder
+        self._synced = synced
+
+    def requires(self) -> tuple[str, ...]:
+        return ()
+
+    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+        self.main_loop.request_save("latest")
+        self.main_loop.when_saved(self.look)
+
+    def look(self) -> None:
+        found = [(path, path.stat()) for path in self._folder.iterdir()]
+        self.notes.append([path.name for path, now in found if self._synced.get(now.st_ino) != now.st_size])
+
+
+def test_records_are_on_disk_before_a_checkpoint_that_speaks_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[int, int] = {}
+    fsync = os.fsync
+
+    def note(handle: int) -> None:
+        fsync(handle)
+        synced[os.fstat(handle).st_ino] = os.fstat(handle).st_size
+
+    monkeypatch.setattr(os, "fsync", note)
+    look = LookAtTheDisk(tmp_path / "tensorboard", synced)
+    hooks = [Put(train={"x": float}), WriteTensorBoard(), look]
+    run_hook(*hooks, epochs=2, output_dir=tmp_path)
+    look.look()
+    assert look.notes == [[]] * 4
+    assert synced
 
 
 def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
