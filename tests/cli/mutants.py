@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from emloop_mtl.config.yaml_text import read_yaml, write_yaml
@@ -59,10 +59,10 @@ def with_more(text: str) -> str:
     return text
 
 
-def mutants(examples: list[str], seed: int, count: int) -> Iterator[Mutant]:
-    """Yield ``count`` broken configs made from the texts of ``examples``, the same for one ``seed`` everywhere."""
+def mutants(examples: list[str], seed: int, numbers: Iterable[int]) -> Iterator[Mutant]:
+    """Yield a broken config for each of the numbers, made from the texts of ``examples``, the same everywhere."""
     trees = [read_yaml(text, lambda line, column: "")[0] for text in examples]
-    for number in range(count):
+    for number in numbers:
         chance = random.Random(f"{seed}/{number}")
         example = number % len(examples)
         if chance.random() < 0.6:

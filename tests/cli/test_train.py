@@ -24,7 +24,8 @@ def test_a_run_gets_a_folder_named_after_model_and_time(folder: Path, program: P
     (run,) = (folder / "log").iterdir()
     assert re.fullmatch(r"digits_\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", run.name)
     assert {path.name for path in run.iterdir()} == {
-        "config.yaml", "run.yaml", "train.log", "trace.yaml", "metrics.jsonl", "scores.json", "tensorboard", "checkpoints"
+        "config.yaml", "run.yaml", "train.log", "trace.yaml", "metrics.jsonl", "scores.json", "tensorboard",
+        "checkpoints",
     }  # fmt: skip
     assert {path.name.rpartition("-")[0] for path in (run / "checkpoints").iterdir()} == {"best", "latest"}
     assert f"the run lies in log/{run.name}" in done.stderr
