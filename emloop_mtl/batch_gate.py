@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .constants import MASK_SUFFIX, UID_SOURCE
 from .data.batch import Batch
+from .data.empty_stream_error import EmptyStreamError
 from .data.stream_wrapper import StreamWrapper
 from .errors import DataError, nearest
 from .models.abstract_model import AbstractModel
@@ -77,7 +78,7 @@ class BatchGate:
             text = "ended in the middle of a step; the last batch of every step needs ends_step = True"
             raise DataError(f"stream {stream.name!r} {text}")
         if not found and not may_be_empty:
-            _complain(self._on_empty_stream, f"stream {stream.name!r} is empty", "on_empty_stream")
+            _complain(self._on_empty_stream, f"stream {stream.name!r} is empty", "on_empty_stream", EmptyStreamError)
 
     def _is_wanted(self, batch: Batch, stream: StreamWrapper) -> bool:
         size = _count(batch, stream)
@@ -153,8 +154,8 @@ def _where(batch: Batch, stream: StreamWrapper) -> str:
     return f"stream {stream.name!r}, {batch.place}{tasks}"
 
 
-def _complain(action: str, text: str, setting: str) -> None:
+def _complain(action: str, text: str, setting: str, kind: type[DataError] = DataError) -> None:
     if action == "error":
-        raise DataError(f"{text}; set main_loop.{setting} to 'warn' or 'ignore' to go on all the same")
+        raise kind(f"{text}; set main_loop.{setting} to 'warn' or 'ignore' to go on all the same")
     if action == "warn":
         log.warning("%s; set main_loop.%s to 'ignore' to hide this warning", text, setting)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..config.config import Config
+from ..data.empty_stream_error import EmptyStreamError
 from ..errors import ConfigError, EmloopError, KeyPath
 from ..utils.model_note import ModelNote
 
@@ -25,12 +26,17 @@ def running(config: Config, is_first: Callable[[], bool]) -> Iterator[None]:
     """Give mistakes their position in the config; a batch that the model cannot run is one, too, if it is the first.
 
     Modules that do not fit each other, or not the labels, fail at once. What fails later is no fault of the config.
+    Neither is a stream that has no data, unless it is the first.
 
     :param is_first: whether no batch has been run so far
     """
     with config.located():
         try:
             yield
+        except EmptyStreamError as error:
+            if not is_first():
+                raise
+            raise ConfigError(str(error), ("dataset",)) from error
         except Exception as error:
             note = ModelNote.on(error)
             if note is None or not (isinstance(error, ConfigError) or is_first()):

@@ -162,6 +162,13 @@ def test_a_model_that_cannot_run_its_first_batch_leaves_nothing(folder: Path, co
     assert entries(folder) == set()
 
 
+def test_a_dataset_without_data_is_a_mistake_of_the_config(folder: Path, command: Command) -> None:
+    done = command("train", "config.yaml", *SHORT, "dataset.max_rows=0")
+    assert done.exit_code == 2
+    assert re.match(r"config\.yaml:\d+:\d+: dataset: stream 'train' is empty; ", done.stderr.splitlines()[-1])
+    assert entries(folder) <= {"log"}
+
+
 def test_bad_data_in_the_middle_keeps_the_run_and_says_how_to_go_on(folder: Path, command: Command) -> None:
     spoil = "        digit[rows['train'][50]] = 77\n"
     module = (folder / "digits.py").read_text()
