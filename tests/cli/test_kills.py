@@ -84,7 +84,6 @@ def train_with(scheduler: dict[str, Any]) -> dict[str, Any]:
 
 
 CONFIGS = {
-    "plain": config({"class": "little.Columns", **train_with({"class": "RoundRobin"})}),
     "accumulate": config(
         {"class": "little.Columns", **train_with({"class": "RoundRobin", "shuffle": True})},
         {"update": {"accumulate": 3, "clip_norm": 1.0}},
@@ -138,5 +137,5 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_was_not(name: str,
 
 def test_they_were_killed(killed: Killed) -> None:
     kills = [end for job in killed[1].values() for end in job["ends"] if end["killed"]]
-    assert len(kills) >= 30, f"the processes were faster than their killer: {len(kills)} of 49 are dead"
+    assert len(kills) >= 30, f"the processes were faster than their killer: {len(kills)} of 42 are dead"
     assert any(end["saving"] for end in kills)

@@ -183,7 +183,6 @@ SAVED = "go on with:  emloop-mtl resume run"
     ("moment", "count", "number"),
     [
         pytest.param("trained", 4, signal.SIGTERM, id="training"),
-        pytest.param("trained", 5, signal.SIGHUP, id="training, a closed terminal"),
         pytest.param("train", 3, signal.SIGINT, id="zeroth epoch, the train stream"),
         pytest.param("valid", 2, signal.SIGTERM, id="zeroth epoch, another stream"),
         pytest.param("test", 13, signal.SIGTERM, id="evaluation in an epoch"),

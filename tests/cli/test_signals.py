@@ -17,7 +17,7 @@ import pytest
 
 from .conftest import ENVIRONMENT, PROGRAM, SHORT, Command
 from .same_runs import what_differs
-from .test_kills import CONFIGS
+from .test_kills import CONFIGS, config
 
 HERE = Path(__file__).parent
 
@@ -140,7 +140,7 @@ def children_of(process: int) -> list[int]:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Processes]:
     folder = tmp_path_factory.mktemp("server")
     (folder / "little.py").write_bytes((HERE / "little.py").read_bytes())
-    (folder / "config.yaml").write_text(json.dumps(CONFIGS["plain"]))
+    (folder / "config.yaml").write_text(json.dumps(config({"class": "little.Columns"})))
     processes = Processes(folder)
     yield processes
     processes.close()
