@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..types import State
 from ..utils.random import derive_seed
+from ..utils.shown import shown
 from .abstract_task_scheduler import AbstractTaskScheduler, Loader
 from .shuffled_turns import shuffled_turns
 
@@ -58,6 +59,11 @@ class DrawnScheduler(AbstractTaskScheduler):
         if not total:
             return [0] * len(loaders)
         weights = np.asarray(self.weights(loaders, pass_number), dtype=np.float64)
+        if weights.shape != (len(loaders),) or not (np.isfinite(weights).all() and weights.min() >= 0 < weights.max()):
+            text = f"the weights of {len(loaders)} loaders must be as many finite numbers >= 0, not all 0"
+            raise ConfigError(f"{type(self).__name__}: {text}; weights() returned {shown(weights.tolist())}")
+        # By a power of 2, which rounds nothing, so that their sum is no infinity.
+        weights = np.ldexp(weights, -np.frexp(weights.max())[1])
         for loader, weight in zip(loaders, weights, strict=True):
             if weight and loader.num_batches == 0:
                 text = f"loader {loader.name!r} is empty, but has a share of the batches"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 from ..errors import ConfigError, nearest
+from ..utils.shown import shown
 from .abstract_task_scheduler import Loader
 
 
@@ -22,11 +24,19 @@ def check_weights(weights: Any, what: str) -> dict[str, float]:
     except AttributeError:
         raise ConfigError(f"{what} must map loader names to numbers, not be {weights!r}") from None
     for name, weight in pairs:
-        is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not (is_number and 0 <= weight < math.inf):
-            text = f"the weight of loader {name!r} must be a finite number >= 0, not {weight!r}"
+        if not _is_weight(weight):
+            text = f"the weight of loader {name!r} must be a finite number >= 0, not {shown(weight)}"
             raise ConfigError(f"{what}: {text}", (name,))
     return {str(name): float(weight) for name, weight in pairs}
+
+
+def _is_weight(weight: Any) -> bool:
+    if isinstance(weight, bool) or not isinstance(weight, Real):
+        return False
+    try:
+        return 0 <= float(weight) < math.inf
+    except OverflowError:
+        return False
 
 
 def match_weights(weights: dict[str, float], loaders: Sequence[Loader], what: str) -> list[float]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from emloop_mtl.errors import ConfigError
-from emloop_mtl.schedulers import Annealed, DrawnScheduler, Proportional, Temperature, Uniform, Weighted
+from emloop_mtl.schedulers import Annealed, DrawnScheduler, Loader, Proportional, Temperature, Uniform, Weighted
 
 from .test_schedulers import FakeLoader, names, walk
 
@@ -115,6 +117,24 @@ def test_powers_of_large_sizes_are_finite() -> None:
     assert names(Temperature(alpha=400), *loaders_of([1, 5])) == ["b"] * 6
 
 
+def test_weights_may_be_as_large_as_numbers_are_and_of_any_kind_of_them() -> None:
+    loaders = loaders_of([2, 2])
+    for weights in ({"a": 1e308, "b": 1e308}, {"a": 10**300, "b": 10**300}, {"a": np.float32(3), "b": np.int8(3)}):
+        assert Weighted(weights, batches_per_pass=4).lengths(loaders) == [2, 2]
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [1.0], [1.0, -1.0], [1.0, math.nan], [math.inf, 1.0]])
+def test_weights_of_a_scheduler_of_ones_own_of_which_no_shares_can_be_made_are_refused(weights: list[float]) -> None:
+    class Own(DrawnScheduler):
+        def weights(self, loaders: Sequence[Loader], pass_number: int) -> Sequence[float]:
+            return weights
+
+    with pytest.raises(
+        ConfigError, match=r"^Own: the weights of 2 loaders must be as many finite numbers >= 0, not al"
+    ):
+        Own().lengths(loaders_of([2, 2]))
+
+
 def test_annealed_ends_with_its_last_power_and_stays_there() -> None:
     assert [Annealed(3, end=0.2).alpha(number) for number in range(5)] == pytest.approx([1, 0.6, 0.2, 0.2, 0.2])
     assert Annealed(1, end=0.5).alpha(0) == 0.5  # its first pass is the last
@@ -128,6 +148,11 @@ def test_annealed_ends_with_its_last_power_and_stays_there() -> None:
         (lambda: Weighted(3), ("weights",), "must map loader names to numbers"),
         (lambda: Weighted({"a": -1}), ("weights", "a"), "weight of loader 'a' must be a finite number >= 0, not -1"),
         (lambda: Weighted({"a": math.inf}), ("weights", "a"), "not inf"),
+        (
+            lambda: Weighted({"a": 10**400}),
+            ("weights", "a"),
+            "weight of loader 'a' must be a finite number >= 0, not 100",
+        ),
         (lambda: Temperature(-0.1), ("alpha",), "Temperature: alpha must be a finite number >= 0, not -0.1"),
         (lambda: Temperature("1"), ("alpha",), "not '1'"),
         (lambda: Annealed(0), ("passes",), "Annealed: passes must be a whole number, 1 or more, not 0"),
