@@ -59,6 +59,7 @@ def reported(verbose: bool = False) -> Iterator[None]:
     """
     with _logging_to_terminal(verbose), _signals_raise():
         try:
+            _check_working_folder()
             yield
         except (Exception, KeyboardInterrupt, _Terminated) as error:
             text, code = _answer(error, verbose)
@@ -67,6 +68,15 @@ def reported(verbose: bool = False) -> Iterator[None]:
                     click.echo("".join(traceback.format_exception(error)), nl=False, err=True)
                 click.echo(text, err=True)
             raise SystemExit(code) from error
+
+
+def _check_working_folder() -> None:
+    """Refuse a working folder that was removed: libraries that torch loads end the process there, and tell nonsense."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        text = f"the working folder cannot be used: {error.strerror}; change to one that is there"
+        raise ConfigError(text) from error
 
 
 @contextmanager

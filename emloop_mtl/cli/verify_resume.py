@@ -18,6 +18,9 @@ Example:
 
 ALL = "all"
 
+LONGEST = 18
+"""Digits of a step."""
+
 
 @click.command("verify-resume", epilog=EXAMPLE)
 @click.argument("config", type=click.Path(path_type=Path))
@@ -81,8 +84,8 @@ def _steps(where: tuple[str, ...]) -> list[int] | None:
     if ALL in words:
         return None
     for word in words:
-        if not (word.isascii() and word.isdecimal() and int(word) > 0):
+        if not (word.isascii() and word.isdecimal() and len(word) <= LONGEST and int(word) > 0):
             raise click.BadParameter(
-                f"{word!r} is no step; allowed are numbers from 1 on, and {ALL!r}", param_hint="--at"
+                f"{word[:50]!r} is no step; allowed are numbers from 1 on, and {ALL!r}", param_hint="--at"
             )
     return [int(word) for word in words]

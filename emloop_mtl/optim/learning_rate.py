@@ -92,7 +92,10 @@ class LearningRate:
         :raise ConfigError: unless exactly one length is given, in range, and no other warm-up was set
         """
         given = {"steps": steps, "percentage": percentage, "passes": passes}
-        lengths = {name: float(value) for name, value in given.items() if value is not None}
+        try:
+            lengths = {name: float(value) for name, value in given.items() if value is not None}
+        except OverflowError as error:
+            raise ConfigError(f"the warm-up's length is no number that can be reckoned with: {error}", path) from error
         if len(lengths) != 1:
             raise ConfigError(f"the warm-up needs exactly one of {', '.join(given)}", path)
         name, length = next(iter(lengths.items()))

@@ -23,7 +23,7 @@ from emloop_mtl.models.multi_task_model import MultiTaskModel
 from .conftest import ENVIRONMENT, PROGRAM, ROOT, Command, command_here
 from .mutants import Mutant, mutants, override, with_more
 
-COUNT, PER_TEST = 540, 90
+COUNT, PER_TEST = 504, 84
 SEED = 5
 FEW = "  max_rows: 96\n"
 

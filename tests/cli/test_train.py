@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -143,6 +144,17 @@ def test_rm_keeps_the_run_if_the_new_one_cannot_begin(folder: Path, command: Com
     assert done.exit_code == 2
     assert (folder / "run" / "old").exists()
     assert entries(folder) == {"run"}
+
+
+def test_a_working_folder_that_is_gone_is_told_in_one_line(folder: Path, command: Command) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    done = command("train", folder / "config.yaml")
+    os.chdir(folder)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("the working folder cannot be used: ")
 
 
 def test_rm_without_an_output_dir_is_a_usage_error(command: Command) -> None:

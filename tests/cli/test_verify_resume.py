@@ -203,6 +203,7 @@ def test_a_training_that_fails_is_a_mistake_in_one_line(
     ("words", "says"),
     [
         (["--at", "0"], "'0' is no step; allowed are numbers from 1 on, and 'all'"),
+        (["--at", "1" * 5000], f"'{'1' * 50}' is no step"),
         (["--at", "1,x"], "'x' is no step"),
         (["--at", "²"], "'²' is no step"),
         (["--at", "all", "--times", "0"], "0 is not in the range x>=1"),

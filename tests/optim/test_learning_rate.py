@@ -133,6 +133,7 @@ def test_it_still_acts_on_an_optimizer_that_was_restored() -> None:
         ({}, "exactly one of steps, percentage, passes"),
         ({"steps": 1, "passes": 1}, "exactly one"),
         ({"percentage": 1.5}, "percentage must be 0 to 1, not 1.5"),
+        ({"percentage": 10**400}, "the warm-up's length is no number that can be reckoned with"),
         ({"steps": -1}, "steps must be 0 or more, not -1"),
     ],
 )
