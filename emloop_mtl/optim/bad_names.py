@@ -21,7 +21,7 @@ def bad_names(tensors: Mapping[str, Tensor]) -> list[str]:
     named = {
         name: tensor.detach()
         for name, tensor in tensors.items()
-        if tensor.dtype in _SUMMED and tensor.layout is torch.strided and tensor.numel()
+        if tensor.dtype in _SUMMED and tensor.layout is torch.strided and not tensor.is_nested and tensor.numel()
     }
     if not named:
         return []

@@ -560,6 +560,35 @@ def test_buffers_that_are_exchanged_are_put_back(place: str) -> None:
     assert torch.equal(model.state_dict()["trunk.0.mean"], good["x"].mean(dim=0))
 
 
+class Adjacent(nn.Module):
+    """A module with buffers that cannot be written to as others can, one of which is exchanged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.register_buffer("graph", torch.eye(3).to_sparse())
+        self.register_buffer("counts", torch.eye(3).to_sparse())
+        with torch.inference_mode():
+            self.register_buffer("fixed", torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.counts = self.counts + x.detach().mean() * self.graph
+        result: Tensor = self.layer(torch.sparse.mm(self.graph, x.T).T)
+        return result
+
+
+def test_sparse_buffers_and_those_of_inference_are_put_back(place: str) -> None:
+    module = Adjacent()
+    model = make_model("skip", "sgd", {**make_modules(noise=False), "trunk": module})
+    for batch in make_batches(3, [0, 2]):
+        model.run(batch, train=True)
+    model.settle()
+    assert torch.equal(module.graph.to_dense(), torch.eye(3))
+    assert torch.equal(module.fixed, torch.ones(3))
+    expected = torch.eye(3) + make_batches(2)[1]["x"].mean() * torch.eye(3)
+    assert torch.equal(module.counts.to_dense(), expected)
+
+
 class OddBuffers(nn.Module):
     """A module with a cache that grows with the batches, one that is made late, one that comes and goes, and a view."""
 
