@@ -221,6 +221,9 @@ class LearningRate:
             first = self._schedule.rates(self._bases, 0, self._horizon)
         except ConfigError as error:
             raise error.below((*self._schedule_path, "schedule")) from error.__cause__
+        except Exception as error:  # of somebody's function
+            text = f"the schedule cannot return its first rate: {type(error).__name__}: {error}"
+            raise ConfigError(text, (*self._schedule_path, "schedule")) from error
         for rate in first:
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate) or rate < 0:
                 text = f"the schedule must return a finite number, 0 or more, but its first rate is {rate!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, TypeVar
@@ -80,8 +81,9 @@ class Task:
         self.name = name
         self.label = label
         self.weight = self._number("weight", weight)
-        if not 0 <= self.weight < math.inf:
+        if not 0 <= self.weight <= sys.float_info.max:
             raise self._error(f"weight must be a finite number >= 0, not {weight}", "weight")
+        self.weight = float(self.weight)  # tensors cannot be multiplied by large integers
         missing_label = math.nan if missing_label == "nan" else missing_label
         self.missing_label = None if missing_label is None else self._number("missing_label", missing_label)
         if self.missing_label is not None and math.isinf(self.missing_label):

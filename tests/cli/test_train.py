@@ -157,6 +157,26 @@ def test_a_working_folder_that_is_gone_is_told_in_one_line(folder: Path, command
     assert done.stderr.startswith("the working folder cannot be used: ")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("hooks.Warmup.percentage=1" + 400 * "0", "hooks[4] Warmup: the warm-up's length is no number "),
+        ("hooks.LRSchedule.schedule={class: os.path.join}", "the schedule cannot return its first rate: TypeError: "),
+    ],
+    ids=["huge", "other function"],
+)
+def test_a_learning_rate_that_cannot_be_computed_is_a_mistake_of_the_config(
+    folder: Path, command: Command, wrong: str, says: str
+) -> None:
+    done = command("check", "config.yaml", *SHORT, wrong)
+    assert (done.exit_code, len(done.stderr.splitlines())) == (2, 1)
+    assert says in done.stderr
+
+
+def test_a_task_may_have_a_weight_of_more_than_64_bits(command: Command) -> None:
+    assert command("train", "config.yaml", *SHORT, f"model.tasks.ink.weight={2**64}").exit_code == 0
+
+
 def test_rm_without_an_output_dir_is_a_usage_error(command: Command) -> None:
     done = command("train", "config.yaml", "--rm")
     assert done.exit_code == 2

@@ -361,6 +361,7 @@ def test_the_number_of_classes_is_read_off_a_last_linear_layer(module: nn.Module
         ({"metrics": ["f1"], "scorer": Scorer()}, "give 'metrics' or a 'scorer', not both"),
         ({"scorer": ["f1"]}, "scorer must be a Scorer"),
         ({"weight": -1}, "weight must be a finite number >= 0, not -1"),
+        ({"weight": 10**400}, "weight must be a finite number >= 0, not 1000"),
         ({"weight": NAN}, "weight must be a finite number >= 0, not nan"),
         ({"weight": "1"}, "weight must be a number, not '1'"),
         ({"missing_label": "none"}, "missing_label must be a number, not 'none'"),
