@@ -328,3 +328,13 @@ def test_nobody_else_takes_a_folder_that_is_removed_again(folder: Path) -> None:
             assert not (folder / "run").exists()
     finally:
         os.close(handle)
+
+
+def test_streams_are_scored_again_where_the_config_has_changed(folder: Path, command: Command) -> None:
+    assert command("train", "config.yaml", *SHORT, "--output-dir", "run").exit_code == 0
+    record = folder / "run" / "run.yaml"  # of a run that was killed when its scores were there, but not all was done
+    record.write_text("".join(line for line in record.read_text().splitlines(True) if not line.startswith("ended")))
+    before = (folder / "run" / "scores.json").read_bytes()
+    changed = "eval={valid: {dataset: {max_rows: 32}, hooks: [ScoreTasks]}, test: {hooks: [ScoreTasks]}}"
+    assert command("resume", "run", changed).exit_code == 0
+    assert (folder / "run" / "scores.json").read_bytes() != before
