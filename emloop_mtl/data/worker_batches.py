@@ -63,8 +63,9 @@ def worker_batches(
     except Exception as error:
         dead = [_describe_end(worker) for worker in workers if worker.exitcode]
         # An error of a worker and the frames that torch raises it in hold each other, and with them the processes,
-        # whose end would then wait for the garbage collector, and that for them.
+        # whose end would then wait for the garbage collector, and that for them; so would this frame.
         clear_frames(error.__traceback__)
+        del batches, workers
         if dead and DEAD.match(str(error)):
             text = f"a process that reads has ended: {dead[0]}; num_workers 0 of the loader reads in the main process"
             raise DataError(text) from error

@@ -324,12 +324,25 @@ class FailingStream(IterableDataset[Any]):
         return (Failing()[index] for index in range(20))
 
 
-@pytest.mark.parametrize("kind", [Failing, FailingStream])
-def test_an_error_in_a_worker_ends_it(kind: Any) -> None:
+class Unequal(Dataset[Any]):
+    name = "unequal"
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"x": torch.ones(1 + index // 7)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [(Failing, "row 6 is broken"), (FailingStream, "row 6 is broken"), (Unequal, "loader 'unequal': source 'x'")],
+)
+def test_an_error_in_a_worker_ends_it(kind: Any, text: str) -> None:
     before = set(active_children())
     gc.disable()  # which would end the processes too, some time or other
     try:
-        with pytest.raises(ValueError, match="row 6 is broken"):
+        with pytest.raises(ValueError, match=text):
             list(TaskLoader(kind(), batch_size=2, num_workers=1, shuffle=False))
         assert set(active_children()) <= before
     finally:
