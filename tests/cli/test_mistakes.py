@@ -117,8 +117,8 @@ def test_a_mistake_is_answered_by_one_line(mistake: Mistake, folder: Path, comma
 
 
 def test_the_installed_program_answers_in_the_same_way(tmp_path: Path) -> None:
-    mistakes = MISTAKES[::2]
-    assert len(mistakes) >= 15
+    mistakes = MISTAKES[::6]  # every process takes some seconds, and says what the command says here
+    assert len(mistakes) >= 5
 
     def answer(number: int) -> None:
         folder = tmp_path / str(number)

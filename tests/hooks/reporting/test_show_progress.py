@@ -413,6 +413,7 @@ class Slow(FakeModel):
         return super().run(batch, train, stream)
 
 logging.basicConfig(format="%(message)s")
+sys.tracebacklimit = 0  # its lines can be wider than the terminal
 dataset = FakeDataset(train=[{"x": [1]}] * 100)
 MainLoop(Slow(), dataset, [ShowProgress(interval=0.01)], skip_zeroth_epoch=True).run_training()
 """
@@ -437,8 +438,7 @@ def test_two_interrupts_leave_the_terminal_clean() -> None:
     screen = terminal.screen()
     assert process.returncode == -signal.SIGINT  # how Python ends after KeyboardInterrupt
     assert screen.text[0] == "SIGINT: ending at the next border; interrupt again to end at once"
-    assert screen.text[1] == "Traceback (most recent call last):"
-    assert screen.text[-1] == "KeyboardInterrupt"
+    assert screen.text[1:] == ["KeyboardInterrupt"]
     assert screen.cursor_is_visible
 
 
