@@ -142,7 +142,11 @@ class MultiTaskDataset(AbstractDataset):
         scheduler = settings.get("scheduler")
         if scheduler is None:
             scheduler = RoundRobin() if name == TRAIN_STREAM else Sequential(every_batch=True)
-        return TaskStream(chosen, scheduler, self._seed or 0)
+        try:
+            return TaskStream(chosen, scheduler, self._seed or 0)
+        except ConfigError as error:
+            # What it says of no argument of the scheduler is about the loaders.
+            raise error.below(("streams", name, "scheduler") if error.path else ()) from error.__cause__
 
 
 def _check_settings(stream: str, settings: Any) -> None:

@@ -34,6 +34,12 @@ MISTAKES = [
     Mistake("digits.Digits", "digit.Digits", "class: d", "no module 'digit' for 'digit.Digits'; did you mean 'digits'"),
     Mistake("batch_size:", "batchsize:", "batchsize", "unknown argument 'batchsize'; did you mean 'batch_size'?"),
     Mistake("batch_size: 32", "batch_size: many", "batch_size", "expected int, got 'many'"),
+    Mistake(
+        "batch_size: 32",
+        "batch_size: 32\n  streams: {train: {scheduler: {class: Weighted, weights: {digit: 1}}}}",
+        "digit: 1",
+        "dataset.streams.train.scheduler.weights.digit: Weighted: there is no loader 'digit'; did you mean 'digits'?",
+    ),
     Mistake("batch_size: 32", "batch_size: 0", "dataset:", "batch_size 0 is less than 1"),
     Mistake("device: auto", "device: gpu", "device", "device 'gpu' cannot be used"),
     Mistake("class: adamw", "class: adamwx", "class: adamwx", "'adamwx'; did you mean 'adamw'?"),
