@@ -74,37 +74,25 @@ def _of_average(average: str, kind: str, beta: float, positive: int, rest: Mappi
     return _averaged(kind, beta, average, **rest)
 
 
-def _precision(
-    average: Average = "binary",
-    name: str | None = None,
-    positive: int = 1,
-    zero_division: float | Literal["nan"] = 0.0,
-) -> Metric:
-    if average == "binary":
-        return Precision("precision" if name is None else name, positive, zero_division)
-    return _of_average(average, "precision", 0.0, positive, {"name": name, "zero_division": zero_division})
+def _averaging(kind: str, binary: Callable[..., Metric], beta: float) -> Callable[..., Metric]:
+    """Return what makes a metric that can be averaged over classes.
 
+    :param kind: its name
+    :param binary: makes it for one class
+    :param beta: how much recall counts in comparison with precision
+    """
 
-def _recall(
-    average: Average = "binary",
-    name: str | None = None,
-    positive: int = 1,
-    zero_division: float | Literal["nan"] = 0.0,
-) -> Metric:
-    if average == "binary":
-        return Recall("recall" if name is None else name, positive, zero_division)
-    return _of_average(average, "recall", math.inf, positive, {"name": name, "zero_division": zero_division})
+    def make(
+        average: Average = "binary",
+        name: str | None = None,
+        positive: int = 1,
+        zero_division: float | Literal["nan"] = 0.0,
+    ) -> Metric:
+        if average == "binary":
+            return binary(kind if name is None else name, positive, zero_division)
+        return _of_average(average, kind, beta, positive, {"name": name, "zero_division": zero_division})
 
-
-def _f1(
-    average: Average = "binary",
-    name: str | None = None,
-    positive: int = 1,
-    zero_division: float | Literal["nan"] = 0.0,
-) -> Metric:
-    if average == "binary":
-        return F1("f1" if name is None else name, positive, zero_division)
-    return _of_average(average, "f1", 1.0, positive, {"name": name, "zero_division": zero_division})
+    return make
 
 
 def _fbeta(
@@ -128,7 +116,7 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "brier_score": BrierScore,
     "calibration_error": CalibrationError,
     "exact_match": ExactMatch,
-    "f1": _f1,
+    "f1": _averaging("f1", F1, 1.0),
     "fbeta": _fbeta,
     "hamming_loss": HammingLoss,
     "log_loss": LogLoss,
@@ -137,9 +125,9 @@ METRICS: dict[str, Callable[..., Metric]] = {
     "mean_squared_error": MeanSquaredError,
     "pearson_correlation": PearsonCorrelation,
     "pearson_spearman": PearsonSpearman,
-    "precision": _precision,
+    "precision": _averaging("precision", Precision, 0.0),
     "r2": R2Score,
-    "recall": _recall,
+    "recall": _averaging("recall", Recall, math.inf),
     "roc_auc": RocAuc,
     "spearman_correlation": SpearmanCorrelation,
     **{
