@@ -136,6 +136,8 @@ def share_of_epoch(numbers: Mapping[str, float]) -> dict[str, float]:
 
 
 class TwoTables(MultiTaskDataset):
+    deterministic = True  # so that passes could be read ahead of their time
+
     def loaders(self) -> list[TaskLoader]:
         tables = [ColumnDataset(name, {"x": torch.arange(6)}) for name in "ab"]
         return [TaskLoader(table, split="train", batch_size=1) for table in tables]

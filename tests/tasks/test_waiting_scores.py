@@ -97,6 +97,8 @@ def test_kinds_with_the_same_losses_and_other_labels_keep_the_order_of_their_los
         batch = batch_of(generator, 4, "a")
         if index % 3 == 1:
             batch["other_y"], batch.tasks = batch.pop("a_y"), {"a": "other_y"}
+        # of sizes so different that another order is rounded to another sum
+        batch["a/loss"] = torch.tensor(3.0 ** torch.randint(-30, 30, (), generator=generator).item()).double()
         batches.append(batch)
     table = ScoreTable()
     for batch in batches:
@@ -172,6 +174,16 @@ def test_losses_with_gradients_do_not_wait() -> None:
         table.add(batch, tasks)
         assert waiting_in(table) == 0
     assert table.result()["a/d/loss"] == 2
+
+
+def test_labels_of_several_types_are_not_rounded_to_one() -> None:
+    table, tasks = ScoreTable(), {"a": make("a", ["accuracy"])}
+    for label in (torch.zeros(1, dtype=torch.long), torch.tensor([2**24 + 1]), torch.zeros(1)):
+        batch = tags((1,), lambda: label)  # noqa: B023 - called at once
+        batch["a/pred"] = torch.tensor([2**24]) if label.item() else torch.zeros(1, dtype=torch.long)
+        table.add(batch, tasks)
+    assert waiting_in(table) == 2
+    assert table.result()["a/d/accuracy"] == 2 / 3  # float32 knows no number between 2**24 and 2**24 + 2
 
 
 def test_labels_as_a_list_are_taken_between_tensors() -> None:

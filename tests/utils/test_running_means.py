@@ -61,6 +61,20 @@ def test_saving_and_restoring_change_no_bit(count: int, seed: int, number: int, 
     assert second.weights == straight.weights
 
 
+@given(st.integers(0, 2**31), st.lists(st.integers(1, FOLD_AFTER), min_size=1, max_size=5))
+def test_values_that_come_together_are_added_up_as_if_they_came_one_by_one(seed: int, sizes: list[int]) -> None:
+    together, one_by_one = RunningMeans(2), RunningMeans(2)
+    generator = torch.Generator().manual_seed(seed)
+    for size in sizes:
+        # of sizes so different that other sums of parts are rounded differently
+        values = [list((3.0 ** torch.randint(-30, 30, (2,), generator=generator)).unbind()) for _ in range(size)]
+        together.extend(values, 3)
+        for each in values:
+            one_by_one.add(each, 3)
+    assert together.totals() == one_by_one.totals()
+    assert together.weights == one_by_one.weights
+
+
 @pytest.mark.parametrize("number", [1, FOLD_AFTER])
 @pytest.mark.parametrize("count", [2, MANY])
 def test_what_weighs_nothing_counts_nothing_even_if_it_is_undefined(count: int, number: int) -> None:
