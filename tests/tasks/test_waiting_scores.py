@@ -97,8 +97,8 @@ def test_kinds_with_the_same_losses_and_other_labels_keep_the_order_of_their_los
         batch = batch_of(generator, 4, "a")
         if index % 3 == 1:
             batch["other_y"], batch.tasks = batch.pop("a_y"), {"a": "other_y"}
-        # of sizes so different that another order is rounded to another sum
-        batch["a/loss"] = torch.tensor(3.0 ** torch.randint(-30, 30, (), generator=generator).item()).double()
+        # as exact as the sum, so that another order is rounded to another sum
+        batch["a/loss"] = torch.rand((), generator=generator, dtype=torch.float64)
         batches.append(batch)
     table = ScoreTable()
     for batch in batches:
