@@ -140,6 +140,15 @@ def test_a_part_that_is_none_is_told_with_the_checkpoint(
     assert str(caught.value) == f"{checkpoint.path}: {text}"
 
 
+def test_an_evaluation_that_cannot_go_on_is_refused_before_anything_is_trained(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    streams = copy.deepcopy(checkpoint.state["streams"])
+    streams["evaluated"] = {**(streams["evaluated"] or streams["train"]), "name": "valid", "pass_steps": -1}
+    with pytest.raises(CheckpointError, match="stream 'valid' cannot go on: .*pass_steps is -1"):
+        make_loop(tmp_path).restore(replace(checkpoint, state=checkpoint.state | {"streams": streams}))
+
+
 @pytest.mark.parametrize(
     ("counter", "value", "text"),
     [
