@@ -11,9 +11,15 @@ import torch
 from ..constants import MASK_SUFFIX
 from ..errors import ConfigError, DataError, nearest
 from .make_column import NUMBERS, as_tensor, numbers, of_one_dtype
+from .sequence_lengths import SequenceLengths
 
 
-def collate(samples: Sequence[Any] | Mapping[str, Any], ragged: Collection[str] = ()) -> dict[str, Any]:
+def collate(
+    samples: Sequence[Any] | Mapping[str, Any],
+    ragged: Collection[str] = (),
+    min_data_len: int = 0,
+    max_data_len: int = 0,
+) -> dict[str, Any]:
     """Return the batch that consists of ``samples``.
 
     Tensors, arrays and numbers of one shape are stacked, anything else becomes a list.
@@ -22,9 +28,12 @@ def collate(samples: Sequence[Any] | Mapping[str, Any], ragged: Collection[str] 
         that is a batch already
     :param ragged: names of sources that are 1-d and differ in length: padded with 0 to the longest and accompanied
         by ``<source>_mask``, True where padded
+    :param min_data_len: where the longest is shorter, they are padded to this
+    :param max_data_len: they are cut to this length, at their end; 0 for no bound
     :raise DataError: naming the source, for samples that do not fit together
-    :raise ConfigError: if a source named in ``ragged`` is in no sample
+    :raise ConfigError: if a source named in ``ragged`` is in no sample, or for lengths out of range
     """
+    bounds = SequenceLengths.of(min_data_len, max_data_len, "collate")
     if isinstance(samples, Mapping):
         return dict(samples)
     rows = [_merged(sample, number) for number, sample in enumerate(samples)]
@@ -44,7 +53,7 @@ def collate(samples: Sequence[Any] | Mapping[str, Any], ragged: Collection[str] 
     for name in names:
         values = [row[name] for row in rows]
         if name in ragged:
-            _add_padded(batch, name, values)
+            _add_padded(batch, name, values, bounds)
         else:
             batch[name] = _stacked(name, values)
     return batch
@@ -80,16 +89,18 @@ def _stacked(name: str, values: list[Any]) -> Any:
     return torch.stack(tensors)
 
 
-def _add_padded(batch: dict[str, Any], name: str, values: list[Any]) -> None:
+def _add_padded(batch: dict[str, Any], name: str, values: list[Any], bounds: SequenceLengths) -> None:
     if not all(_is_numeric(value) for value in values):
         raise DataError(f"source {name!r}: ragged sources are tensors or arrays of numbers")
     tensors = _tensors(name, values)
     for number, tensor in enumerate(tensors):
         if tensor.ndim != 1:
             raise DataError(f"source {name!r}: ragged sources are 1-d, sample {number} has shape {list(tensor.shape)}")
-    batch[name] = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True)
     lengths = torch.tensor([len(tensor) for tensor in tensors])
-    batch[name + MASK_SUFFIX] = torch.arange(batch[name].shape[1]) >= lengths.unsqueeze(1)
+    width = bounds.width(int(lengths.max()))
+    padded = torch.nn.utils.rnn.pad_sequence([tensor[:width] for tensor in tensors], batch_first=True)
+    batch[name] = torch.nn.functional.pad(padded, (0, width - padded.shape[1]))
+    batch[name + MASK_SUFFIX] = torch.arange(width) >= lengths.unsqueeze(1)
 
 
 def _is_numeric(value: Any) -> bool:

@@ -12,6 +12,7 @@ from ..constants import UID_SOURCE
 from ..errors import ConfigError, DataError, nearest
 from .column import Column
 from .make_column import make_column
+from .sequence_lengths import SequenceLengths
 
 
 class ColumnDataset(Dataset[dict[str, Any]]):
@@ -29,7 +30,9 @@ class ColumnDataset(Dataset[dict[str, Any]]):
     :param features: name -> column; all of one length
     :param labels: name -> column; may be left out
     :param uid: the feature that identifies rows
-    :raise ConfigError: for no features, a name given twice, an unknown ``uid``
+    :param min_data_len: batches of ragged columns are padded to this length where their rows are shorter
+    :param max_data_len: rows of ragged columns are cut to this length in batches, at their end; 0 for no bound
+    :raise ConfigError: for no features, a name given twice, an unknown ``uid``, lengths out of range
     :raise DataError: for columns of different lengths, or values that do not fit together
     """
 
@@ -39,6 +42,8 @@ class ColumnDataset(Dataset[dict[str, Any]]):
         features: Mapping[str, Any],
         labels: Mapping[str, Any] | None = None,
         uid: str | None = None,
+        min_data_len: int = 0,
+        max_data_len: int = 0,
     ) -> None:
         if not features:
             raise ConfigError(f"dataset {name!r} has no features; at least one is needed")
@@ -46,6 +51,7 @@ class ColumnDataset(Dataset[dict[str, Any]]):
         self._features: dict[str, Column] = {}
         self._labels: dict[str, Column] = {}
         self._length = -1
+        self._bounds = SequenceLengths.of(min_data_len, max_data_len, f"dataset {name!r}")
         if uid is None and UID_SOURCE in features:
             uid = UID_SOURCE
         if uid is not None and uid not in features:
@@ -138,7 +144,7 @@ class ColumnDataset(Dataset[dict[str, Any]]):
         return batch
 
     def _add(self, columns: dict[str, Column], added: Mapping[str, Any]) -> None:
-        made = {name: make_column(name, values) for name, values in added.items()}
+        made = {name: make_column(name, values, self._bounds) for name, values in added.items()}
         # ``_uids_`` is ours unless it is a feature.
         taken = {source for column in self.columns for source in column.sources}
         if self.uid != UID_SOURCE:

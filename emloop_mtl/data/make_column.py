@@ -14,18 +14,20 @@ from ..errors import DataError
 from .column import Column
 from .list_column import ListColumn
 from .ragged_column import RaggedColumn
+from .sequence_lengths import SequenceLengths
 from .tensor_column import TensorColumn
 
 NUMBERS = (bool, int, float, np.number, np.bool_)
 
 
-def make_column(name: str, values: Any) -> Column:
+def make_column(name: str, values: Any, bounds: SequenceLengths | None = None) -> Column:
     """Return the column that suits ``values``.
 
     :param name: name of the source
     :param values: a tensor or array whose first dimension counts the rows (a memory-mapped array stays on disk), or
         a list: numbers make a tensor, tensors or arrays of one shape are stacked, 1-d ones are a ragged column,
         anything else stays a list
+    :param bounds: how long the sequences of a ragged column may be in a batch
     :raise DataError: naming the source, if the values fit together in none of these ways
     """
     if isinstance(values, np.ndarray) and values.dtype.kind in "OSU":
@@ -41,7 +43,7 @@ def make_column(name: str, values: Any) -> Column:
     if len(values) > 0 and all(isinstance(value, NUMBERS) for value in values):
         return TensorColumn(name, numbers(name, values))
     if len(values) > 0 and all(isinstance(value, (torch.Tensor, np.ndarray)) for value in values):
-        return _column_of_tensors(name, [as_tensor(name, value) for value in values])
+        return _column_of_tensors(name, [as_tensor(name, value) for value in values], bounds or SequenceLengths())
     return ListColumn(name, values)
 
 
@@ -94,10 +96,10 @@ def is_mapped(values: torch.Tensor | np.ndarray[Any, Any]) -> bool:
     return False
 
 
-def _column_of_tensors(name: str, values: list[torch.Tensor]) -> Column:
+def _column_of_tensors(name: str, values: list[torch.Tensor], bounds: SequenceLengths) -> Column:
     values = of_one_dtype(values)
     if all(value.ndim == 1 for value in values):
-        return RaggedColumn(name, values)
+        return RaggedColumn(name, values, bounds)
     for row, value in enumerate(values):
         if value.shape != values[0].shape:
             raise DataError(

@@ -21,6 +21,7 @@ from .column_reader import ColumnReader
 from .iterable_reader import IterableReader, as_promised
 from .row_draws import RowDraws
 from .row_reader import RowReader
+from .sequence_lengths import SequenceLengths
 from .subsets import rows_of, whole
 
 Rows = Dataset[Any] | Sequence[Any] | Iterable[Any]
@@ -48,6 +49,8 @@ class TaskLoader:
     :param n_batches: how many batches a scheduler that heeds it shall take in one pass; None or 0 for all
     :param collate: makes a batch of a list of samples; by default equal shapes are stacked
     :param ragged: sources that differ in length, to be padded
+    :param min_data_len: batches of these are padded to this length where their rows are shorter
+    :param max_data_len: rows of these are cut to this length, at their end; 0 for no bound
     :param num_workers: processes that read; with more than one an iterable dataset must divide itself between them.
         ``auto`` times the first batches and compares that with what a process costs: rows go on with as many as are
         worth it, an iterable dataset with at most one from its second round on, and columns are never read by others
@@ -70,6 +73,8 @@ class TaskLoader:
         n_batches: int | None = None,
         collate: Callable[[Any], Mapping[str, Any]] | None = None,
         ragged: Collection[str] = (),
+        min_data_len: int = 0,
+        max_data_len: int = 0,
         num_workers: int | Literal["auto"] = 0,
         seed: int | None = None,
         deterministic: bool | None = None,
@@ -90,9 +95,11 @@ class TaskLoader:
         )
         self.tasks = self._checked_tasks({} if tasks is None else tasks)
         ragged = (ragged,) if isinstance(ragged, str) else tuple(ragged)
-        self._check_ragged(ragged, collate)
+        bounds = SequenceLengths.of(min_data_len, max_data_len, f"loader {self.name!r}")
+        self._check_ragged(ragged, bounds, collate)
         self._by_row = collate is not None
-        self._collate = collate or partial(default_collate, ragged=ragged)
+        lengths = {"min_data_len": min_data_len, "max_data_len": max_data_len}
+        self._collate = collate or partial(default_collate, ragged=ragged, **lengths)
         if deterministic is None:
             plain = collate is None and _reads_as_ever(whole(dataset))
             deterministic = bool(getattr(whole(dataset), "deterministic", plain))
@@ -274,11 +281,16 @@ class TaskLoader:
                 raise ConfigError(f"loader {self.name!r}: {text}; name None instead if its rows have no labels")
         return dict(tasks)
 
-    def _check_ragged(self, ragged: tuple[str, ...], collate: object) -> None:
+    def _check_ragged(self, ragged: tuple[str, ...], bounds: SequenceLengths, collate: object) -> None:
         if ragged and collate is not None:
             raise ConfigError(f"loader {self.name!r}: ragged has no effect beside a collate function; leave one out")
         if ragged and isinstance(whole(self.dataset), ColumnDataset):
             raise ConfigError(f"loader {self.name!r}: a ColumnDataset knows its ragged columns; leave out ragged")
+        if any(bounds) and not ragged:
+            advice = "name them in 'ragged'" if collate is None else "leave them out beside a collate function"
+            advice = "give them to the ColumnDataset" if isinstance(whole(self.dataset), ColumnDataset) else advice
+            text = f"min_data_len and max_data_len are about ragged sources, and there are none; {advice}"
+            raise ConfigError(f"loader {self.name!r}: {text}")
 
 
 def _reads_as_ever(dataset: Any) -> bool:
