@@ -17,7 +17,6 @@ from ..optim.optimizers import OptimizerSettings
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
 from .batch_kind import BatchKind
-from .batch_run import BatchRun
 from .component import BACKBONE, Component
 from .device_copy import as_tensor, to_device
 from .head import Head
@@ -28,6 +27,7 @@ from .heads_run import HeadsRun
 from .initializer import Initializer, find_initializer
 from .listed_heads import head_task, listed_heads
 from .multi_task_model import MultiTaskModel
+from .runs_batches import RunsBatches
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class BackboneHeadsModel(MultiTaskModel):
     :param device: as of a ``MultiTaskModel``
     :param precision: as of a ``MultiTaskModel``
     :param output_dir: as of a ``MultiTaskModel``
+    :param compile: as of a ``MultiTaskModel``
     :raise ConfigError: for heads that cannot be run, and for unknown or wrong settings
 
     .. code-block:: yaml
@@ -78,6 +79,9 @@ class BackboneHeadsModel(MultiTaskModel):
     section: ClassVar[str] = "heads"
     """The argument that declares the tasks."""
 
+    default_task_source: ClassVar[str] = TASK_SOURCE
+    """The ``task_source`` that data need not have."""
+
     def __init__(
         self,
         backbone: nn.Module,
@@ -93,6 +97,7 @@ class BackboneHeadsModel(MultiTaskModel):
         device: str | torch.device = "auto",
         precision: str = "fp32",
         output_dir: str | Path | None = None,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         if not isinstance(backbone, nn.Module):
             raise ConfigError(f"the backbone must be an nn.Module, not {backbone!r}", ("backbone",))
@@ -120,7 +125,7 @@ class BackboneHeadsModel(MultiTaskModel):
             except ConfigError as error:
                 raise error.below(("initializer",)) from error.__cause__
         self.task_source = task_source
-        settings = {"device": device, "precision": precision, "output_dir": output_dir}
+        settings = {"device": device, "precision": precision, "output_dir": output_dir, "compile": compile}
         super().__init__(tasks, {BACKBONE: backbone}, name, optimizer, update, stack_tasks=False, **settings)  # type: ignore[arg-type]
 
     @property
@@ -148,7 +153,7 @@ class BackboneHeadsModel(MultiTaskModel):
     def check_tasks(self, batches: Sequence[Batch]) -> None:
         """Check, before a training, that every head and every name that is mapped occurs in the data."""
         known = {source for batch in batches for source in batch}
-        if self.task_source not in (None, TASK_SOURCE, *known):
+        if self.task_source not in (None, self.default_task_source, *known):
             text = f"task_source: no loader holds a source {self.task_source!r}{nearest(str(self.task_source), known)}"
             raise ConfigError(text, ("task_source",))
         for key, names in self._mapping.items():
@@ -169,6 +174,9 @@ class BackboneHeadsModel(MultiTaskModel):
         if source is not None and source in batch and batch.count() != 0:
             self._share_out(batch, source)
         else:
+            for name, share in batch.shares.items():
+                if name in batch.tasks and name not in batch.rows:
+                    batch.rows[name] = self._labelled(batch, name, batch.tasks[name], share.host)
             for name, rows in batch.rows.items():
                 if name in self.tasks and self._head(name).computes_loss:  # its loss must not see the other rows
                     batch.shares[name] = Share(rows, rows.cpu())
@@ -226,22 +234,30 @@ class BackboneHeadsModel(MultiTaskModel):
         """Find out which rows go to which head, and which of these have labels."""
         known = batch.tasks or {name: task.label if task.label in batch else None for name, task in self.tasks.items()}
         size = batch.count()
-        found = head_rows(batch[source], size, list(self.tasks), source, known)
+        found = head_rows(batch[source], size, self._numbered_heads(), source, known)
         batch.tasks = {name: known[name] for name in found}
         for name, rows in found.items():
-            label, labelled = known[name], rows
-            if label is not None:
-                if label not in batch:
-                    text = f"head {name!r}: the batch lacks the label source {label!r}"
-                    raise DataError(f"{text}{nearest(label, batch)}")
-                batch[label] = values = as_tensor(batch[label])
-                own = values[rows.to(values.device)] if isinstance(values, Tensor) else [values[row] for row in rows]
-                kept = self._task(name).check_labels(own, label)
-                labelled = rows if kept is None else rows[kept.to(rows.device)]
+            labelled = self._labelled(batch, name, known[name], rows)
             if len(labelled) < (size or 0):
                 batch.rows[name] = labelled
             if len(rows) < (size or 0):
                 batch.shares[name] = Share(rows, rows)
+
+    def _labelled(self, batch: Batch, name: str, label: str | None, rows: Tensor) -> Tensor:
+        """Return those of a head's rows that have labels, on the host."""
+        if label is None:
+            return rows
+        if label not in batch:
+            text = f"head {name!r}: the batch lacks the label source {label!r}"
+            raise DataError(f"{text}{nearest(label, batch)}")
+        batch[label] = values = as_tensor(batch[label])
+        own = values[rows.to(values.device)] if isinstance(values, Tensor) else [values[row] for row in rows]
+        kept = self._task(name).check_labels(own, label)
+        return rows if kept is None else rows[kept.to(rows.device)]
+
+    def _numbered_heads(self) -> Mapping[int, str]:
+        """Return the heads by the numbers that ``task_source`` has for them."""
+        return dict(enumerate(self.tasks))
 
     def _declares_label(self, task: Task, batches: Sequence[Batch]) -> bool:
         is_named = any(batch.tasks.get(task.name) is not None for batch in batches)
@@ -260,11 +276,11 @@ class BackboneHeadsModel(MultiTaskModel):
             self._components[task.name].check(batch, self._backbone)
 
     def _make_network(self, tasks: Sequence[Task], modules: Mapping[str, nn.Module]) -> TaskNetwork:
-        return HeadsNetwork(tasks, modules, self._components, self._called)
+        return HeadsNetwork(tasks, modules, self._components)
 
-    def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> BatchRun:
+    def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> RunsBatches:
         heads = [self._head(task.name) for task in tasks]
-        return HeadsRun(self.network, heads, kind.is_inferred, self._learning, *how[:4])
+        return HeadsRun(self.network, heads, kind.is_inferred, self._learning, self._called, *how)
 
 
 def _check_keys(argument: str, given: Mapping[str, Any], known: Collection[str]) -> None:

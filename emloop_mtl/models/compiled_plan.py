@@ -40,15 +40,13 @@ class CompiledPlan:
             flow = plan.run(modules, sources)
             return tuple([flow[name] for name in plan.action_names])
 
-        # torch keeps what it has compiled, and counts how often it had to, by code object; so each plan has its own.
-        own = FunctionType(run.__code__.replace(co_name="run_flow"), run.__globals__, closure=run.__closure__)
-        self._run: Callable[[dict[str, Tensor]], tuple[Any, ...]] = torch.compile(own, **options)
+        self._run = self._compiled(run)
         if self._runs_as_it_is:
             self._tell("a module gets the whole batch")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledPlan:
         """Return one that runs the copies of the modules; what is compiled holds on to the modules themselves."""
-        twin = CompiledPlan(copy.deepcopy(self._plan, memo), copy.deepcopy(self._modules, memo), self._options)
+        twin = type(self)(copy.deepcopy(self._plan, memo), copy.deepcopy(self._modules, memo), self._options)
         memo[id(self)] = twin
         return twin
 
@@ -61,7 +59,7 @@ class CompiledPlan:
         if self._runs_as_it_is:
             return self._plan.run(self._modules, batch)
         sources = {name: batch[name] for name in self._plan.sources if name in batch}
-        if len(sources) < len(self._plan.sources):
+        if self._lacks_sources(sources):
             return self._plan.run(self._modules, batch)  # which says what is missing
         for name, value in sources.items():
             if not isinstance(value, Tensor):
@@ -69,12 +67,25 @@ class CompiledPlan:
                 self._tell(f"the source {name!r} is a {type(value).__name__}")
                 return self._plan.run(self._modules, batch)
         try:
-            return FlowOutputs(self._slots, [batch, *self._run(sources)])
+            return self._run_compiled(sources, batch)
         except Exception as error:
             if not hasattr(error, "__notes__"):  # one of torch's compiler, which knows no task
                 text = f"in the compiled flow of {self._names}; with compile: false it tells the action"
                 error.add_note(ModelNote(text, ("compile",)))
             raise
+
+    def _lacks_sources(self, sources: Mapping[str, Tensor]) -> bool:
+        return len(sources) < len(self._plan.sources)
+
+    def _run_compiled(self, sources: dict[str, Tensor], batch: Mapping[str, Any]) -> FlowOutputs:
+        return FlowOutputs(self._slots, [batch, *self._run(sources)])
+
+    def _compiled(self, function: Callable[[dict[str, Tensor]], Any]) -> Callable[[dict[str, Tensor]], Any]:
+        assert isinstance(function, FunctionType)
+        # torch keeps what it has compiled, and counts how often it had to, by code object; so each plan has its own.
+        code = function.__code__.replace(co_name="run_flow")
+        own = FunctionType(code, function.__globals__, closure=function.__closure__)
+        return torch.compile(own, **self._options)  # type: ignore[no-any-return]
 
     @property
     def _names(self) -> str:

@@ -21,7 +21,6 @@ class HeadsNetwork(TaskNetwork):
     :param tasks: the heads as tasks
     :param modules: backbone and heads by name
     :param components: the arguments of backbone and heads by name
-    :param called: gets the names of the heads that are run
     """
 
     def __init__(
@@ -29,10 +28,8 @@ class HeadsNetwork(TaskNetwork):
         tasks: Sequence[Task],
         modules: Mapping[str, nn.Module],
         components: Mapping[str, Component],
-        called: set[str],
     ) -> None:
         self._components = dict(components)  # before tasks are accepted, which looks at it
-        self._called = called
         super().__init__(tasks, modules)
 
     def _accept(self, tasks: Sequence[Task], module_names: set[str]) -> None:
@@ -45,4 +42,4 @@ class HeadsNetwork(TaskNetwork):
     def _make_plan(self, tasks: Sequence[Task]) -> Plan:
         heads = [task for task in tasks if isinstance(task, HeadTask)]
         components = [self._components[task.name] for task in heads]
-        return HeadsPlan(heads, self._components[BACKBONE], components, self._called)
+        return HeadsPlan(heads, self._components[BACKBONE], components)

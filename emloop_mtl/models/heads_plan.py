@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch.nn.modules.module import _has_any_global_hook
 
 from ..data.batch import Batch
 from ..data.share import Share
 from ..errors import ConfigError
+from ..tasks.action_input import INPUT
 from ..tasks.flow_outputs import FlowOutputs
 from ..tasks.plan import Plan, _Modules
 from ..tasks.quick_call import quick_call
@@ -31,16 +33,13 @@ class HeadsPlan(Plan):
     :param tasks: the heads
     :param backbone: the arguments of the backbone
     :param heads: those of the heads, in their order
-    :param called: gets the names of the heads that are run
     """
 
-    def __init__(
-        self, tasks: Sequence[HeadTask], backbone: Component, heads: Sequence[Component], called: set[str]
-    ) -> None:
+    def __init__(self, tasks: Sequence[HeadTask], backbone: Component, heads: Sequence[Component]) -> None:
         super().__init__(tasks)
+        self._slots = {name: slot for slot, name in enumerate([INPUT, BACKBONE, *self.task_names])}
         self._backbone = backbone
         self._heads = tuple(heads)
-        self._called = called
         self.sources = tuple(dict.fromkeys(name for component in (backbone, *heads) for name in component.names))
         """All that may be read where a batch has it."""
         self.takes_all_sources = any(component.takes_any for component in (backbone, *heads))
@@ -48,6 +47,11 @@ class HeadsPlan(Plan):
         """What the backbone gets, by the names of the sources."""
         self._reading: dict[tuple[Names, Names], tuple[tuple[Given, ...], ...]] = {}
         """What each head gets, by the names of the sources and by those of what the backbone returns."""
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """The names of all that is returned in the order in which it is made: of the backbone, and of each head."""
+        return BACKBONE, *self.task_names
 
     def run(self, modules: _Modules, batch: Mapping[str, Any], quick: bool = False) -> FlowOutputs:
         """Run the backbone and the heads and return what they returned, in the heads' shares of the batch.
@@ -57,19 +61,24 @@ class HeadsPlan(Plan):
         :param quick: whether modules are ``torch.nn.Module``s and may be called by ``quick_call``
         :raise ConfigError: if an argument is found nowhere, or more than once
         """
-        sources = tuple(batch)
-        given = self._encoding.get(sources)
-        if given is None:
-            given = self._encoding[sources] = bound(self._backbone, sources)
         quick = quick and not _has_any_global_hook()  # type: ignore[no-untyped-call]
-        shares: Mapping[str, Share] = batch.shares if isinstance(batch, Batch) else {}
+        return self.decode(modules, batch, self.encode(modules, batch, quick), quick)
+
+    def encode(self, modules: _Modules, batch: Mapping[str, Any], quick: bool = False) -> Any:
+        """Run the backbone and return what it returned."""
+        sources = tuple(batch)
+        given = None if torch.compiler.is_compiling() else self._encoding.get(sources)
+        if given is None:
+            given = bound(self._backbone, sources)
+            if not torch.compiler.is_compiling():  # what is compiled would be so again when the dictionary has changed
+                self._encoding[sources] = given
         values = {each.argument: batch[each.name] for each in given}
-        encoded = _call(self._backbone, modules[BACKBONE], values, quick)
-        names = tuple(encoded) if isinstance(encoded, Mapping) else ()
-        reading = self._reading.get((sources, names))
-        if reading is None:
-            reading = tuple(bound(head, sources, names) for head in self._heads)
-            self._reading[sources, names] = reading
+        return _call(self._backbone, modules[BACKBONE], values, quick)
+
+    def decode(self, modules: _Modules, batch: Mapping[str, Any], encoded: Any, quick: bool = False) -> FlowOutputs:
+        """Run the heads on what the backbone has returned."""
+        shares: Mapping[str, Share] = batch.shares if isinstance(batch, Batch) else {}
+        reading = self.reading(tuple(batch), encoded)
         found = [batch, encoded]
         for head, given in zip(self._heads, reading, strict=True):
             if head.name in shares:
@@ -78,8 +87,17 @@ class HeadsPlan(Plan):
                 continue
             values = {each.argument: _value(each, encoded, batch) for each in given}
             found.append(_call(head, modules[head.name], values, quick))
-        self._called.update(self.task_names)
         return FlowOutputs(self._slots, found)
+
+    def reading(self, sources: Names, encoded: Any) -> tuple[tuple[Given, ...], ...]:
+        """Return what each head gets in a batch with these sources, of which the backbone has made ``encoded``."""
+        names = tuple(encoded) if isinstance(encoded, Mapping) else ()
+        reading = None if torch.compiler.is_compiling() else self._reading.get((sources, names))
+        if reading is None:
+            reading = tuple([bound(head, sources, names) for head in self._heads])
+            if not torch.compiler.is_compiling():
+                self._reading[sources, names] = reading
+        return reading
 
 
 def bound(component: Component, sources: Names, encoded: Names | None = None) -> tuple[Given, ...]:

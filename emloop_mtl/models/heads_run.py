@@ -16,6 +16,7 @@ from ..tasks.task_network import TaskNetwork
 from .batch_run import BatchRun
 from .component import BACKBONE
 from .head_task import HeadTask
+from .plan_compiler import PlanCompiler
 from .task_run import TaskRun
 
 
@@ -26,10 +27,12 @@ class HeadsRun(BatchRun):
     :param heads: the heads of the batches, in their order
     :param may_lack_losses: whether a head may have no loss in a batch that is trained on, as nobody has named it
     :param learning: gets, by the names of heads that are trained, whether they have ever had a loss
+    :param called: gets the names of the heads that are run
     :param unchecked: the names of heads whose labels their losses check
     :param outputs: names of the outputs that somebody reads; None for all
     :param device: where the loss is made if no head has one
     :param precision: what autocast computes in; None for no autocast
+    :param compiler: compiles backbone and heads; None where nothing is compiled
     """
 
     def __init__(
@@ -38,20 +41,25 @@ class HeadsRun(BatchRun):
         heads: Sequence[HeadTask],
         may_lack_losses: bool,
         learning: dict[str, bool],
+        called: set[str],
         unchecked: Collection[str],
         outputs: frozenset[str] | None,
         device: torch.device,
         precision: torch.dtype | None,
+        compiler: PlanCompiler | None = None,
     ) -> None:
-        super().__init__(network, heads, unchecked, outputs, device, precision)
+        super().__init__(network, heads, unchecked, outputs, device, precision, compiler)
         self._heads = list(zip(heads, self._tasks, strict=True))
         self._returns_all = outputs is None
         self._may_lack_losses = may_lack_losses
         self._learning = learning
+        self._called = called
+        self._names = [head.name for head in heads]
 
     def _add_tasks(
         self, flow: FlowOutputs, batch: Batch, train: bool, total: Tensor | None, outputs: dict[str, Any]
     ) -> tuple[Tensor, dict[str, Any]]:
+        self._called.update(self._names)
         for head, entry in self._heads:
             loss = self._loss_of(head, entry, flow, batch, train)
             if train:

@@ -12,7 +12,9 @@ import torch
 
 from ..errors import ConfigError, nearest
 from ..tasks.plan import Plan
+from .compiled_heads_plan import CompiledHeadsPlan
 from .compiled_plan import CompiledPlan
+from .heads_plan import HeadsPlan
 
 _KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "fullgraph": ((bool,), "true or false"),
@@ -76,7 +78,8 @@ class PlanCompiler:
     def __call__(self, plan: Plan, modules: Mapping[str, Callable[..., Any]]) -> CompiledPlan:
         """Return the plan, compiled when it is first run."""
         if id(plan) not in self._compiled:
-            self._compiled[id(plan)] = plan, CompiledPlan(plan, modules, self._options)
+            kind = CompiledHeadsPlan if isinstance(plan, HeadsPlan) else CompiledPlan
+            self._compiled[id(plan)] = plan, kind(plan, modules, self._options)
         return self._compiled[id(plan)][1]
 
 
