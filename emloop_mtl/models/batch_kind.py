@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
-from .batch_run import BatchRun
 from .label_join import LabelJoin
+from .runs_batches import RunsBatches
 
 
 class BatchKind:
@@ -44,7 +44,7 @@ class BatchKind:
         self.unchecked = frozenset(unchecked)
         self.joins = tuple(joins)
         self.moved = tuple(moved)
-        self.runs: dict[frozenset[str] | None, BatchRun] = {}
+        self.runs: dict[frozenset[str] | None, RunsBatches] = {}
         """How they are run, by the names of the outputs that somebody reads, None for all."""
         self.is_inferred = False
         """Whether nobody has named the tasks, so that they follow from the sources."""

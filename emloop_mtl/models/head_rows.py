@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,13 @@ from ..errors import DataError, nearest
 
 
 def head_rows(
-    values: Any, size: int | None, heads: Sequence[str], source: str, allowed: Collection[str]
+    values: Any, size: int | None, heads: Mapping[int, str], source: str, allowed: Collection[str]
 ) -> dict[str, Tensor]:
     """Return the int64 indices of the rows of each head that has some, in the order of the heads.
 
-    :param values: of each row the name of its head, or its number, counted from 0
+    :param values: of each row the name of its head, or its number
     :param size: how many rows there are
-    :param heads: the names of all heads in their order
+    :param heads: the names of all heads by their numbers, in their order
     :param source: the source that the values come from, for messages
     :param allowed: the heads that the batch may be for
     :raise DataError: for a value that names no head
@@ -29,26 +29,31 @@ def head_rows(
         found = f"{len(values)} values" if is_column else f"a {type(values).__name__}"
         raise DataError(f"source {source!r} must hold the head of each of {size} rows, not {found}")
     numbers = _numbers(values, heads, source)
-    names = {heads[number]: number for number in sorted(set(numbers.tolist()))}
-    for name, number in names.items():
-        if name not in allowed:
-            row = int((numbers == number).nonzero()[0])
-            text = f"source {source!r}: row {row} is for head {name!r}, but the loader has only {', '.join(allowed)}"
-            raise DataError(text)
-    return {name: (numbers == number).nonzero().squeeze(1) for name, number in names.items()}
+    order = numbers.argsort(stable=True)  # once for all heads, however many there are
+    present, counts = numbers[order].unique_consecutive(return_counts=True)
+    found = dict(zip(present.tolist(), order.split(counts.tolist()), strict=True))
+    for number, rows in found.items():
+        if number not in heads:
+            known = ", ".join(f"{number}: {name}" for number, name in heads.items())
+            text = f"source {source!r}: row {int(rows[0])} is for head number {number}, which there is not"
+            raise DataError(f"{text}; heads are {known}")
+        if heads[number] not in allowed:
+            text = f"source {source!r}: row {int(rows[0])} is for head {heads[number]!r}"
+            raise DataError(f"{text}, but the loader has only {', '.join(allowed)}")
+    return {name: found[number] for number, name in heads.items() if number in found}
 
 
-def _numbers(values: Any, heads: Sequence[str], source: str) -> Tensor:
+def _numbers(values: Any, heads: Mapping[int, str], source: str) -> Tensor:
     """Return the number of each row's head, int64 on the host."""
     if isinstance(values, Tensor):
         numbers = values.cpu()
     else:
         listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
-        places = {name: number for number, name in enumerate(heads)}
+        places = {name: number for number, name in heads.items()}
         if any(isinstance(value, str) for value in listed):
             for row, value in enumerate(listed):
                 if value not in places:
-                    hint = nearest(str(value), heads)
+                    hint = nearest(str(value), places)
                     raise DataError(f"source {source!r}: row {row} is for head {value!r}, which there is not{hint}")
             return torch.tensor([places[value] for value in listed])
         numbers = torch.as_tensor(listed)
@@ -60,10 +65,4 @@ def _numbers(values: Any, heads: Sequence[str], source: str) -> Tensor:
     if numbers.dim() != 1:
         shape = tuple(numbers.shape)
         raise DataError(f"source {source!r} must hold one head for each row, not values of shape {shape}")
-    wrong = ((numbers < 0) | (numbers >= len(heads))).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        known = ", ".join(f"{number}: {name}" for number, name in enumerate(heads))
-        text = f"source {source!r}: row {row} is for head number {int(numbers[row])}, which there is not"
-        raise DataError(f"{text}; heads are {known}")
     return numbers

@@ -30,6 +30,7 @@ from .evaluation import predict, score
 from .find_device import find_device
 from .label_join import LabelJoin
 from .plan_compiler import PlanCompiler
+from .runs_batches import RunsBatches
 from .stacked_batch_run import StackedBatchRun
 from .task_stacks import TaskStacks
 from .weights_file import load_weights, save_weights
@@ -338,7 +339,7 @@ class MultiTaskModel(AbstractModel):
             raise ConfigError(f"the model has no task {name!r}{nearest(name, self.tasks)}")
         return self.tasks[name]
 
-    def _run_of(self, batch: Batch, train: bool, outputs: frozenset[str] | None) -> BatchRun:
+    def _run_of(self, batch: Batch, train: bool, outputs: frozenset[str] | None) -> RunsBatches:
         kind: BatchKind | None = batch.kind
         # Tasks may have been taken from a batch since it was prepared.
         if kind is None or not kind.is_of(self.network) or kind.tasks != batch.tasks:
@@ -362,7 +363,7 @@ class MultiTaskModel(AbstractModel):
             kind.runs[outputs] = run
         return run
 
-    def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> BatchRun:
+    def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> RunsBatches:
         return BatchRun(self.network, tasks, *how)
 
     def _catch_up(self, batch: Batch, kind: BatchKind) -> None:
