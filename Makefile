@@ -10,9 +10,10 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # One thread per process: results do not depend on the number of cores, and small tensors are fastest so.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test check format examples wheel-test docs bench bench-quick soak clean
+.PHONY: help install train test test-long check format examples wheel-test docs bench bench-quick soak clean
 
 help:  ## list the targets
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +24,10 @@ train: $(STAMP)  ## train example 1, or another one: make train CONFIG=examples/
 	$(BIN)/emloop-mtl train $(CONFIG)
 
 test: $(STAMP)  ## run the tests that take seconds
-	$(PYTEST) -m "not soak" --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(PYTEST) -m "not long and not soak" $(IN_PARALLEL)
+
+test-long: $(STAMP)  ## run the tests that make test leaves out because they take longer: kills, signals, broken configs
+	$(PYTEST) -m long $(IN_PARALLEL)
 
 soak: $(STAMP)  ## run the tests that take minutes
 	$(PYTEST) -m soak --timeout 3600

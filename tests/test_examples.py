@@ -137,6 +137,7 @@ class Interrupt(AbstractHook):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", ["02_tabular"], indirect=True)
 def test_example_2_goes_on_exactly_where_it_was_interrupted(example: tuple[str, Path, str], tmp_path: Path) -> None:
     _, whole, _ = example

@@ -310,6 +310,7 @@ def check_loop(folder: Path, command: Command, kills: int) -> None:
     assert content(folder / "run") == before
 
 
+@pytest.mark.long
 def test_a_loop_ends_a_training_whose_processes_are_killed(folder: Path, command: Command) -> None:
     check_loop(folder, command, kills=2)
 

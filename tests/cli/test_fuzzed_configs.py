@@ -122,7 +122,9 @@ def test_the_examples_themselves_are_valid(trial: Trial, examples: list[str]) ->
     assert (trial.valid, trial.refused) == (len(examples), 0)
 
 
-@pytest.mark.parametrize("begin", range(0, COUNT, PER_TEST))
+@pytest.mark.parametrize(
+    "begin", [pytest.param(begin, marks=pytest.mark.long if begin else ()) for begin in range(0, COUNT, PER_TEST)]
+)
 def test_a_broken_config_is_refused_in_one_line(begin: int, trial: Trial, examples: list[str]) -> None:
     try_all(trial, mutants(examples, SEED, range(begin, begin + PER_TEST)))
     assert trial.refused > PER_TEST // 2  # else the changes break too little to test anything

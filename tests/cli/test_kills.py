@@ -18,6 +18,8 @@ import pytest
 from .conftest import ENVIRONMENT
 from .same_runs import what_differs
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 
 SEED = int(os.environ.get("KILLS_SEED") or random.SystemRandom().randrange(2**32))

@@ -20,6 +20,8 @@ from .conftest import Command, command_here
 from .same_runs import what_differs
 from .test_kills import CONFIGS
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 
 SEND = """

@@ -234,6 +234,7 @@ def test_a_signal_before_the_first_batch_leaves_nothing(
     assert not (folder / "log").exists()
 
 
+@pytest.mark.long
 def test_ctrl_c_reaches_processes_that_read_as_well(
     worker_folder: Path, command: Command, processes: Processes
 ) -> None:
@@ -257,6 +258,7 @@ def hanging(processes: Processes) -> tuple[int, list[int]]:
     return process, children_of(process)
 
 
+@pytest.mark.long
 def test_a_process_that_reads_and_is_killed_ends_the_run_with_a_line(
     worker_folder: Path, command: Command, processes: Processes
 ) -> None:
@@ -273,6 +275,7 @@ def test_a_process_that_reads_and_is_killed_ends_the_run_with_a_line(
     assert what_differs(worker_folder / "run", worker_folder / "whole") == []
 
 
+@pytest.mark.long
 def test_processes_that_read_end_with_a_run_that_is_killed_and_do_not_hold_it(
     worker_folder: Path, command: Command, processes: Processes
 ) -> None:
@@ -286,6 +289,7 @@ def test_processes_that_read_end_with_a_run_that_is_killed_and_do_not_hold_it(
     wait_until(lambda: not [worker for worker in workers if processes.is_alive(worker)])
 
 
+@pytest.mark.long
 def test_a_terminal_that_is_closed_is_no_reason_to_lose_anything(slow_folder: Path, command: Command) -> None:
     (slow_folder / "config.yaml").write_text((slow_folder / "config.yaml").read_text() + "\n")
     words = [str(PROGRAM), "train", "config.yaml", *SHORT, "hooks.0=ShowProgress", "dataset.batch_size=1"]
@@ -304,6 +308,7 @@ def test_a_terminal_that_is_closed_is_no_reason_to_lose_anything(slow_folder: Pa
     assert "Traceback" not in log
 
 
+@pytest.mark.long
 def test_a_run_whose_words_nobody_reads_goes_on(slow_folder: Path) -> None:
     words: Sequence[str] = (str(PROGRAM), "train", "config.yaml", *SHORT, "hooks.0=ShowProgress", "--output-dir", "run")
     pipe = subprocess.PIPE

@@ -69,6 +69,7 @@ def test_a_training_that_resumes_exactly_passes(
     assert len(re.findall(r"going on in .* from verify-resume-killed-\d+ \(epoch 0, step 2\)", log)) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_resumes_exactly_from_what_its_own_hooks_save(
     folder: Path, servers: list[TrainingServer], capsys: pytest.CaptureFixture[str], name: str
