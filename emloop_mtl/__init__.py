@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from .schedulers.weighted import Weighted
     from .tasks.action import Action
     from .tasks.scorer import Scorer
+    from .tasks.slicing.add_slice_labels import add_slice_labels
+    from .tasks.slicing.slice_tasks import slice_tasks
+    from .tasks.slicing.slicing_function import SlicingFunction, slicing_function
     from .tasks.task import Task
     from .types import EpochData, Stream, TimeProfile
 
@@ -66,6 +69,7 @@ __all__ = [
     "RoundRobin",
     "Scorer",
     "Sequential",
+    "SlicingFunction",
     "Stream",
     "StreamWrapper",
     "Task",
@@ -75,8 +79,11 @@ __all__ = [
     "TrainingTerminated",
     "Uniform",
     "Weighted",
+    "add_slice_labels",
     "create_training",
     "load_config",
+    "slice_tasks",
+    "slicing_function",
 ]
 
 _MODULES = {
@@ -103,6 +110,7 @@ _MODULES = {
     "RoundRobin": "schedulers.round_robin",
     "Scorer": "tasks.scorer",
     "Sequential": "schedulers.sequential",
+    "SlicingFunction": "tasks.slicing.slicing_function",
     "Stream": "types",
     "StreamWrapper": "data.stream_wrapper",
     "Task": "tasks.task",
@@ -112,8 +120,11 @@ _MODULES = {
     "TrainingTerminated": "errors",
     "Uniform": "schedulers.uniform",
     "Weighted": "schedulers.weighted",
+    "add_slice_labels": "tasks.slicing.add_slice_labels",
     "create_training": "config.create",
     "load_config": "config.load",
+    "slice_tasks": "tasks.slicing.slice_tasks",
+    "slicing_function": "tasks.slicing.slicing_function",
 }
 
 

@@ -95,6 +95,7 @@ PUBLIC_NAMES = [
     "RoundRobin",
     "Scorer",
     "Sequential",
+    "SlicingFunction",
     "Stream",
     "StreamWrapper",
     "Task",
@@ -104,8 +105,11 @@ PUBLIC_NAMES = [
     "TrainingTerminated",
     "Uniform",
     "Weighted",
+    "add_slice_labels",
     "create_training",
     "load_config",
+    "slice_tasks",
+    "slicing_function",
 ]
 """The public interface. To change it is a decision: it goes into the changelog."""
 

@@ -8,6 +8,7 @@ from .metrics import METRICS, CustomMetric, Metric, create_metric
 from .plan import Plan
 from .score_table import ScoreTable, average_scores
 from .scorer import Scorer
+from .slicing import SliceHeads, SlicingFunction, add_slice_labels, slice_tasks, slicing_function
 from .task import Task
 from .task_network import TaskNetwork
 
@@ -22,9 +23,14 @@ __all__ = [
     "Plan",
     "ScoreTable",
     "Scorer",
+    "SliceHeads",
+    "SlicingFunction",
     "Task",
     "TaskNetwork",
+    "add_slice_labels",
     "average_scores",
     "check_flow",
     "create_metric",
+    "slice_tasks",
+    "slicing_function",
 ]

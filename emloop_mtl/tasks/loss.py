@@ -73,6 +73,8 @@ class Loss:
 
     def __init__(self, loss: str | nn.Module | Callable[..., Tensor], missing_label: float | None = None) -> None:
         known = _find(loss)
+        self.given = loss
+        """What it was made of."""
         self.module = loss if isinstance(loss, nn.Module) else None
         self.takes_all_outputs = known is None and self.module is None
         self.target, self.default_output = (Target.OTHER, "identity") if known is None else _LOSSES[known][:2]

@@ -41,6 +41,11 @@ class Output:
         self._target = target
 
     @property
+    def given(self) -> str | Callable[[Mapping[str, Any]], Tensor]:
+        """What it was made of."""
+        return self._output
+
+    @property
     def name(self) -> str | None:
         """Which of the outputs by name it is; None for a function."""
         return self._output if isinstance(self._output, str) else None
