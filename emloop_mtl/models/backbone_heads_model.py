@@ -28,6 +28,7 @@ from .initializer import Initializer, find_initializer
 from .listed_heads import head_task, listed_heads
 from .multi_task_model import MultiTaskModel
 from .runs_batches import RunsBatches
+from .stacked_heads_run import StackedHeadsRun
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class BackboneHeadsModel(MultiTaskModel):
     :param device: as of a ``MultiTaskModel``
     :param precision: as of a ``MultiTaskModel``
     :param output_dir: as of a ``MultiTaskModel``
+    :param stack_tasks: as of a ``MultiTaskModel``
     :param compile: as of a ``MultiTaskModel``
     :raise ConfigError: for heads that cannot be run, and for unknown or wrong settings
 
@@ -97,6 +99,7 @@ class BackboneHeadsModel(MultiTaskModel):
         device: str | torch.device = "auto",
         precision: str = "fp32",
         output_dir: str | Path | None = None,
+        stack_tasks: bool = True,
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
         if not isinstance(backbone, nn.Module):
@@ -107,7 +110,6 @@ class BackboneHeadsModel(MultiTaskModel):
         _check_keys("arg_name_mapping", arg_name_mapping or {}, [BACKBONE, *listed])
         _check_keys("allowed_arguments", allowed_arguments or {}, [BACKBONE, *listed])
         self._mapping = dict(arg_name_mapping or {})
-        tasks = [head_task(key, head, weights.get(key, 1.0)) for key, head in listed.items()]
         modules = {BACKBONE: backbone, **{key: head.module for key, head in listed.items()}}
         self._components = {}
         for key, module in modules.items():
@@ -116,6 +118,10 @@ class BackboneHeadsModel(MultiTaskModel):
             allowed = None if allowed_arguments is None else allowed_arguments.get(key)
             self._components[key] = Component(key, module, self._mapping.get(key), allowed, path)
         self._backbone = self._components[BACKBONE]
+        tasks = []
+        for key, head in listed.items():
+            takes = self._components[key].takes(self._backbone)
+            tasks.append(head_task(key, head, weights.get(key, 1.0), takes))
         self._called: set[str] = set()
         self._learning: dict[str, bool] = {}
         self._told: set[str] = set()
@@ -125,8 +131,8 @@ class BackboneHeadsModel(MultiTaskModel):
             except ConfigError as error:
                 raise error.below(("initializer",)) from error.__cause__
         self.task_source = task_source
-        settings = {"device": device, "precision": precision, "output_dir": output_dir, "compile": compile}
-        super().__init__(tasks, {BACKBONE: backbone}, name, optimizer, update, stack_tasks=False, **settings)  # type: ignore[arg-type]
+        where = device, precision, output_dir, stack_tasks, compile
+        super().__init__(tasks, {BACKBONE: backbone}, name, optimizer, update, *where)
 
     @property
     def input_names(self) -> Collection[str]:
@@ -280,7 +286,20 @@ class BackboneHeadsModel(MultiTaskModel):
 
     def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> RunsBatches:
         heads = [self._head(task.name) for task in tasks]
-        return HeadsRun(self.network, heads, kind.is_inferred, self._learning, self._called, *how)
+        state = kind.is_inferred, self._learning, self._called
+        if kind.joins:
+            assert isinstance(self.network, HeadsNetwork)
+            assert self._stacks is not None
+            keep_apart = self._stacks.keep_apart
+            return StackedHeadsRun(self.network, heads, kind.joins, kind.tasks, keep_apart, *state, *how)
+        return HeadsRun(self.network, heads, *state, *how)
+
+    def _settle_stacks(self, batch: Batch) -> None:
+        if self._stacks is not None and self.task_source in batch:
+            self._stacks.keep_apart(
+                batch.tasks, f"the source {self.task_source!r} tells which rows are for which of them"
+            )
+        super()._settle_stacks(batch)
 
 
 def _check_keys(argument: str, given: Mapping[str, Any], known: Collection[str]) -> None:

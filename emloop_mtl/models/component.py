@@ -9,6 +9,7 @@ from inspect import Parameter
 from torch import nn
 
 from ..errors import ConfigError, KeyPath, nearest
+from ..tasks.action_input import ActionInput
 from .given import Given
 from .returned_names import returned_names
 
@@ -70,6 +71,22 @@ class Component:
     def names(self) -> list[str]:
         """The names of all that is handed over where a batch, or the backbone, has it."""
         return [*(name for name in self._required if name not in self._mapping), *self._mapping]
+
+    def takes(self, backbone: Component) -> ActionInput | None:
+        """Return what a head with a single argument gets of the backbone unless a batch holds a source in its place.
+
+        :param backbone: what is run before; where it is not known what it returns, the most likely form
+        :return: all that the backbone returns, or a part; None for a head that may get anything else
+        """
+        if self._takes_any or len(self._required) != 1:
+            return None
+        if backbone.returns == ():
+            return ActionInput(BACKBONE)
+        known = self._mapping if backbone.returns is None else backbone.returns
+        parts = [name for name in known if name != BACKBONE and self._argument(name) == self.first]
+        if not parts and backbone.returns is None:
+            return ActionInput(BACKBONE)
+        return ActionInput(BACKBONE, (parts[0],)) if len(parts) == 1 else None
 
     def bind(self, sources: Collection[str], encoded: Collection[str] | None = None) -> tuple[Given, ...]:
         """Return what each argument gets. A source takes the place of what the backbone returns under its name.

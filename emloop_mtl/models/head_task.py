@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..tasks.action import Action
+from ..tasks.action_input import ActionInput
 from ..tasks.nested import map_tensors, without_half
 from ..tasks.output import CLASS_DIM
 from ..tasks.task import Task
@@ -31,10 +32,12 @@ class HeadTask(Task):
     :param name: the head's name
     :param head: the head
     :param weight: what its loss is multiplied by in the model's loss
+    :param takes: all that the module gets, what the backbone returns or a part of it; None where it may get anything
+        else
     :raise ConfigError: for a mistake in the head's settings, with the path below the head
     """
 
-    def __init__(self, name: str, head: Head, weight: float = 1.0) -> None:
+    def __init__(self, name: str, head: Head, weight: float = 1.0, takes: ActionInput | None = None) -> None:
         self.computes_loss = head.loss is None
         """Whether the module returns its own loss."""
         if self.computes_loss and returned_names(head.module) == ():
@@ -48,7 +51,7 @@ class HeadTask(Task):
         super().__init__(
             name,
             modules={name: head.module},
-            flow=[Action(BACKBONE, BACKBONE), Action(name, name)],
+            flow=[Action(BACKBONE, BACKBONE), Action(name, name, [] if takes is None else [takes])],
             label=name if head.label is None and not self.computes_loss else head.label,
             loss=_OwnLoss(name) if head.loss is None else head.loss,
             output=_Told(name) if self._is_told else head.output,
@@ -59,6 +62,11 @@ class HeadTask(Task):
             metrics=head.metrics,
             num_classes=head.num_classes,
         )
+
+    @property
+    def may_be_stacked(self) -> bool:
+        """Whether it is a module on what the backbone returns, with the loss of any task."""
+        return type(self) is HeadTask and not self.computes_loss
 
     @property
     def action_output_names(self) -> list[str]:

@@ -40,6 +40,9 @@ class HeadsNetwork(TaskNetwork):
         super()._accept(tasks, module_names)
 
     def _make_plan(self, tasks: Sequence[Task]) -> Plan:
-        heads = [task for task in tasks if isinstance(task, HeadTask)]
+        return self.plan_of([task for task in tasks if isinstance(task, HeadTask)])
+
+    def plan_of(self, heads: Sequence[HeadTask]) -> HeadsPlan:
+        """Return the plan for the backbone and some heads, which may be none."""
         components = [self._components[task.name] for task in heads]
         return HeadsPlan(heads, self._components[BACKBONE], components)

@@ -61,17 +61,7 @@ class HeadsRun(BatchRun):
     ) -> tuple[Tensor, dict[str, Any]]:
         self._called.update(self._names)
         for head, entry in self._heads:
-            loss = self._loss_of(head, entry, flow, batch, train)
-            if train:
-                self._learning[head.name] = loss is not None or self._learning.get(head.name, False)
-            if loss is not None:
-                outputs[entry.loss] = loss.detach()
-                weighted = loss if head.weight == 1 else loss * head.weight
-                total = weighted if total is None else total + weighted
-            if self._returns_all:
-                outputs.update(head.others(flow))
-            if entry.reads and (not self._returns_all or head.can_be_asked(flow)):
-                entry.add_readings(flow, outputs)
+            total = self._add_head(head, entry, flow, batch, train, total, outputs)
         if self._returns_all and isinstance(flow[BACKBONE], Mapping):
             outputs.update({f"{BACKBONE}/{key}": map_tensors(v, Tensor.detach) for key, v in flow[BACKBONE].items()})
         if total is None:
@@ -81,6 +71,30 @@ class HeadsRun(BatchRun):
             total = torch.zeros((), device=self._device)
         outputs["loss"] = total.detach()
         return total, outputs
+
+    def _add_head(
+        self,
+        head: HeadTask,
+        entry: TaskRun,
+        flow: FlowOutputs,
+        batch: Batch,
+        train: bool,
+        total: Tensor | None,
+        outputs: dict[str, Any],
+    ) -> Tensor | None:
+        """Add what a head says to the outputs, and return the sum of the weighted losses up to it."""
+        loss = self._loss_of(head, entry, flow, batch, train)
+        if train:
+            self._learning[head.name] = loss is not None or self._learning.get(head.name, False)
+        if loss is not None:
+            outputs[entry.loss] = loss.detach()
+            weighted = loss if head.weight == 1 else loss * head.weight
+            total = weighted if total is None else total + weighted
+        if self._returns_all:
+            outputs.update(head.others(flow))
+        if entry.reads and (not self._returns_all or head.can_be_asked(flow)):
+            entry.add_readings(flow, outputs)
+        return total
 
     def _loss_of(self, head: HeadTask, entry: TaskRun, flow: FlowOutputs, batch: Batch, train: bool) -> Tensor | None:
         """Return the loss of a head, None if it has none in this batch."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from ..errors import ConfigError
-from ..tasks.action_input import INPUT
+from ..tasks.action_input import INPUT, ActionInput
 from ..tasks.task_network import TaskNetwork
 from .component import BACKBONE
 from .head import Head
@@ -41,13 +41,14 @@ def _is_taken(name: str) -> bool:
     )
 
 
-def head_task(name: str, head: Head, weight: float) -> HeadTask:
+def head_task(name: str, head: Head, weight: float, takes: ActionInput | None = None) -> HeadTask:
     """Return a head as a task; errors have their path below the model.
 
     :param weight: its entry of ``loss_weights``
+    :param takes: all that the module gets; None where that depends on the batch
     """
     try:
-        return HeadTask(name, head, weight)
+        return HeadTask(name, head, weight, takes)
     except ConfigError as error:
         is_weight = error.path == ("weight",)
         path = ("loss_weights", name) if is_weight else ("heads", name, *error.path)

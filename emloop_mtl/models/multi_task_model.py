@@ -346,7 +346,7 @@ class MultiTaskModel(AbstractModel):
             kind = self._kind_of(batch)
         if train and not kind.is_settled:
             if self._stacks is not None:
-                self._stacks.settle(batch.tasks)
+                self._settle_stacks(batch)
                 kind = kind if kind.is_of(self.network) else self._kind_of(batch)
             kind.is_settled = True
         if kind is not batch.kind:
@@ -356,15 +356,18 @@ class MultiTaskModel(AbstractModel):
             tasks = [self._task(name) for name in batch.tasks]
             precision = None if self.precision == "fp32" else PRECISIONS[self.precision]
             how = kind.unchecked, outputs, self.device, precision, self._compiler
-            if kind.joins:
-                run = StackedBatchRun(self.network, tasks, kind.tasks, kind.joins, *how)
-            else:
-                run = self._make_run(kind, tasks, *how)
-            kind.runs[outputs] = run
+            run = kind.runs[outputs] = self._make_run(kind, tasks, *how)
         return run
 
     def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> RunsBatches:
+        if kind.joins:
+            return StackedBatchRun(self.network, tasks, kind.tasks, kind.joins, *how)
         return BatchRun(self.network, tasks, *how)
+
+    def _settle_stacks(self, batch: Batch) -> None:
+        """Put tasks together and take them apart, as it is to be before a batch of its kind is trained on."""
+        if self._stacks is not None:
+            self._stacks.settle(batch.tasks)
 
     def _catch_up(self, batch: Batch, kind: BatchKind) -> None:
         """Make a batch that was prepared as one of another kind one of this kind, as where tasks run as one since then.

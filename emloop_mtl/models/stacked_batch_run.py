@@ -49,7 +49,7 @@ class StackedBatchRun(BatchRun):
         super().__init__(network, tasks, unchecked, outputs, device, precision, compiler)
         self._apart = BatchRun(network, tasks, unchecked, outputs, device, precision, compiler)
         runs = {entry.task.name: entry for entry in self._tasks}
-        self._names = [name for entry in self._tasks for name in _output_names(entry, labels[entry.task.name])]
+        self._names = [name for entry in self._tasks for name in output_names(entry, labels[entry.task.name])]
         self._stacks = [StackRun(join, [runs[name] for name in join.stack.names]) for join in joins]
         self._trains = all(stack.has_labels for stack in self._stacks)
         stack_of = {name: join.stack for join in joins for name in join.stack.names}
@@ -86,7 +86,7 @@ class StackedBatchRun(BatchRun):
         return self._add_tasks(flow, batch, train, total, outputs)
 
 
-def _output_names(entry: TaskRun, label: str | None) -> list[str]:
+def output_names(entry: TaskRun, label: str | None) -> list[str]:
     """Return the names of a task's outputs in their order."""
     task = entry.task
     names = [entry.loss] if task.loss is not None and (label is not None or task.label is None) else []

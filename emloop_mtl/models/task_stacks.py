@@ -16,6 +16,7 @@ from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
 from ..tasks.task_stack import TaskStack
 from ..types import State
+from .parted_names import PartedNames
 
 if TYPE_CHECKING:
     from ..data.stream_wrapper import StreamWrapper
@@ -44,8 +45,7 @@ class TaskStacks:
         self._update = update
         self._version = network.version
         self._active: list[TaskStack] = []
-        self._classes: dict[str, int] = {}
-        """Task name -> number of the tasks that nothing has parted it from; 0 if it was never parted from any."""
+        self._parting = PartedNames()
         self._were_parted = False
         self._walk: object | None = None
         """The walk through a stream that was looked at last."""
@@ -82,17 +82,24 @@ class TaskStacks:
         if not self._update.takes_stacks or _watches_all_modules():
             return
         stacked = {name for stack in self._active for name in stack.names}
-        free: dict[int, list[Task]] = {}
+        free: dict[object, list[Task]] = {}
         known = self._network.tasks
         for name in known:
             if name in names and name not in stacked:
-                free.setdefault(self._classes.get(name, 0), []).append(known[name])
+                free.setdefault(self._parting.class_of(name), []).append(known[name])
         conditions: Mapping[Any, Any] | None = None
         for tasks in free.values():
             if len(tasks) >= FEWEST:
                 conditions = self._update.stack_conditions() if conditions is None else conditions
                 for alike in find_stacks(tasks, self._network, conditions, known.values()):
                     self._stack(alike)
+
+    def keep_apart(self, names: Collection[str], reason: str) -> None:
+        """Have each of these tasks run by itself from now on."""
+        for name in names:
+            self._were_parted |= self._part([name])
+        for stack in [stack for stack in self._active if any(name in names for name in stack.names)]:
+            self._dissolve(stack, reason)
 
     def notice(self, stream: StreamWrapper | None) -> None:
         """Check what is together before a batch of a stream, or before the first only where nobody else acts between.
@@ -121,6 +128,14 @@ class TaskStacks:
                 self._dissolve(stack, "somebody has changed or watches one of their modules")
                 self._count_change(stack.names)
 
+    def begin_change(self) -> None:
+        """Run all tasks apart, since the model's tasks are about to change.
+
+        What has parted them is part of the state from now on: it no longer follows from the tasks alone.
+        """
+        self._were_parted = True
+        self.dissolve("the model's tasks have changed")
+
     def dissolve(self, reason: str) -> None:
         """Run all tasks apart from now on, until some are put together again."""
         for stack in list(self._active):
@@ -130,15 +145,13 @@ class TaskStacks:
         """Return what has parted tasks, so that a resumed run puts the same ones together."""
         if not self._were_parted:
             return {}
-        together: dict[int, list[str]] = {}
-        for name in self._network.tasks:
-            together.setdefault(self._classes.get(name, 0), []).append(name)
-        return {"together": list(together.values())}
+        return {"parted": self._parting.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, State]) -> None:
         """Go on from what ``state_dict`` returned."""
-        for names in state.get("together", ()):
-            self._were_parted |= self._part(names)
+        if "parted" in state:
+            self._were_parted = True
+            self._parting.load_state_dict(state["parted"])
 
     def _count_change(self, names: Collection[str]) -> None:
         """Leave tasks apart that are changed again and again, as by a hook that gives them weights after each batch."""
@@ -149,15 +162,7 @@ class TaskStacks:
 
     def _part(self, names: Collection[str]) -> bool:
         """Part these tasks from all others, and return whether that is new."""
-        numbers: dict[tuple[int, bool], int] = {}
-        classes = {}
-        for name in self._network.tasks:
-            key = self._classes.get(name, 0), name in names
-            classes[name] = numbers.setdefault(key, len(numbers))
-        is_new = len(numbers) > len({self._classes.get(name, 0) for name in classes})
-        if is_new:
-            self._classes = classes
-        return is_new
+        return self._parting.part(names, self._network.tasks)
 
     def _stack(self, tasks: list[Task]) -> None:
         stack = TaskStack(tasks, self._network, list(self._network.tasks.values()))

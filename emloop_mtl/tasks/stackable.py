@@ -67,7 +67,7 @@ def _signature(
     loss = None if task.loss is None else task.loss.row_signature
     tail = _private_end(task, uses.actions)
     # A subclass may check labels, or compute whatever else, in a way of its own.
-    if type(task) is not Task or loss is None or task.output.name is None or not _is_chain(task, tail, uses):
+    if not task.may_be_stacked or loss is None or task.output.name is None or not _is_chain(task, tail, uses):
         return None
     modules = [network[action.module] for action in tail]
     signatures = tuple(map(module_signature, modules))
@@ -106,9 +106,9 @@ def _is_chain(task: Task, tail: Collection[Action], uses: _Uses) -> bool:
         return False
     start, *others = tail
     part = start.inputs[0]
-    if part.path and not (part.is_source and len(part.path) == 1):
+    if part.is_source and len(part.path) != 1:
         return False
-    if part.is_source and not part.path:
+    if part.path and not part.is_source and not any(action.name == part.name for action in task.flow):
         return False
     chained = all(action.inputs == (ActionInput(before.name),) for before, action in zip(tail, others, strict=False))
     # Other flows may take an action's name for that of a source.

@@ -116,6 +116,11 @@ class Task:
         return self._label_check.num_classes
 
     @property
+    def may_be_stacked(self) -> bool:
+        """Whether it computes what its settings say, so that it can be run as one with others of the same settings."""
+        return type(self) is Task
+
+    @property
     def output_name(self) -> str:
         """The name of the last action."""
         return self.flow[-1].name

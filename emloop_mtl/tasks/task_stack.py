@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .action_input import follow
 from .stackable import tail_of
 from .stacked_labels import StackedLabels
 from .stacked_tail import StackedTail
@@ -30,8 +31,10 @@ class TaskStack:
         self._tails = [tail_of(task, known) for task in tasks]
         start = self._tails[0][0].inputs[0]
         self._source = None if any(start.name == action.name for action in tasks[0].flow) else start.name
+        self._path = start.path
+        """Which part of an action's output it begins with."""
         if start.is_source:
-            self._source = str(start.path[0])
+            self._source, self._path = str(start.path[0]), ()
         self._action = start.name
         self.tail = StackedTail([[(action.module, network[action.module]) for action in tail] for tail in self._tails])
         self.actions = {
@@ -59,7 +62,8 @@ class TaskStack:
         :param flow: what the other actions have returned
         :param batch: the sources
         """
-        return self.tail(flow[self._action] if self._source is None else batch[self._source])
+        value = flow[self._action] if self._source is None else batch[self._source]
+        return self.tail(follow(value, self._path) if self._path else value)
 
     def losses(self, values: Sequence[Tensor], labels: StackedLabels) -> tuple[Tensor, Tensor] | None:
         """Return the losses of the tasks, [tasks], and the sum of these by their weights, which alone has gradients.
