@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .models.abstract_model import AbstractModel
     from .models.backbone_heads_model import BackboneHeadsModel
     from .models.head import Head
+    from .models.joint_learning import JointLearning
+    from .models.linear_heads import LinearHeads
     from .models.multi_task_model import MultiTaskModel
     from .schedulers.annealed import Annealed
     from .schedulers.dynamic import Dynamic
@@ -61,6 +63,8 @@ __all__ = [
     "Dynamic",
     "EpochData",
     "Head",
+    "JointLearning",
+    "LinearHeads",
     "MainLoop",
     "Mixed",
     "MultiTaskDataset",
@@ -102,6 +106,8 @@ _MODULES = {
     "Dynamic": "schedulers.dynamic",
     "EpochData": "types",
     "Head": "models.head",
+    "JointLearning": "models.joint_learning",
+    "LinearHeads": "models.linear_heads",
     "MainLoop": "main_loop",
     "Mixed": "schedulers.mixed",
     "MultiTaskDataset": "data.multi_task_dataset",

@@ -87,6 +87,8 @@ PUBLIC_NAMES = [
     "Dynamic",
     "EpochData",
     "Head",
+    "JointLearning",
+    "LinearHeads",
     "MainLoop",
     "Mixed",
     "MultiTaskDataset",

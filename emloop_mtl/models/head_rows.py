@@ -30,17 +30,17 @@ def head_rows(
         raise DataError(f"source {source!r} must hold the head of each of {size} rows, not {found}")
     numbers = _numbers(values, heads, source)
     order = numbers.argsort(stable=True)  # once for all heads, however many there are
-    present, counts = numbers[order].unique_consecutive(return_counts=True)
-    found = dict(zip(present.tolist(), order.split(counts.tolist()), strict=True))
-    for number, rows in found.items():
+    present, counts = torch.unique_consecutive(numbers[order], return_counts=True)
+    groups = dict(zip(present.tolist(), torch.split(order, counts.tolist()), strict=True))
+    for number, rows in groups.items():
         if number not in heads:
-            known = ", ".join(f"{number}: {name}" for number, name in heads.items())
+            known = ", ".join(f"{key}: {name}" for key, name in heads.items())
             text = f"source {source!r}: row {int(rows[0])} is for head number {number}, which there is not"
             raise DataError(f"{text}; heads are {known}")
         if heads[number] not in allowed:
             text = f"source {source!r}: row {int(rows[0])} is for head {heads[number]!r}"
             raise DataError(f"{text}, but the loader has only {', '.join(allowed)}")
-    return {name: found[number] for number, name in heads.items() if number in found}
+    return {name: groups[key] for key, name in heads.items() if key in groups}
 
 
 def _numbers(values: Any, heads: Mapping[int, str], source: str) -> Tensor:
