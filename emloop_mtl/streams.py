@@ -11,7 +11,7 @@ from .data.batch import Batch
 from .data.epoch_size import EpochSize
 from .data.stream_wrapper import StreamWrapper
 from .data.task_stream import TaskStream
-from .errors import CheckpointError, ConfigError, TrainingTerminated
+from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated
 from .models.abstract_model import AbstractModel
 from .types import EpochData, State, Stream, TimeProfile
 from .utils.shown import shown
@@ -148,11 +148,19 @@ class Streams:
         """Check that the streams hold what the model is to learn; all of them must tell their sources beforehand.
 
         :raise ConfigError: naming what never occurs
+        :raise DataError: naming stream, loader and row, for one that is known to be of no use
         """
         try:
             self._model.check_tasks([probe for name in self._names() for probe in self._probes(name)])
         except ConfigError as error:
             raise error.below(("model",)) from error.__cause__
+        for name in self._names():
+            info = self.info(name)
+            for loader in () if info is None else info.loaders:
+                try:
+                    self._model.check_loader(loader)
+                except DataError as error:
+                    raise error.within(f"stream {name!r}, loader {loader.name!r}") from error
 
     def _names(self) -> Sequence[str]:
         return self._dataset.stream_names() if isinstance(self._dataset, AbstractDataset) else [self._train_stream_name]

@@ -12,6 +12,7 @@ from ..constants import UID_SOURCE
 from ..errors import ConfigError, DataError, nearest
 from .column import Column
 from .make_column import make_column
+from .ragged_column import RaggedColumn
 from .sequence_lengths import SequenceLengths
 
 
@@ -128,6 +129,11 @@ class ColumnDataset(Dataset[dict[str, Any]]):
         }
         row[UID_SOURCE] = index if self.uid is None else row[self.uid]
         return row
+
+    def lengths(self, source: str) -> torch.Tensor | None:
+        """Return how long each sequence of a ragged source is, int64 [n], not to be changed; None for any other."""
+        column = self._features.get(source, self._labels.get(source))
+        return column.lengths if isinstance(column, RaggedColumn) else None
 
     def __getitems__(self, indices: torch.Tensor | Sequence[int]) -> dict[str, Any]:
         """Return a whole batch: source name -> tensor or list.

@@ -29,6 +29,11 @@ class RaggedColumn(Column):
         # Behind them stands what sequences are padded with.
         self._values = torch.cat([*values, values[0].new_zeros(1)]).detach()
 
+    @property
+    def lengths(self) -> torch.Tensor:
+        """How long each sequence is, int64 [n]; not to be changed."""
+        return self._lengths
+
     def __len__(self) -> int:
         return len(self._lengths)
 

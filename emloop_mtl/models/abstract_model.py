@@ -13,6 +13,7 @@ from ..utils.tensor_tree import tensors_of
 
 if TYPE_CHECKING:
     from ..data.stream_wrapper import StreamWrapper
+    from ..data.task_loader import TaskLoader
 
 
 class AbstractModel(ABC):
@@ -73,6 +74,12 @@ class AbstractModel(ABC):
 
         :param batches: one of every loader of every stream; their values mean nothing
         :raise ConfigError: naming what never occurs
+        """
+
+    def check_loader(self, loader: TaskLoader) -> None:
+        """Check, before a training, what can be known of the rows of a loader without reading them.
+
+        :raise DataError: for rows that cannot be used
         """
 
     def prepare(self, batch: Batch) -> Batch:

@@ -20,11 +20,13 @@ class BatchKind:
     :param unchecked: the names of tasks whose labels are checked by their losses
     :param joins: the tasks that are run as one, and their labels
     :param moved: the sources that the device gets
+    :param tokens: those of the tasks whose labels are those of tokens, by name
+    :param padded: tasks that take what labels are padded with for labels, and their label sources
     """
 
     __slots__ = (
         *("_network", "_version", "is_inferred", "is_settled", "joins", "labels", "moved", "runs", "tasks"),
-        "unchecked",
+        *("padded_labels", "token_labels", "tokens", "unchecked"),
     )
 
     def __init__(
@@ -36,11 +38,18 @@ class BatchKind:
         unchecked: Collection[str],
         joins: Sequence[LabelJoin],
         moved: Sequence[str],
+        tokens: Mapping[str, Task],
+        padded: Sequence[tuple[Task, str]],
     ) -> None:
         self._network = network
         self._version = version
         self.tasks = dict(tasks)
-        self.labels = tuple(labels)
+        self.labels = tuple((task, label) for task, label in labels if task.name not in tokens)
+        self.token_labels = tuple((task, label) for task, label in labels if task.name in tokens)
+        """The same of tasks of tokens."""
+        self.padded_labels = tuple(padded)
+        self.tokens = {name: task.tokens for name, task in tokens.items() if task.tokens is not None}
+        """Task name -> its tokens, of all tasks that have some."""
         self.unchecked = frozenset(unchecked)
         self.joins = tuple(joins)
         self.moved = tuple(moved)

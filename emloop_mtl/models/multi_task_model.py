@@ -11,6 +11,8 @@ from torch import nn
 
 from ..constants import TRAIN_STREAM
 from ..data.batch import Batch
+from ..data.column_dataset import ColumnDataset
+from ..data.subsets import rows_of, whole
 from ..errors import ConfigError, DataError, KeyPath, nearest
 from ..optim.learning_rate import LearningRate
 from ..optim.optimizers import OptimizerSettings, read_settings
@@ -18,6 +20,7 @@ from ..optim.same_conditions import SameConditions
 from ..optim.update import Update
 from ..optim.update_settings import check_names
 from ..tasks.flow import check_flow
+from ..tasks.padded_labels import check_lengths, refuse_padding, takes_padding
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
 from ..types import State
@@ -148,7 +151,7 @@ class MultiTaskModel(AbstractModel):
     @property
     def input_names(self) -> Collection[str]:
         """The sources that the flows of all tasks read."""
-        return self.network.plan(tuple(self.tasks)).sources
+        return {*self.network.plan(tuple(self.tasks)).sources, *self._token_sources(self.tasks)}
 
     @property
     def label_names(self) -> Collection[str]:
@@ -186,7 +189,11 @@ class MultiTaskModel(AbstractModel):
         """
         tasks = batch.tasks or self.tasks_of(batch)
         labels = {label for label in tasks.values() if label is not None}
-        return {*self.network.plan(tuple(tasks)).sources, *labels}
+        return {*self.network.plan(tuple(tasks)).sources, *self._token_sources(tasks), *labels}
+
+    def _token_sources(self, tasks: Iterable[str]) -> set[str]:
+        """Return the sources of sequences whose tokens have labels."""
+        return {tokens.source for name in tasks if (tokens := self._task(name).tokens) is not None}
 
     def check_sources(self, batch: Batch) -> None:
         """Check, before a training, that the flows of the batch's tasks find what they read."""
@@ -200,7 +207,15 @@ class MultiTaskModel(AbstractModel):
             if task.label is None and labels[task.name] is None and task.loss and not task.loss.takes_all_outputs:
                 text = f"task {task.name!r}: its loss {task.loss.name!r} needs labels; set 'label' to their source"
                 raise ConfigError(text, (self.section, task.name))
+        self._check_tokens(labels, batch)
         super().check_sources(batch)
+
+    def _check_tokens(self, tasks: Iterable[str], sources: Collection[str], path: KeyPath = ()) -> None:
+        for name in tasks:
+            tokens = self._task(name).tokens
+            if tokens is not None and tokens.source not in sources:
+                text = f"task {name!r}: tokens: there is no source {tokens.source!r}{nearest(tokens.source, sources)}"
+                raise ConfigError(text, (*path, self.section, name, "tokens"))
 
     def _finds_inputs(self, name: str, batch: Mapping[str, Any]) -> bool:
         """Whether a batch holds all that the flow of a task reads."""
@@ -232,6 +247,20 @@ class MultiTaskModel(AbstractModel):
             if task.label is None or task.label in batch:
                 self.check_sources(Batch(batch, tasks={task.name: task.label}))
         self._refuse_label(task, known)
+
+    def check_loader(self, loader: TaskLoader) -> None:
+        """Check that columns hold a label for every token, where they are labels of tokens.
+
+        :raise DataError: naming the row for which they do not
+        """
+        data = whole(loader.dataset)
+        if loader.sources is None or not isinstance(data, ColumnDataset):
+            return
+        for name, label in (loader.tasks or self.tasks_of(dict.fromkeys(loader.sources))).items():
+            labels = None if label is None else data.lengths(label)
+            if label is not None and labels is not None and name in self.tasks:
+                rows = rows_of(loader.dataset, torch.arange(len(loader.dataset)))
+                check_lengths(self._task(name), rows, labels, label, data.lengths)
 
     def _declares_label(self, task: Task, batches: Sequence[Batch]) -> bool:
         """Whether a task says where its labels are, so that the data must have them there."""
@@ -274,6 +303,12 @@ class MultiTaskModel(AbstractModel):
                 labelled = task.check_labels(values, label)
                 if labelled is not None:
                     rows[task.name] = labelled
+        for task, label in kind.padded_labels:
+            refuse_padding(task, label, batch)
+        for task, label in kind.token_labels:
+            if task.name not in rows:
+                batch[label] = as_tensor(batch[label])
+                rows[task.name] = task.labelled_tokens(batch, label)
         device = self.device
         for name in moved:
             batch[name] = to_device(batch[name], device)
@@ -393,6 +428,7 @@ class MultiTaskModel(AbstractModel):
                 if label not in batch:
                     text = f"task {task.name!r}: the batch lacks the label source {label!r}"
                     raise DataError(f"{text}{nearest(label, batch)}")
+            padded = [pair for pair in labels if takes_padding(*pair, batch)]
             plan = self.network.plan(tuple(tasks))
             sources = list(batch) if plan.takes_all_sources else [name for name in plan.sources if name in batch]
             joins = [] if self._stacks is None else LabelJoin.find(self._stacks.of(tasks), tasks)
@@ -403,7 +439,9 @@ class MultiTaskModel(AbstractModel):
             checking = on_host and self.precision == "fp32"  # a loss of other outputs leaves it to the task
             unchecked = {task.name for task, _ in labels if checking and task.loss_checks_labels}
             labels = [pair for pair in labels if pair[0].name not in unchecked]
-            kind = BatchKind(self.network, version, tasks, labels, unchecked, joins, tuple(moved))
+            tokens = {name: task for name in tasks if (task := self._task(name)).tokens is not None}
+            self._check_tokens([task.name for task in tokens.values()], batch, ("model",))
+            kind = BatchKind(self.network, version, tasks, labels, unchecked, joins, tuple(moved), tokens, padded)
             kind.is_inferred = not batch.tasks
             self._kinds[key] = kind
         return kind

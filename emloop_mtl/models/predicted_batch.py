@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ..constants import UID_SOURCE
 from ..data.batch import Batch
 from .host_copy import HostCopy
@@ -37,6 +40,9 @@ class PredictedBatch:
             values[rows] = batch.rows.get(task)
             if values[prob] is values[pred]:
                 self.predicts_values.add(task)
+        self._masks = {task: tokens.mask for task, tokens in getattr(batch.kind, "tokens", {}).items() if task in names}
+        """Tasks of tokens, with the names of what tells where sequences are padded."""
+        values.update({mask: batch.get(mask) for mask in self._masks.values()})
         self._values = HostCopy(values)
         self._shares = {task: share.host for task, share in batch.shares.items()}
 
@@ -50,8 +56,18 @@ class PredictedBatch:
         for task, share in self._shares.items():
             if task in found:
                 found[task] = found[task]._replace(share=share)
+        for task, mask in self._masks.items():
+            found[task] = found[task]._replace(tokens=_tokens(found[task], values[mask]))
         uids = values[UID_SOURCE]
         return [plain(uid) for uid in (uids.tolist() if hasattr(uids, "tolist") else uids)], found
+
+
+def _tokens(values: TaskValues, mask: Any) -> Tensor | None:
+    """Return which tokens of a batch are none of the padding, [n, l]; None where nothing is said about any."""
+    if mask is not None:
+        return ~torch.as_tensor(mask)
+    said = next((value for value in values[:3] if value is not None), None)
+    return None if said is None else torch.ones(said.shape[:2], dtype=torch.bool)
 
 
 def plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..data.batch import Batch
 from .predicted_batch import PredictedBatch, plain
+from .sequences import listed
 from .task_values import TaskValues
 
 Row = dict[str, Any]
@@ -22,7 +23,8 @@ class PredictionRows:
 
     A row has the sample's uid, the name of its dataset, the task, the label (None where there is none), the prediction,
     and the probabilities (None where values are predicted): a number, or lists of them in the shape that the task's
-    output has for one sample. A column [n, 1] counts as [n].
+    output has for one sample. A column [n, 1] counts as [n]. A task of tokens has lists as long as the sequence is,
+    with None where a token has no label.
 
     The rows of a batch are handed out when the next one comes, so that nobody waits for the device.
 
@@ -72,7 +74,14 @@ def _about(found: TaskValues) -> set[int] | None:
 
 def _columns(found: TaskValues, size: int, predicts_values: bool) -> tuple[list[Any], list[Any], list[Any]]:
     """Return labels, predictions and probabilities of a task, row by row."""
-    label, prob, pred, rows, _ = found
+    label, prob, pred, rows = found[:4]
+    if found.tokens is not None:
+        nothing: list[Any] = [None] * size
+        return (
+            nothing if label is None else listed(label, found.tokens, found.labelled_tokens),
+            nothing if pred is None else listed(pred, found.tokens),
+            nothing if prob is None or predicts_values else listed(prob, found.tokens),
+        )
     # [n, 1] may also hold sequences, all of length one in this batch; then probabilities have another shape.
     if _is_column(pred) and _is_column(prob):
         label, prob, pred = (_flat(value) for value in (label, prob, pred))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,17 +30,18 @@ class LabelCheck:
         self._missing = missing_label
         self._ignored = ignored_label
 
-    def __call__(self, label: Any) -> Tensor | None:
+    def __call__(self, label: Any, place: Callable[[int], str] | None = None) -> Tensor | None:
         """Return the int64 indices of the labelled rows, or None if all rows are labelled.
 
         :param label: the labels of a batch, [n, ...], on the host
+        :param place: returns what to call a row of these in messages, if they are tokens
         :raise DataError: for a label that is neither usable nor marked as missing
         """
         if self._missing is None and self._is_certainly_usable(label):
             return None
-        label = _as_tensor(label)
+        label = as_tensor(label)
         rows = self._labelled_rows(label)
-        self._check(label if rows is None else label[rows], rows)
+        self._check(label if rows is None else label[rows], rows, place)
         return rows
 
     def _is_certainly_usable(self, label: Any) -> bool:
@@ -61,14 +63,14 @@ class LabelCheck:
         whole_rows = missing.flatten(1).all(1) if missing.dim() > 1 else missing
         return (~whole_rows).nonzero().squeeze(1) if whole_rows.any() else None
 
-    def _check(self, label: Tensor, rows: Tensor | None) -> None:
+    def _check(self, label: Tensor, rows: Tensor | None, place: Callable[[int], str] | None) -> None:
         if label.numel() == 0:
             return
         if label.is_floating_point():
             if not (finite := torch.isfinite(label)).all():
-                self._refuse(label, ~finite, rows, "is not finite")
+                self._refuse(label, ~finite, rows, place, "is not finite")
             if self._target is Target.CLASS and _is_one_per_row(label) and not (whole := label == label.floor()).all():
-                self._refuse(label, ~whole, rows, "is no whole number, as a class must be")
+                self._refuse(label, ~whole, rows, place, "is no whole number, as a class must be")
         if self._target not in (Target.BINARY, Target.CLASS) or label.dtype == torch.bool:
             return
         highest = self._highest()
@@ -78,30 +80,38 @@ class LabelCheck:
             if self._ignored is not None and label.dim() > 1:
                 bad &= label != self._ignored
             if bad.any():
-                self._refuse(label, bad, rows, f"is out of range 0..{'' if highest is None else highest}")
+                problem = f"is out of range 0..{'' if highest is None else highest}"
+                self._refuse(label, bad, rows, place, problem)
 
     def _highest(self) -> int | None:
         if self._target is Target.BINARY:
             return 1
         return None if self.num_classes is None else self.num_classes - 1
 
-    def _refuse(self, label: Tensor, bad: Tensor, rows: Tensor | None, problem: str) -> None:
-        place = bad.nonzero()[0]
-        value = label[tuple(place)].item()
-        row = int(place[0] if rows is None else rows[place[0]])
+    def _refuse(
+        self, label: Tensor, bad: Tensor, rows: Tensor | None, place: Callable[[int], str] | None, problem: str
+    ) -> None:
+        found = bad.nonzero()[0]
+        value = label[tuple(found)].item()
+        row = int(found[0] if rows is None else rows[found[0]])
+        unit, called = ("row", f"row {row}") if place is None else ("token", place(row))
         shown = f"{value:g}" if isinstance(value, float) else f"{value}"
         missing = "nan" if isinstance(value, float) and math.isnan(value) else shown
-        advice = f"set missing_label: {missing} if it marks a row without a label"
+        advice = f"set missing_label: {missing} if it marks a {unit} without a label"
         if self._missing is not None:
-            advice = f"missing_label is {self._missing}, a row counts as unlabelled if that is all it holds"
+            advice = f"missing_label is {self._missing}, a {unit} counts as unlabelled if that is all it holds"
         if problem.startswith("is out of range") and self._target is Target.CLASS:
             advice += f"{', or' if self._missing is None else '; set'} num_classes if there are more classes"
         if isinstance(value, float) and math.isinf(value):
             advice = "labels must be finite"
-        raise DataError(f"label {shown} in row {row} {problem}; {advice}")
+        raise DataError(f"label {shown} in {called} {problem}; {advice}")
 
 
-def _as_tensor(label: Any) -> Tensor:
+def as_tensor(label: Any) -> Tensor:
+    """Return labels as a tensor of real numbers with rows.
+
+    :raise DataError: if they are none
+    """
     try:
         values: Tensor = label if isinstance(label, Tensor) else torch.as_tensor(label)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -15,12 +15,13 @@ from .target import Target
 CLASS_DIM = 1
 """The dimension of the classes in outputs with rows of them, as torch's losses have it."""
 
-OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "softmax": lambda output: torch.softmax(output, CLASS_DIM),
-    "sigmoid": torch.sigmoid,
-    "exp": torch.exp,
-    "identity": lambda output: output,
+OUTPUTS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "softmax": torch.softmax,
+    "sigmoid": lambda output, _: torch.sigmoid(output),
+    "exp": lambda output, _: torch.exp(output),
+    "identity": lambda output, _: output,
 }
+"""Name -> function of an output and of the dimension of its classes."""
 
 
 class Output:
@@ -29,16 +30,20 @@ class Output:
     :param output: ``softmax``, ``sigmoid``, ``exp`` or ``identity`` of the last action's output, or a function of all
         action outputs by name
     :param target: what the task's labels are
+    :param class_dim: the dimension of the classes
     :raise ConfigError: for an unknown name
     """
 
-    def __init__(self, output: str | Callable[[Mapping[str, Any]], Tensor], target: Target) -> None:
+    def __init__(
+        self, output: str | Callable[[Mapping[str, Any]], Tensor], target: Target, class_dim: int = CLASS_DIM
+    ) -> None:
         if isinstance(output, str) and output not in OUTPUTS:
             raise ConfigError(f"unknown output {output!r}{nearest(output, OUTPUTS)}", ("output",))
         if not isinstance(output, str) and not callable(output):
             raise ConfigError(f"output is a name or a function f(outputs), not {output!r}", ("output",))
         self._output = output
         self._target = target
+        self._class_dim = class_dim
 
     @property
     def given(self) -> str | Callable[[Mapping[str, Any]], Tensor]:
@@ -87,7 +92,7 @@ class Output:
                     f"output {self._output!r} needs one tensor, but the last action returns a {type(value).__name__}; "
                     "set 'output' to a function f(outputs)"
                 )
-            value = OUTPUTS[self._output](value.float() if value.is_floating_point() else value)
+            value = OUTPUTS[self._output](value.float() if value.is_floating_point() else value, self._class_dim)
         else:
             value = self._output(outputs)
             if not isinstance(value, Tensor):
@@ -101,10 +106,10 @@ class Output:
         """
         if self._output == "sigmoid" or self._target is Target.BINARY:
             return (prob > 0.5).long()
-        has_classes = prob.dim() > 1 and prob.shape[CLASS_DIM] > 1
+        has_classes = prob.dim() > self._class_dim and prob.shape[self._class_dim] > 1
         classifies = self._output == "softmax" or self._target is Target.CLASS
         if has_classes and (classifies or (callable(self._output) and self._target is Target.OTHER)):
-            return prob.argmax(CLASS_DIM)
+            return prob.argmax(self._class_dim)
         return prob
 
     def predict(self, outputs: Mapping[str, Any], last: str) -> Tensor:
@@ -120,6 +125,7 @@ class Output:
         has_classes = self._output == "softmax" and self._target is not Target.BINARY
         if has_classes or (self._output == "exp" and self._target is Target.CLASS):
             value = outputs[last]
-            if isinstance(value, Tensor) and value.dim() > 1 and value.shape[CLASS_DIM] > 1:
-                return value.argmax(CLASS_DIM)
+            dim = self._class_dim
+            if isinstance(value, Tensor) and value.dim() > dim and value.shape[dim] > 1:
+                return value.argmax(dim)
         return self.predictions(self.probabilities(outputs, last))

@@ -22,6 +22,7 @@ from .metrics.picked_uids import PickedUids
 from .scorer import Scorer
 from .select_rows import select_rows
 from .task import Task
+from .tokens import select_tokens
 from .waiting_scores import WaitingScores
 
 AVERAGES = ("model/all/micro_average", "model/all/macro_average")
@@ -254,7 +255,11 @@ class ScoreTable:
         if not isinstance(label, Tensor):
             label = torch.as_tensor(label)
         uids = batch.get(UID_SOURCE) if takes_uids else None
-        if batch.rows and task.name in batch.rows:
+        if task.tokens is not None:
+            rows = batch.rows.get(task.name)
+            uids = None if uids is None else _of_tokens(uids, label, rows)
+            label, prob, pred = (select_tokens(value, rows) for value in (label, prob, pred))
+        elif batch.rows and task.name in batch.rows:
             rows, size = batch.rows[task.name], label.shape[0]
             label, prob, pred = (select_rows(value, rows, size) for value in (label, prob, pred))
             uids = select_rows(uids, rows, size) if isinstance(uids, Tensor) else uids and PickedUids(uids, rows)
@@ -266,6 +271,14 @@ def _update(task: str, scorer: Scorer, label: Tensor, prob: Any, pred: Any, uids
         scorer.update(label, prob, pred, uids)
     except (ConfigError, DataError) as error:
         raise _of_task(task, error) from error
+
+
+def _of_tokens(uids: Any, label: Tensor, rows: Tensor | None) -> Any:
+    """Return the identifiers of the sequences of tokens, one for each token."""
+    width = label.shape[1]
+    tokens = torch.arange(label.shape[0] * width, device=label.device) if rows is None else rows
+    rows = tokens.div(max(1, width), rounding_mode="floor")
+    return uids.index_select(0, rows.to(uids.device)) if isinstance(uids, Tensor) else PickedUids(uids, rows)
 
 
 def average_scores(results: Iterable[Mapping[str, float]]) -> dict[str, float]:

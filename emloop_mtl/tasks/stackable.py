@@ -69,6 +69,8 @@ def _signature(
     # A subclass may check labels, or compute whatever else, in a way of its own.
     if not task.may_be_stacked or loss is None or task.output.name is None or not _is_chain(task, tail, uses):
         return None
+    if task.tokens is not None:
+        return None
     modules = [network[action.module] for action in tail]
     signatures = tuple(map(module_signature, modules))
     parameters = [parameter for module in modules for parameter in module.parameters()]

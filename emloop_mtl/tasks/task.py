@@ -21,10 +21,11 @@ from .mapped_outputs import MappedOutputs
 from .metric_fit import find_misfit
 from .metrics import Metric, PositiveCounts, find_metric
 from .nested import map_tensors
-from .output import Output
+from .output import CLASS_DIM, Output
 from .scorer import Scorer
 from .select_rows import connected_zero, select_rows
 from .target import Target
+from .tokens import Tokens
 
 _T = TypeVar("_T")
 
@@ -52,6 +53,8 @@ class Task:
         ``f(golds, preds)`` or ``f(golds, probs)``, or mappings of ``class`` to any of these and of its options to
         values, instead of a ``scorer``
     :param num_classes: the number of classes; read off the last module where that is a linear layer
+    :param tokens: the source of sequences each of whose tokens has a label, [n, tokens], and an output, [n, tokens, …];
+        by default a row has one label. Loss and scores leave out what is padded, and tokens without a label
     :raise ConfigError: for a mistake in any of these
     """
 
@@ -75,6 +78,7 @@ class Task:
         require_pred_for_eval: bool = True,
         metrics: Sequence[str | Callable[..., Any] | Metric | Mapping[str, Any]] | None = None,
         num_classes: int | None = None,
+        tokens: str | None = None,
     ) -> None:
         if not isinstance(name, str) or not name or "/" in name or name == "model":
             raise ConfigError(f"{name!r} cannot name a task; take a word without '/', other than 'model'")
@@ -100,7 +104,12 @@ class Task:
         self._adopt_loss_module()
         target = Target.OTHER if self.loss is None else self.loss.target
         default = "identity" if self.loss is None else self.loss.default_output
-        self.output = self._named(Output, default if output is None else output, target)
+        if tokens is not None and (not isinstance(tokens, str) or not tokens):
+            raise self._error(f"tokens must name a source, not {tokens!r}", "tokens")
+        self.tokens = None if tokens is None else Tokens(tokens)
+        """The tokens that have labels; None if rows have."""
+        class_dim = CLASS_DIM if tokens is None else CLASS_DIM + 1
+        self.output = self._named(Output, default if output is None else output, target, class_dim)
         self.scorer = self._read_scorer(scorer, metrics)
         self._scorer_path: KeyPath = () if scorer is None else ("scorer",)
         self.require_prob_for_eval = bool(require_prob_for_eval)
@@ -157,13 +166,31 @@ class Task:
         try:
             return self._label_check(label)
         except DataError as error:
-            error.add_note(self._note("label"))
-            raise DataError(f"task {self.name!r}, source {source or self.label!r}: {error}") from error
+            raise self._label_error(error, source) from error
+
+    def labelled_tokens(self, batch: Mapping[str, Any], source: str, rows: Tensor | None = None) -> Tensor:
+        """Return the int64 indices of the labelled tokens, counted through all sequences and their padding.
+
+        :param batch: the labels, the sequences and their masks, on the host
+        :param source: the source of the labels
+        :param rows: int64 indices of the sequences that the task is about; None for all
+        :raise DataError: for labels that do not fit the tokens, or are neither usable nor marked as missing
+        """
+        assert self.tokens is not None
+        try:
+            return self.tokens.labelled(self._label_check, batch, source, rows)
+        except DataError as error:
+            raise self._label_error(error, source) from error
+
+    def _label_error(self, error: DataError, source: str | None) -> DataError:
+        error.add_note(self._note("label"))
+        return DataError(f"task {self.name!r}, source {source or self.label!r}: {error}")
 
     @property
     def loss_checks_labels(self) -> bool:
         """Whether ``checked_loss`` does all that ``check_labels`` would do, where labels and outputs are on the CPU."""
         checks = self.loss is not None and self.loss.refuses_classes and self.missing_label is None
+        checks = checks and self.tokens is None
         kind = type(self)
         return checks and kind.check_labels is Task.check_labels and kind.task_loss is Task.task_loss
 
@@ -186,8 +213,8 @@ class Task:
 
         :param outputs: all action outputs of the task by name
         :param label: the labels, [n, ...], or None
-        :param rows: int64 indices of the labelled rows; None if all are. Without any labelled row the loss is a zero
-            that gives zero gradients
+        :param rows: int64 indices of the labelled rows, or tokens; None if all are. Without any the loss is a zero that
+            gives zero gradients
         :raise DataError: if output and labels do not fit each other
         """
         if self.loss is None:
@@ -195,10 +222,15 @@ class Task:
         if isinstance(label, Tensor) and (label.shape[0] if rows is None else rows.shape[0]) == 0:
             parameters = list(self.loss.module.parameters()) if self.loss.module is not None else []
             return connected_zero([outputs[action.name] for action in self.flow], parameters)
-        if rows is not None and isinstance(label, Tensor):
+        if self.tokens is None and rows is not None and isinstance(label, Tensor):
             outputs = MappedOutputs(outputs, partial(select_rows, rows=rows, size=label.shape[0]))
             label = label.index_select(0, rows.to(label.device, non_blocking=True))
         try:
+            if self.tokens is not None and isinstance(label, Tensor):
+                if self.loss.takes_all_outputs:
+                    label = self.tokens.marked(label, rows, self.missing_label)
+                else:
+                    outputs, label = self.tokens.pairs(outputs, self.output_name, label, rows)
             return self.loss(outputs, self.output_name, label)
         except (ConfigError, DataError) as error:
             error.add_note(self._note("loss"))
