@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .abstract_hook import AbstractHook
     from .config.create import create_training
     from .config.load import load_config
+    from .config.open_run import open_run
     from .data.abstract_dataset import AbstractDataset
     from .data.base_dataset import BaseDataset
     from .data.batch import Batch
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from .main_loop import MainLoop
     from .models.abstract_model import AbstractModel
     from .models.backbone_heads_model import BackboneHeadsModel
+    from .models.ensemble import Ensemble
     from .models.head import Head
     from .models.joint_learning import JointLearning
     from .models.linear_heads import LinearHeads
     from .models.multi_task_model import MultiTaskModel
+    from .models.sequence import Sequence
     from .schedulers.annealed import Annealed
     from .schedulers.dynamic import Dynamic
     from .schedulers.mixed import Mixed
@@ -61,6 +64,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "Dynamic",
+    "Ensemble",
     "EpochData",
     "Head",
     "JointLearning",
@@ -72,6 +76,7 @@ __all__ = [
     "Proportional",
     "RoundRobin",
     "Scorer",
+    "Sequence",
     "Sequential",
     "SlicingFunction",
     "Stream",
@@ -86,6 +91,7 @@ __all__ = [
     "add_slice_labels",
     "create_training",
     "load_config",
+    "open_run",
     "slice_tasks",
     "slicing_function",
 ]
@@ -104,6 +110,7 @@ _MODULES = {
     "ConfigError": "errors",
     "DataError": "errors",
     "Dynamic": "schedulers.dynamic",
+    "Ensemble": "models.ensemble",
     "EpochData": "types",
     "Head": "models.head",
     "JointLearning": "models.joint_learning",
@@ -115,6 +122,7 @@ _MODULES = {
     "Proportional": "schedulers.proportional",
     "RoundRobin": "schedulers.round_robin",
     "Scorer": "tasks.scorer",
+    "Sequence": "models.sequence",
     "Sequential": "schedulers.sequential",
     "SlicingFunction": "tasks.slicing.slicing_function",
     "Stream": "types",
@@ -129,6 +137,7 @@ _MODULES = {
     "add_slice_labels": "tasks.slicing.add_slice_labels",
     "create_training": "config.create",
     "load_config": "config.load",
+    "open_run": "config.open_run",
     "slice_tasks": "tasks.slicing.slice_tasks",
     "slicing_function": "tasks.slicing.slicing_function",
 }

@@ -273,7 +273,11 @@ class MainLoop:
     # --------------------------------------------------------------------------------------------------- running
 
     def run_training(self) -> None:
-        """Train until a hook raises ``TrainingTerminated`` or a signal arrives."""
+        """Train until a hook raises ``TrainingTerminated`` or a signal arrives.
+
+        :raise ConfigError: if the model cannot be trained
+        """
+        self.check_trainable()
         self._is_run_training = True
         try:
             with self:
@@ -364,6 +368,16 @@ class MainLoop:
         self._is_over = checkpoint.finished and (stay_finished or is_long_enough)
         if loop.total_steps != total_steps:
             log.info("the run is now %s steps long (it was %s)", total_steps, loop.total_steps)
+
+    def check_trainable(self) -> None:
+        """Check that the model can be trained.
+
+        :raise ConfigError: if it can only be evaluated
+        """
+        if not self.model.can_be_trained:
+            kind = type(self.model).__name__
+            text = f"{kind} is made of trained models and cannot be trained itself; emloop-mtl eval scores it"
+            raise ConfigError(text, ("model", "class"))
 
     def check(self) -> None:
         """Check lengths and the wiring of the hooks, as every training does before its first batch.

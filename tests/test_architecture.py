@@ -85,6 +85,7 @@ PUBLIC_NAMES = [
     "ConfigError",
     "DataError",
     "Dynamic",
+    "Ensemble",
     "EpochData",
     "Head",
     "JointLearning",
@@ -96,6 +97,7 @@ PUBLIC_NAMES = [
     "Proportional",
     "RoundRobin",
     "Scorer",
+    "Sequence",
     "Sequential",
     "SlicingFunction",
     "Stream",
@@ -110,6 +112,7 @@ PUBLIC_NAMES = [
     "add_slice_labels",
     "create_training",
     "load_config",
+    "open_run",
     "slice_tasks",
     "slicing_function",
 ]

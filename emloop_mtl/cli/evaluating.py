@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import Checkpoint, list_checkpoints, newest_checkpoint
+from ..checkpoint import Checkpoint
 from ..config.config import Config
 from ..config.create import Training, create_training
 from ..config.evaluation import checked_overrides, evaluation_config
 from ..config.load import load_config
+from ..config.open_run import load_weights
 from ..constants import SCORES_FILE
-from ..errors import CheckpointError, ConfigError, nearest
+from ..errors import ConfigError
 from ..types import EpochData
 from .building import building, running
 from .end_scores import EndScores
@@ -23,23 +24,38 @@ from .tables import print_scores
 
 log = logging.getLogger(__name__)
 
-PREFERRED = ("best", "latest")
-"""Whose weights are scored: the first of these that is there."""
+CONFIG_SUFFIXES = (".yaml", ".yml")
+"""What tells a config from other files."""
 
 
 def evaluate_run(
     run_dir: Path, stream: str, overrides: Sequence[str], tag: str | None, output_dir: Path | None, trust: bool
 ) -> None:
     """Score a stream with the weights of a run and print the table."""
-    folder = RunFolder.existing(run_dir)
+    config, checkpoint, options = open_evaluated(run_dir, overrides, tag, trust)
+    scores: EpochData = {}
+    _score(config, [stream], checkpoint, {**options, "output_dir": output_dir}, scores.__setitem__)
+    print_scores(f"Scores of {run_dir if checkpoint is None else describe_weights(checkpoint)}", scores)
+
+
+def open_evaluated(
+    path: Path, overrides: Sequence[str], tag: str | None, trust: bool
+) -> tuple[Config, Checkpoint | None, dict[str, Any]]:
+    """Return the config of what is evaluated, its weights, and what ``create_training`` has to be told.
+
+    :param path: the folder of a run; or the config of a model that is made of trained ones, which has no weights itself
+    :raise ConfigError: if it is neither
+    """
+    if path.is_file() and path.suffix in CONFIG_SUFFIXES:
+        if tag is not None:
+            raise ConfigError(f"--checkpoint {tag}: {path} is a config, and only runs have checkpoints")
+        return load_config(path, overrides), None, {"trust_runs": trust}
+    folder = RunFolder.existing(path)
     if not trust:
         folder.check_links()
     config = load_config(folder.config, overrides)
-    checkpoint = choose_checkpoint(folder, tag)
-    options = {"output_dir": output_dir, "trusted_only": not trust, "source_folder": folder.source_folder}
-    scores: EpochData = {}
-    _score(config, [stream], checkpoint, options, scores.__setitem__)
-    print_scores(f"Scores of {describe_weights(checkpoint)}", scores)
+    options = {"trusted_only": not trust, "source_folder": folder.source_folder, "trust_runs": trust}
+    return config, folder.choose_checkpoint(tag), options
 
 
 def evaluate_at_end(config: Config, folder: RunFolder, options: Mapping[str, Any]) -> None:
@@ -50,7 +66,7 @@ def evaluate_at_end(config: Config, folder: RunFolder, options: Mapping[str, Any
     :param options: what ``create_training`` takes beside a config and a folder
     """
     streams = list(checked_overrides(config))
-    checkpoint = choose_checkpoint(folder)
+    checkpoint = folder.choose_checkpoint()
     scores = EndScores(folder.path / SCORES_FILE, checkpoint)
     _score(config, scores.missing(streams), checkpoint, {**options, "output_dir": folder.path}, scores.add)
     print_scores(f"Scores of {describe_weights(checkpoint)}", scores.of(streams))
@@ -69,21 +85,6 @@ def check_evaluations(training: Training) -> None:
                 raise ConfigError(str(error), ("eval", stream)) from error
 
 
-def choose_checkpoint(folder: RunFolder, tag: str | None = None) -> Checkpoint:
-    """Return the checkpoint whose weights are taken.
-
-    :param tag: its tag; None for the best if there is one, else the latest
-    :raise ConfigError: if there is none of this tag
-    :raise CheckpointError: if there is none at all, or none can be read
-    """
-    if tag is None:
-        tag = next((tag for tag in PREFERRED if list_checkpoints(folder.checkpoints, tag)), None)
-    elif not list_checkpoints(folder.checkpoints, tag):
-        tags = {path.name.rpartition("-")[0] for path in list_checkpoints(folder.checkpoints)}
-        raise ConfigError(f"{folder.path}: has no checkpoint {tag!r}{nearest(tag, tags)}")
-    return newest_checkpoint(folder.checkpoints, tag)
-
-
 def describe_weights(checkpoint: Checkpoint) -> str:
     """Return what the weights are called, and how far they were trained."""
     position = checkpoint.position
@@ -93,7 +94,7 @@ def describe_weights(checkpoint: Checkpoint) -> str:
 def _score(
     config: Config,
     streams: Sequence[str],
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint | None,
     options: Mapping[str, Any],
     keep: Callable[[str, dict[str, Any]], None],
 ) -> None:
@@ -111,12 +112,28 @@ def _score(
             with building(evaluated):
                 training = create_training(evaluated, for_training=lists_hooks, **options)
             data = evaluated.data
-            load_weights(training.model, checkpoint)
+            give_weights(training, checkpoint)
         run_stream(training, stream, checkpoint)
         keep(stream, dict(training.main_loop.epoch_data.get(stream, {})))
 
 
-def run_stream(training: Training, stream: str, checkpoint: Checkpoint) -> None:
+def give_weights(training: Training, checkpoint: Checkpoint | None) -> None:
+    """Load the weights that are evaluated.
+
+    :param checkpoint: None for a model that consists of trained ones
+    :raise ConfigError: if the model has to be trained first
+    :raise CheckpointError: if they do not fit
+    """
+    if checkpoint is not None:
+        load_weights(training.model, checkpoint)
+    elif training.model.can_be_trained:
+        kind = type(training.model).__name__
+        text = f"{kind} has no weights before it is trained; give the folder of its run instead of a config"
+        with training.config.located():
+            raise ConfigError(text, ("model", "class"))
+
+
+def run_stream(training: Training, stream: str, checkpoint: Checkpoint | None) -> None:
     """Evaluate a stream with weights that are loaded already.
 
     :param checkpoint: where the weights come from
@@ -125,17 +142,6 @@ def run_stream(training: Training, stream: str, checkpoint: Checkpoint) -> None:
     main_loop = training.main_loop
     main_loop.check_stream(stream)
     with running(training.config, lambda: not main_loop.has_begun):
-        main_loop.run_evaluation(stream, checkpoint.position)
+        main_loop.run_evaluation(stream, None if checkpoint is None else checkpoint.position)
     if main_loop.interrupted_by is not None and main_loop.end == "interrupted":
         raise SystemExit(SIGNAL_BASE + main_loop.interrupted_by)
-
-
-def load_weights(model: Any, checkpoint: Checkpoint) -> None:
-    """Give a model the weights of a checkpoint.
-
-    :raise CheckpointError: if they do not fit
-    """
-    try:
-        model.load_state_dict(checkpoint.weights)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{checkpoint.path}: does not fit the model: {error}") from error

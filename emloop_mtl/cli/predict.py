@@ -40,7 +40,8 @@ def predict(
     """Write what a trained model predicts for STREAM of its dataset, one row per sample and task.
 
     A row has uid, data, task, label, pred and prob. Labels may be missing. The config is that of the run, overridden
-    by its section eval.STREAM and then by KEY=VALUE; its hooks do not act. Nothing is written into RUN_DIR.
+    by its section eval.STREAM and then by KEY=VALUE; its hooks do not act. Nothing is written into RUN_DIR. For an
+    Ensemble or a Sequence its config stands in place of RUN_DIR.
     """
     with reported(verbose):
         from .predicting import predict_run

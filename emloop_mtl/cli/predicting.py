@@ -13,16 +13,14 @@ from ..abstract_hook import AbstractHook
 from ..config.config import Config
 from ..config.create import create_training
 from ..config.evaluation import evaluation_config
-from ..config.load import load_config
 from ..data.batch import Batch
 from ..errors import ConfigError, nearest
 from ..models.prediction_rows import COLUMNS, PredictionRows
 from ..types import EpochData, EpochNumber
 from ..utils.row_format import RowFormat
 from .building import building
-from .evaluating import choose_checkpoint, describe_weights, load_weights, run_stream
+from .evaluating import describe_weights, give_weights, open_evaluated, run_stream
 from .row_sink import RowSink
-from .run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -43,24 +41,19 @@ def predict_run(
     :param output: the file; None for stdout
     :param format_name: by default what the file's suffix says
     """
-    folder = RunFolder.existing(run_dir)
-    if not trust:
-        folder.check_links()
-    config = load_config(folder.config, overrides)
-    checkpoint = choose_checkpoint(folder, tag)
+    config, checkpoint, options = open_evaluated(run_dir, overrides, tag, trust)
     sink = RowSink(None if output == Path("-") else output)
     format_name = format_name or RowFormat.of_file(sink.path or Path("stdout"))
     evaluated = _without_hooks(config, stream, ["ShowProgress"] if sink.leaves_stderr else [])
     with sink, redirect_stdout(sys.stderr):  # what the run's own code prints must not stand between the rows
         writer = _WriteRows(sink, RowFormat(format_name, COLUMNS), tasks)
         with building(evaluated):
-            source = folder.source_folder
-            training = create_training(evaluated, trusted_only=not trust, source_folder=source, more_hooks=[writer])
+            training = create_training(evaluated, more_hooks=[writer], **options)
         _check_tasks(training.model, tasks)
-        load_weights(training.model, checkpoint)
+        give_weights(training, checkpoint)
         run_stream(training, stream, checkpoint)
     text = f"{writer.written} rows for {writer.samples} samples of stream {stream!r}"
-    log.info("%s, predicted by %s", text, describe_weights(checkpoint))
+    log.info("%s, predicted by %s", text, run_dir if checkpoint is None else describe_weights(checkpoint))
     if left := (evaluated.data.get("main_loop") or {}).get("fixed_batch_size"):
         log.warning("batches of other than %i samples are left out; main_loop.fixed_batch_size=null lets all in", left)
 

@@ -11,8 +11,9 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from errno import EAGAIN, EWOULDBLOCK
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from ..config.recorded_run import RecordedRun
 from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, RUN_FILE, TRACE_FILE
 from ..errors import ConfigError
 from .folder_in_use_error import FolderInUseError
@@ -42,14 +43,14 @@ def _let_go() -> None:
 os.register_at_fork(after_in_child=_let_go)
 
 
-class RunFolder:
+class RunFolder(RecordedRun):
     """The folder of one run: its config, where that came from, its log, its checkpoints and what hooks write.
 
     :param path: the folder
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         self._made: list[Path] = []
         self._set_aside: Path | None = None
 
@@ -102,67 +103,10 @@ class RunFolder:
             raise ConfigError(f"{path}: is a file, not a folder")
         return folder
 
-    @classmethod
-    def existing(cls, path: Path) -> RunFolder:
-        """Return the folder of a run that was begun before.
-
-        :raise ConfigError: if it is none
-        """
-        if not path.is_dir():
-            raise ConfigError(f"{path}: {'is a file, not the folder of a run' if path.exists() else 'no such folder'}")
-        if not (path / CONFIG_FILE).is_file():
-            raise ConfigError(f"{path}: is not the folder of a run: it has no {CONFIG_FILE}")
-        return cls(path)
-
-    def check_links(self) -> None:
-        """Refuse a folder whose links lead out of it, where a run would read, write or remove what is not its own.
-
-        :raise ConfigError: naming the link
-        """
-        root = self.path.resolve()
-        for folder, folders, files in os.walk(root):
-            for name in (*folders, *files):
-                path = Path(folder, name)
-                if path.is_symlink() and not path.resolve().is_relative_to(root):
-                    shown = self.path / path.relative_to(root)
-                    raise ConfigError(f"{shown}: is a link that leads out of the run folder; --trust follows it")
-
     @property
     def is_begun(self) -> bool:
         """Whether there is a config, which is written before anything else is done."""
         return self.config.is_file() and self.config.stat().st_size > 0
-
-    @property
-    def config(self) -> Path:
-        """The config with all overrides applied."""
-        return self.path / CONFIG_FILE
-
-    @property
-    def log(self) -> Path:
-        """What the run told."""
-        return self.path / LOG_FILE
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where checkpoints are kept."""
-        return self.path / CHECKPOINT_FOLDER
-
-    @property
-    def source_folder(self) -> Path | None:
-        """The folder that the run's own modules came from, None if it is not there any more.
-
-        A working folder that was moved as a whole, run and modules together, is found again from within.
-        """
-        data = self._record()
-        if not data:
-            return None
-        source, working = data.get("source_folder"), data.get("working_folder")
-        if not isinstance(source, str) or not isinstance(working, str):
-            raise ConfigError(f"{self.path / RUN_FILE}: must name source_folder and working_folder")
-        candidates = [Path(source)]
-        with suppress(ValueError):
-            candidates.append(Path.cwd() / Path(source).relative_to(working))
-        return next((folder for folder in candidates if folder.is_dir()), None)
 
     def write_config(self, config: Config) -> None:
         """Write the config of the run."""
@@ -196,12 +140,6 @@ class RunFolder:
     def is_noted(self, what: str, sequence: int) -> bool:
         """Whether ``note`` was called with this last."""
         return self._record().get(what) == sequence
-
-    def _record(self) -> dict[str, Any]:
-        from ..config.load import load_config
-
-        record = self.path / RUN_FILE
-        return load_config(record).data if record.is_file() else {}
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -167,6 +167,7 @@ def _leave(folder: RunFolder, config: Config, checkpoint: Checkpoint | None) -> 
 
 def _check(training: Training) -> None:
     """Check what can only be checked once everything is built."""
+    training.main_loop.check_trainable()
     training.main_loop.check()
     check_evaluations(training)
 

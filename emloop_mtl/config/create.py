@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def create_training(
     source_folder: str | os.PathLike[str] | None = None,
     for_training: bool = True,
     more_hooks: Sequence[AbstractHook] = (),
+    trust_runs: bool = False,
 ) -> Training:
     """Check a config, then build dataset, model, hooks and main loop.
 
@@ -44,6 +46,7 @@ def create_training(
     :param source_folder: where the modules that the config names are; its own folder by default
     :param for_training: whether to build the hooks, too, that only make sense in a training
     :param more_hooks: hooks that act after those of the config
+    :param trust_runs: whether runs that the model is made of may name what a run folder from elsewhere must not
     :raise LocatedError: for any mistake in the config, with its position
     """
     if overrides and not isinstance(config, str | os.PathLike):
@@ -58,8 +61,8 @@ def create_training(
     if directory is not None:
         _make_folder(directory)
     with config.located():
-        dataset = _build_dataset(plan.dataset, config, plan.seed, directory)
-        model = _build_model(plan.model, plan.seed, dataset, directory)
+        dataset = _build_dataset(plan.dataset, config, plan.seed, directory, folder)
+        model = _build_model(plan.model, plan.seed, dataset, directory, trust_runs)
         chosen = [hook for hook in plan.hooks if for_training or not _only_trains(hook)]
         hooks = [*_build_hooks(chosen, model, dataset, directory), *more_hooks]
         try:
@@ -80,8 +83,8 @@ def create_dataset(
 ) -> Any:
     """Build the dataset alone.
 
-    It gets ``seed`` and ``output_dir`` if its constructor names them. A constructor that names ``config_str``
-    gets its section as YAML text instead, as emloop's datasets do; ``output_dir`` is among its keys.
+    It gets ``seed``, ``output_dir`` and ``config_folder`` if its constructor names them. A constructor that names
+    ``config_str`` gets its section as YAML text instead, as emloop's datasets do; ``output_dir`` is among its keys.
 
     :raise LocatedError: for a mistake in the section ``dataset``
     """
@@ -97,18 +100,22 @@ def create_model(
     output_dir: str | os.PathLike[str] | None = None,
     *,
     trust: TrustPolicy | None = None,
+    source_folder: Path | None = None,
+    trust_runs: bool | None = False,
 ) -> Any:
     """Build the model alone.
 
     It gets ``dataset``, ``output_dir``, ``log_dir`` (emloop's name for it) and ``restore_from`` (None) if its
     constructor names them. Its initial parameters depend on ``seed`` and not on what the dataset drew.
 
+    :param source_folder: where the modules that the config names are; its own folder by default
+    :param trust_runs: as for ``create_training``; None refuses a model that is made of runs
     :raise LocatedError: for a mistake in the section ``model``
     """
     with config.located():
         check_sections(config)
-        plan = plan_model(config, planner_for(config, trust))
-        return _build_model(plan, plan_seed(config), dataset, _text(output_dir))
+        plan = plan_model(config, planner_for(config, trust, source_folder))
+        return _build_model(plan, plan_seed(config), dataset, _text(output_dir), trust_runs)
 
 
 def create_hooks(
@@ -137,14 +144,18 @@ def _as_config(config: Config | str | os.PathLike[str] | Mapping[str, Any], over
     return Config(config) if isinstance(config, Mapping) else load_config(config, overrides)
 
 
-def _build_dataset(plan: Blueprint, config: Config, seed: int, output_dir: str | None) -> Any:
+def _build_dataset(
+    plan: Blueprint, config: Config, seed: int, output_dir: str | None, source_folder: Path | None = None
+) -> Any:
     arguments = {key: value for key, value in config.data["dataset"].items() if key != "class"}
     if output_dir is not None:
         arguments.setdefault("output_dir", output_dir)
     seed_everything(seed)
     from .yaml_text import write_yaml  # see load_config
 
-    dataset = plan.build({"seed": seed, "output_dir": output_dir, CONFIG_TEXT: write_yaml(arguments)})
+    folder = source_folder or (config.path and config.path.parent)
+    handed = {"seed": seed, "output_dir": output_dir, "config_folder": _text(folder)}
+    dataset = plan.build({**handed, CONFIG_TEXT: write_yaml(arguments)})
     if isinstance(dataset, MultiTaskDataset):
         if plan.kwargs.get("streams") and not dataset.stream_settings:
             text = f"{plan.name} does not hand 'streams' on: its constructor must call super().__init__(**kwargs)"
@@ -159,10 +170,13 @@ def _build_dataset(plan: Blueprint, config: Config, seed: int, output_dir: str |
     return dataset
 
 
-def _build_model(plan: Blueprint, seed: int, dataset: Any, output_dir: str | None) -> Any:
+def _build_model(plan: Blueprint, seed: int, dataset: Any, output_dir: str | None, trust_runs: bool | None) -> Any:
+    from .open_run import open_run  # which builds models by this very function
+
     seed_everything(seed)
+    opener = None if trust_runs is None else partial(open_run, dataset=dataset, trust=trust_runs)
     handed = {"dataset": dataset, "output_dir": output_dir, "log_dir": output_dir, "restore_from": None}
-    return plan.build(handed)
+    return plan.build({**handed, "open_run": opener})
 
 
 def _build_hooks(plans: list[HookPlan], model: Any, dataset: Any, output_dir: str | None) -> list[AbstractHook]:

@@ -16,7 +16,7 @@ from .blueprint import Blueprint
 from .reflect import is_dotted, resolve_class
 from .trust_policy import TrustPolicy
 
-NOT_OVERRIDABLE = frozenset({"model", "dataset"})
+NOT_OVERRIDABLE = frozenset({"model", "dataset", "open_run"})
 """What the engine hands over even if the config names it."""
 
 

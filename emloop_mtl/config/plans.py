@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 CONFIG_TEXT = "config_str"
 """The argument by which emloop's datasets take their section as YAML text."""
 
-FOR_DATASET = ("seed", "output_dir")
-FOR_MODEL = ("dataset", "output_dir", "log_dir", "restore_from")
+FOR_DATASET = ("seed", "output_dir", "config_folder")
+FOR_MODEL = ("dataset", "output_dir", "log_dir", "restore_from", "open_run")
 
 _ENGINE_ARGUMENTS = frozenset({"model", "dataset", "hooks", "output_dir", "seed"})
 

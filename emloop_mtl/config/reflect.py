@@ -7,7 +7,8 @@ import importlib.util
 import pkgutil
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -72,6 +73,18 @@ def put_on_path(folder: Path) -> None:
     if entry not in _config_folders:
         _config_folders.append(entry)
     importlib.invalidate_caches()
+
+
+@contextmanager
+def own_modules_first() -> Iterator[None]:
+    """Let what is put on ``sys.path`` inside stand last on it afterwards, and no module take the place of another."""
+    path, modules = list(sys.path), dict(sys.modules)
+    try:
+        yield
+    finally:
+        sys.path[:] = [*path, *(entry for entry in sys.path if entry not in path)]
+        sys.modules.update(modules)
+        importlib.invalidate_caches()
 
 
 def _folder(module: ModuleType) -> str | None:

@@ -26,8 +26,8 @@ _METRICS = "sklearn.metrics"
 _FUNCTIONS = ("emloop_mtl.tasks", "torch.nn.functional", "torch.nn.init", _METRICS)
 _NEVER = ("emloop_mtl.cli", "emloop_mtl.config")
 
-_PATHS = ("path", "folder", "output_dir", "log_dir", "restore_from")
-"""Arguments of the package's classes that say where they write and read."""
+_PATHS = ("path", "folder", "output_dir", "log_dir", "restore_from", "models_root", "models")
+"""Arguments of the package's classes that say where they write and read; some are lists."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,11 @@ class TrustPolicy:
         if not is_hook and not _is_below("emloop_mtl", getattr(target, "__module__", "")):
             return
         for name in _PATHS:
-            path = arguments.get(name)
-            if isinstance(path, str | Path) and (Path(path).is_absolute() or ".." in Path(path).parts):
-                text = f"{str(path)!r} leads out of the run folder; --trust lets it"
-                raise ConfigError(text, (name,))
+            given = arguments.get(name)
+            for path in given if isinstance(given, list) else [given]:
+                if isinstance(path, str | Path) and (Path(path).is_absolute() or ".." in Path(path).parts):
+                    text = f"{str(path)!r} leads out of the run folder; --trust lets it"
+                    raise ConfigError(text, (name,))
         how = arguments.get("compile")
         if isinstance(how, Mapping) and "options" in how:
             text = "options of the compiler can name programs that it runs, and are not trusted; --trust lets them"

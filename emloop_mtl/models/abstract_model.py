@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..data.batch import Batch
 from ..errors import ConfigError, nearest
@@ -22,6 +22,9 @@ class AbstractModel(ABC):
     ``run`` is all that a training needs; a model that defines ``state_dict`` and ``load_state_dict`` too can be
     checkpointed and resumed. Nothing here asks for torch.
     """
+
+    can_be_trained: ClassVar[bool] = True
+    """Whether ``run`` can train it; else it only evaluates, and needs no weights from a run."""
 
     @property
     @abstractmethod

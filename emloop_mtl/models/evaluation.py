@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from ..constants import ALL_STREAMS
 from ..data.batch import Batch
 from ..data.stream_wrapper import StreamWrapper
@@ -17,10 +19,11 @@ from .predicted_batch import PredictedBatch
 from .task_prediction import TaskPrediction
 
 if TYPE_CHECKING:
+    from .composed_model import ComposedModel
     from .multi_task_model import MultiTaskModel
 
 
-def predict(model: MultiTaskModel, batches: Iterable[Mapping[str, Any]]) -> dict[str, TaskPrediction]:
+def predict(model: MultiTaskModel | ComposedModel, batches: Iterable[Mapping[str, Any]]) -> dict[str, TaskPrediction]:
     """Return what every task says about every row of the batches.
 
     The values of a batch travel to the host while the next one is run.
@@ -38,7 +41,7 @@ def predict(model: MultiTaskModel, batches: Iterable[Mapping[str, Any]]) -> dict
 
 
 def score(
-    model: MultiTaskModel,
+    model: MultiTaskModel | ComposedModel,
     data: TaskLoader | Sequence[TaskLoader] | Mapping[str, Iterable[Mapping[str, Any]]],
     global_metrics: Mapping[str, GlobalMetric] | None = None,
 ) -> dict[str, float]:
@@ -76,14 +79,14 @@ def _rank(name: str) -> int:
 
 
 def evaluate_batches(
-    model: MultiTaskModel, batches: Iterable[Mapping[str, Any]], read: frozenset[str] | None = None
+    model: MultiTaskModel | ComposedModel, batches: Iterable[Mapping[str, Any]], read: frozenset[str] | None = None
 ) -> Iterator[tuple[Batch, dict[str, Any]]]:
     """Yield every batch, prepared, with the model's outputs; the network's mode is left as it was found.
 
     :param read: names of the outputs that somebody reads beside the losses; None for all
     :raise DataError: naming the batch that cannot be used
     """
-    training = {module: module.training for module in model.network.modules()}
+    training = {module: module.training for module in _modules_of(model)}
     stream = StreamWrapper(lambda: batches)  # tells the model what is read, as in the main loop
     stream.outputs = read
     is_loader = type(batches) is TaskLoader  # whose batches are nobody else's; a class of one's own may keep them
@@ -101,6 +104,14 @@ def evaluate_batches(
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+def _modules_of(model: Any) -> Iterator[nn.Module]:
+    """Yield the modules of a model, and of the models that it is made of."""
+    if hasattr(model, "network"):
+        yield from model.network.modules()
+    for member in getattr(model, "members", ()):
+        yield from _modules_of(member.kept)
 
 
 def _collect(batch: PredictedBatch | None, collected: dict[str, TaskPrediction]) -> None:

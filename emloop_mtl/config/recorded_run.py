@@ -1,0 +1,102 @@
+"""What a run has left in its folder."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+from ..checkpoint import Checkpoint, list_checkpoints, newest_checkpoint
+from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, RUN_FILE
+from ..errors import ConfigError, nearest
+
+PREFERRED = ("best", "latest")
+"""Whose weights are taken: the first of these that is there."""
+
+
+class RecordedRun:
+    """The folder of a run, as far as it is read: its config, where that came from, and its checkpoints.
+
+    :param path: the folder
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def existing(cls, path: Path) -> Self:
+        """Return the folder of a run that was begun before.
+
+        :raise ConfigError: if it is none
+        """
+        if not path.is_dir():
+            raise ConfigError(f"{path}: {'is a file, not the folder of a run' if path.exists() else 'no such folder'}")
+        if not (path / CONFIG_FILE).is_file():
+            raise ConfigError(f"{path}: is not the folder of a run: it has no {CONFIG_FILE}")
+        return cls(path)
+
+    def check_links(self) -> None:
+        """Refuse a folder whose links lead out of it, where a run would read, write or remove what is not its own.
+
+        :raise ConfigError: naming the link
+        """
+        root = self.path.resolve()
+        for folder, folders, files in os.walk(root):
+            for name in (*folders, *files):
+                path = Path(folder, name)
+                if path.is_symlink() and not path.resolve().is_relative_to(root):
+                    shown = self.path / path.relative_to(root)
+                    raise ConfigError(f"{shown}: is a link that leads out of the run folder; --trust follows it")
+
+    @property
+    def config(self) -> Path:
+        """The config with all overrides applied."""
+        return self.path / CONFIG_FILE
+
+    @property
+    def log(self) -> Path:
+        """What the run told."""
+        return self.path / LOG_FILE
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are kept."""
+        return self.path / CHECKPOINT_FOLDER
+
+    @property
+    def source_folder(self) -> Path | None:
+        """The folder that the run's own modules came from, None if it is not there any more.
+
+        A working folder that was moved as a whole, run and modules together, is found again from within.
+        """
+        data = self._record()
+        if not data:
+            return None
+        source, working = data.get("source_folder"), data.get("working_folder")
+        if not isinstance(source, str) or not isinstance(working, str):
+            raise ConfigError(f"{self.path / RUN_FILE}: must name source_folder and working_folder")
+        candidates = [Path(source)]
+        with suppress(ValueError):
+            candidates.append(Path.cwd() / Path(source).relative_to(working))
+        return next((folder for folder in candidates if folder.is_dir()), None)
+
+    def choose_checkpoint(self, tag: str | None = None) -> Checkpoint:
+        """Return the checkpoint whose weights are taken.
+
+        :param tag: its tag; None for the best if there is one, else the latest
+        :raise ConfigError: if there is none of this tag
+        :raise CheckpointError: if there is none at all, or none can be read
+        """
+        if tag is None:
+            tag = next((tag for tag in PREFERRED if list_checkpoints(self.checkpoints, tag)), None)
+        elif not list_checkpoints(self.checkpoints, tag):
+            tags = {path.name.rpartition("-")[0] for path in list_checkpoints(self.checkpoints)}
+            raise ConfigError(f"{self.path}: has no checkpoint {tag!r}{nearest(tag, tags)}")
+        return newest_checkpoint(self.checkpoints, tag)
+
+    def _record(self) -> dict[str, Any]:
+        from .load import load_config
+
+        record = self.path / RUN_FILE
+        return load_config(record).data if record.is_file() else {}
