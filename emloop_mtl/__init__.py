@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .models.sequence import Sequence
     from .schedulers.annealed import Annealed
     from .schedulers.dynamic import Dynamic
+    from .schedulers.interleaved import Interleaved
     from .schedulers.mixed import Mixed
     from .schedulers.proportional import Proportional
     from .schedulers.round_robin import RoundRobin
@@ -67,6 +68,7 @@ __all__ = [
     "Ensemble",
     "EpochData",
     "Head",
+    "Interleaved",
     "JointLearning",
     "LinearHeads",
     "MainLoop",
@@ -113,6 +115,7 @@ _MODULES = {
     "Ensemble": "models.ensemble",
     "EpochData": "types",
     "Head": "models.head",
+    "Interleaved": "schedulers.interleaved",
     "JointLearning": "models.joint_learning",
     "LinearHeads": "models.linear_heads",
     "MainLoop": "main_loop",

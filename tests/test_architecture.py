@@ -88,6 +88,7 @@ PUBLIC_NAMES = [
     "Ensemble",
     "EpochData",
     "Head",
+    "Interleaved",
     "JointLearning",
     "LinearHeads",
     "MainLoop",

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .mix import Mix
 from .origin import Origin
 from .share import Share
 
@@ -25,7 +26,7 @@ class Batch(dict[str, Any]):
     """
 
     __slots__ = (
-        *("data_name", "ends_step", "kind", "number", "origin", "prepared", "rows", "shares", "size", "split"),
+        *("data_name", "ends_step", "kind", "mix", "number", "origin", "prepared", "rows", "shares", "size", "split"),
         *("stacked", "tasks"),
     )
 
@@ -54,6 +55,8 @@ class Batch(dict[str, Any]):
         """The columns that its values are copies of, and these values by name; until the batch is prepared."""
         self.shares: dict[str, Share] = {}
         """Task name -> the rows that the task is about, labelled or not; a task is absent when it is about all rows."""
+        self.mix: Mix | None = None
+        """The loaders whose rows it holds, where it is mixed of several."""
         self.stacked: dict[Any, Any] = {}
         """What the model that has prepared the batch has joined of it, for tasks that it runs as one."""
         self.kind: Any = None
@@ -73,9 +76,14 @@ class Batch(dict[str, Any]):
         twin.prepared = self.prepared
         twin.number = self.number
         twin.kind = self.kind
+        twin.mix = self.mix
         twin.shares = dict(self.shares)
         twin.stacked = dict(self.stacked)
         return twin
+
+    def data_name_of(self, task: str) -> str:
+        """Return what the data of a task is called in its scores."""
+        return self.data_name if self.mix is None else self.mix.data_names.get(task, self.data_name)
 
     @property
     def place(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,11 +20,10 @@ Collate = Callable[[Any], Mapping[str, Any]]
 
 
 class RowReader(Dataset[Any]):
-    """The batches of one round through a dataset with rows, by their number.
+    """The rows of one round through a dataset, in batches of any size.
 
     :param dataset: has ``__len__`` and ``__getitem__``; ``__getitems__``, if it has that too, fetches many rows
     :param order: numbers of the rows in the order of reading, int64 of shape [n]
-    :param batch_size: rows per batch
     :param collate: makes a batch of what the dataset returned
     :param by_row: fetch row by row even if the dataset can do better
     :param seed_parts: what the random numbers that the dataset may draw derive from, together with the number of
@@ -36,7 +35,6 @@ class RowReader(Dataset[Any]):
         self,
         dataset: Any,
         order: torch.Tensor,
-        batch_size: int,
         collate: Collate,
         by_row: bool,
         seed_parts: tuple[object, ...] | None,
@@ -44,39 +42,38 @@ class RowReader(Dataset[Any]):
     ) -> None:
         self._dataset = dataset
         self._order = order
-        self._batch_size = batch_size
         self._collate = collate
         self._seed_parts = seed_parts
         self._draws = draws
         self._by_row = by_row or not hasattr(whole(dataset), "__getitems__")
 
-    def read(self, start: int, stop: int) -> Iterator[dict[str, Any]]:
-        """Yield the batches ``start`` to ``stop`` in this process."""
-        for number in range(start, stop):
-            yield self._isolated(number)
+    def read(self, ranges: Iterable[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+        """Yield a batch for each range of places in the order, in this process."""
+        for each in ranges:
+            yield self._isolated(each)
 
-    def read_in_workers(self, start: int, stop: int, num_workers: int) -> Iterator[dict[str, Any]]:
+    def read_in_workers(self, ranges: Iterable[tuple[int, int]], num_workers: int) -> Iterator[dict[str, Any]]:
         """Return the same batches, fetched by ``num_workers`` processes.
 
         :raise EmloopError: what a worker raised
         """
-        return worker_batches(self, num_workers, range(start, stop))
+        return worker_batches(self, num_workers, ranges)
 
-    def __getitem__(self, number: int) -> dict[str, Any] | EmloopError:
+    def __getitem__(self, places: tuple[int, int]) -> dict[str, Any] | EmloopError:
         try:
-            return self._isolated(number)
+            return self._isolated(places)
         except EmloopError as error:
             # A DataLoader would put the worker's traceback into the text.
             return error
 
-    def _isolated(self, number: int) -> dict[str, Any]:
+    def _isolated(self, places: tuple[int, int]) -> dict[str, Any]:
         if self._seed_parts is None:
-            return self._fetch(number)
-        return self._draws.isolated(partial(self._fetch, number), self._seed_parts)
+            return self._fetch(places)
+        return self._draws.isolated(partial(self._fetch, places), self._seed_parts)
 
-    def _fetch(self, number: int, seeds: RowSeeds | None = None) -> dict[str, Any]:
-        first = number * self._batch_size
-        rows = self._order[first : first + self._batch_size]
+    def _fetch(self, places: tuple[int, int], seeds: RowSeeds | None = None) -> dict[str, Any]:
+        first, stop = places
+        rows = self._order[first:stop]
         if self._by_row:
             if seeds is None:
                 fetched: Any = [self._dataset[row] for row in rows.tolist()]
@@ -85,11 +82,11 @@ class RowReader(Dataset[Any]):
         elif seeds is None:
             fetched = self._dataset.__getitems__(rows)
         else:
-            fetched = seeds.read(lambda _: self._dataset.__getitems__(rows), "rows", number)
+            fetched = seeds.read(lambda _: self._dataset.__getitems__(rows), "rows", first)
         if seeds is None:
             batch = self._collate(fetched)
         else:
-            batch = seeds.read(lambda _: self._collate(fetched), "collate", number)
+            batch = seeds.read(lambda _: self._collate(fetched), "collate", first)
         if not isinstance(batch, Mapping):
             raise DataError(f"collate returned a {type(batch).__name__}; it must return source names with their values")
         batch = dict(batch)

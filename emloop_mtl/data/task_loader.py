@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from sys import maxsize
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from .batch import Batch
 from .collate import collate as default_collate
 from .column_dataset import ColumnDataset
 from .column_reader import ColumnReader
+from .cut_batch import cut_batch
 from .iterable_reader import IterableReader, as_promised
 from .row_draws import RowDraws
 from .row_reader import RowReader
@@ -154,6 +156,7 @@ class TaskLoader:
             "seed": self.seed or 0,
             # Rows come in one order whoever reads them. Of one process it does not matter which it is.
             "processes": None if self._has_rows else max(1, self._workers),
+            "contents": getattr(whole(self.dataset), "fingerprint", None),
         }
 
     def __len__(self) -> int:
@@ -191,6 +194,41 @@ class TaskLoader:
             raise error.within(f"loader {self.name!r}") from error
 
     @property
+    def has_rows(self) -> bool:
+        """Whether rows can be read by their number; those of an iterable dataset come in its order."""
+        return self._has_rows
+
+    def parts(self, pass_number: int | tuple[int, int], ranges: Iterable[tuple[int, int]]) -> Iterator[Batch]:
+        """Yield some rows of one round at a time, in the order in which its batches hold them.
+
+        :param pass_number: as of ``batches``
+        :param ranges: for each part the place of its first row, and that after its last; taken as they are wanted,
+            by processes that read ahead of that
+        :raise DataError: for samples that make no batch
+        """
+        parts = (self.seed or 0, self.name, self.split, pass_number)
+        try:
+            order = self._order(parts)
+            if self._reads_columns:
+                dataset, order = whole(self.dataset), rows_of(self.dataset, order)
+                read: Iterator[Mapping[str, Any]] = (dataset.__getitems__(order[first:stop]) for first, stop in ranges)
+            else:
+                read = self._read_rows(parts, order, iter(ranges), self.num_batches)
+            for sources in read:
+                batch = Batch(sources, tasks=self.tasks, data_name=self.name, split=self.split)
+                batch.count()
+                yield batch
+        except DataError as error:
+            raise error.within(f"loader {self.name!r}") from error
+
+    def cut(self, batch: Batch, first: int, stop: int) -> Batch:
+        """Return some rows of a batch of this loader.
+
+        :raise DataError: naming a source whose rows cannot be told apart
+        """
+        return cut_batch(batch, first, stop)
+
+    @property
     def _reads_columns(self) -> bool:
         """Whether columns are read as they are, in this process, so that several batches can be read at once."""
         return _reads_as_ever(whole(self.dataset)) and not (self._by_row or self._may_draw or self._workers)
@@ -214,17 +252,22 @@ class TaskLoader:
             reader = IterableReader(self.dataset, self.batch_size, self._collate, self.drop_last, seed_parts)
             yield from as_promised(self._timed(reader, length), start, length, self.name)
             return
-        assert self.batch_size is not None
+        size = self.batch_size
+        assert size is not None
         assert length is not None
-        order, by_row = self._order(parts), self._by_row
-        rows = RowReader(self.dataset, order, self.batch_size, self._collate, by_row, seed_parts, self._draws)
+        ranges = ((number * size, (number + 1) * size) for number in range(start, length))
+        yield from self._read_rows(parts, self._order(parts), ranges, length)
+
+    def _read_rows(
+        self, parts: tuple[object, ...], order: torch.Tensor, ranges: Iterator[tuple[int, int]], length: int | None
+    ) -> Iterator[Mapping[str, Any]]:
+        seed_parts = (*parts, "draws") if self._may_draw else None
+        rows = RowReader(self.dataset, order, self._collate, self._by_row, seed_parts, self._draws)
         if self._auto is not None and self._auto.number is None:
-            few = min(start + FEW, length)
-            yield from self._auto.timed(rows.read(start, few))
+            yield from self._auto.timed(rows.read(islice(ranges, FEW)))
             self._auto.decide(rows, length)
-            start = few
         workers = self._workers
-        yield from rows.read_in_workers(start, length, workers) if workers else rows.read(start, length)
+        yield from rows.read_in_workers(ranges, workers) if workers else rows.read(ranges)
 
     def _timed(self, reader: IterableReader, length: int | None) -> Iterator[Mapping[str, Any]]:
         # What has begun to be iterated cannot be gone on with elsewhere, so this decides about the rounds after it.

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from ..errors import ConfigError
 from ..schedulers import AbstractTaskScheduler, Sequential
 from .batch import Batch
+from .batch_mixer import BatchMixer
 from .task_loader import TaskLoader
 
 
@@ -35,6 +36,8 @@ class TaskStream:
                 )
             seen.add((loader.name, loader.split))
         self.scheduler.lengths(self.loaders)
+        task_source = getattr(self.scheduler, "task_source", None)
+        self._mixer = BatchMixer(self.loaders, task_source) if self.scheduler.joins else None
 
     @property
     def num_steps(self) -> int | None:
@@ -49,20 +52,24 @@ class TaskStream:
     @property
     def num_samples(self) -> int | None:
         """Samples of one pass, None where they are not known."""
-        shares = self.scheduler.shares(self.loaders)
-        return _sum(
-            [
-                None if share is None else loader.samples_in(share)
-                for loader, share in zip(self.loaders, shares, strict=True)
-            ]
-        )
+        return self.scheduler.num_samples(self.loaders)
 
     @property
     def sources(self) -> set[str] | None:
         """Names of the sources of all batches together, None where a loader does not know its own."""
         known = [loader.sources for loader in self.loaders]
         named = [sources for sources in known if sources is not None]
-        return set().union(*named) if len(named) == len(known) else None
+        return set(self.added_sources).union(*named) if len(named) == len(known) else None
+
+    @property
+    def added_sources(self) -> list[str]:
+        """Names of the sources that no loader holds and all batches have."""
+        source = None if self._mixer is None else self._mixer.task_source
+        return [] if source is None else [source]
+
+    def data_name(self, loader: TaskLoader, task: str) -> str:
+        """Return what the data of a task is called in its scores, where it comes from a loader."""
+        return loader.name if self._mixer is None else self._mixer.data_names.get(task, self._mixer.data_name)
 
     def iterate(self, pass_number: int = 0, start_step: int = 0, skip_batches: int = 0) -> Iterator[Batch]:
         """Yield the batches of one pass.
@@ -72,13 +79,12 @@ class TaskStream:
         :param skip_batches: batches of the next step that were had before, likewise
         """
         where = {"pass_number": pass_number, "start": start_step, "skip": skip_batches}
+        mixer = self._mixer
         for step in self.scheduler.steps(self.loaders, seed=self.seed, **where):
-            yield from step
+            if mixer is None:
+                yield from step
+            else:
+                yield mixer.join(step)
 
     def __iter__(self) -> Iterator[Batch]:
         return self.iterate()
-
-
-def _sum(numbers: list[int | None]) -> int | None:
-    known = [number for number in numbers if number is not None]
-    return sum(known) if len(known) == len(numbers) else None

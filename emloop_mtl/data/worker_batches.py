@@ -26,14 +26,14 @@ DEAD = re.compile(r"DataLoader worker \(pid")
 def worker_batches(
     dataset: Dataset[Any],
     num_workers: int,
-    numbers: Iterable[int] | None = None,
+    numbers: Iterable[Any] | None = None,
     begin: Callable[[int], None] | None = None,
 ) -> Iterator[Any]:
     """Yield the batches of a dataset, made by processes that end with this walk, however it ends.
 
-    :param dataset: makes a batch of a number, or yields batches; an ``EmloopError`` that it returns is raised here
+    :param dataset: makes a batch of each number, or yields batches; an ``EmloopError`` that it returns is raised here
     :param num_workers: how many processes
-    :param numbers: of the batches to make; None for a dataset that yields them
+    :param numbers: of the batches to make, or whatever tells which; None for a dataset that yields them
     :param begin: called in every process with its number
     :raise DataError: if a process has died; where an interrupt ends the wait for a batch, all of them are killed
     """

@@ -25,7 +25,7 @@ class BatchKind:
     """
 
     __slots__ = (
-        *("_network", "_version", "is_inferred", "is_settled", "joins", "labels", "moved", "runs", "tasks"),
+        *("_network", "_version", "is_inferred", "is_mixed", "is_settled", "joins", "labels", "moved", "runs", "tasks"),
         *("padded_labels", "token_labels", "tokens", "unchecked"),
     )
 
@@ -57,6 +57,8 @@ class BatchKind:
         """How they are run, by the names of the outputs that somebody reads, None for all."""
         self.is_inferred = False
         """Whether nobody has named the tasks, so that they follow from the sources."""
+        self.is_mixed = False
+        """Whether they are mixed of several loaders, or tasks are about some of their rows only."""
         self.is_settled = False
         """Whether it was decided which of the tasks are trained as one."""
 

@@ -12,6 +12,7 @@ from torch import nn
 from ..constants import TRAIN_STREAM
 from ..data.batch import Batch
 from ..data.column_dataset import ColumnDataset
+from ..data.share import Share
 from ..data.subsets import rows_of, whole
 from ..errors import ConfigError, DataError, KeyPath, nearest
 from ..optim.learning_rate import LearningRate
@@ -32,6 +33,7 @@ from .device_copy import as_tensor, to_device
 from .evaluation import predict, score
 from .find_device import find_device
 from .label_join import LabelJoin
+from .mixed_batch_run import MixedBatchRun
 from .plan_compiler import PlanCompiler
 from .runs_batches import RunsBatches
 from .stacked_batch_run import StackedBatchRun
@@ -109,7 +111,7 @@ class MultiTaskModel(AbstractModel):
         self._update: Update | None = None
         self._frozen_modules: list[nn.Module] = []
         self._checked_columns = CheckedColumns()
-        self._kinds: dict[tuple[tuple[str, ...], tuple[tuple[str, str | None], ...]], BatchKind] = {}
+        self._kinds: dict[tuple[tuple[str, ...], tuple[tuple[str, str | None], ...], bool], BatchKind] = {}
         if any(parameter.requires_grad for parameter in self.network.parameters()):
             self._update = self._make_update()
         self._stacks: TaskStacks | None = None
@@ -285,6 +287,8 @@ class MultiTaskModel(AbstractModel):
         :raise DataError: for a missing label source, or a label that can be neither used nor left out
         """
         batch.count()
+        if batch.shares:
+            self._find_labelled(batch)
         kind = self._kind_of(batch)
         if not batch.tasks:
             batch.tasks = dict(kind.tasks)
@@ -314,6 +318,9 @@ class MultiTaskModel(AbstractModel):
             batch[name] = to_device(batch[name], device)
         for name in rows:
             rows[name] = to_device(rows[name], device)
+        if batch.shares:
+            for name, (_, host) in batch.shares.items():
+                batch.shares[name] = Share(to_device(host, device), host)
         batch.kind = kind
         batch.origin = None
         batch.prepared = True
@@ -395,6 +402,8 @@ class MultiTaskModel(AbstractModel):
         return run
 
     def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> RunsBatches:
+        if kind.is_mixed:
+            return MixedBatchRun(self.network, tasks, *how)
         if kind.joins:
             return StackedBatchRun(self.network, tasks, kind.tasks, kind.joins, *how)
         return BatchRun(self.network, tasks, *how)
@@ -402,7 +411,33 @@ class MultiTaskModel(AbstractModel):
     def _settle_stacks(self, batch: Batch) -> None:
         """Put tasks together and take them apart, as it is to be before a batch of its kind is trained on."""
         if self._stacks is not None:
+            if batch.shares:
+                self._stacks.keep_apart(batch.tasks, "batches are about other rows for each of them")
             self._stacks.settle(batch.tasks)
+
+    def _find_labelled(self, batch: Batch) -> None:
+        """Find, and check, the labels among the rows of each task that is not about all rows of a batch.
+
+        :raise DataError: for labels that are missing as a whole, or can be neither used nor left out
+        """
+        for name, share in batch.shares.items():
+            label, rows = batch.tasks.get(name), batch.rows.get(name)
+            # Where the rows are those of the share itself, nobody has looked at the labels.
+            if label is None or not (rows is None or rows is share.rows):
+                continue
+            if label not in batch:
+                text = f"task {name!r}: the batch lacks the label source {label!r}"
+                raise DataError(f"{text}{nearest(label, batch)}")
+            task = self._task(name)
+            batch[label] = values = as_tensor(batch[label])
+            if task.tokens is not None:
+                batch.rows[name] = task.labelled_tokens(batch, label, share.host)
+                continue
+            about = share.host
+            is_tensor = isinstance(values, torch.Tensor)
+            own = values[about.to(values.device)] if is_tensor else [values[row] for row in about]
+            kept = task.check_labels(own, label)
+            batch.rows[name] = about.clone() if kept is None else about[kept.to(about.device)]
 
     def _catch_up(self, batch: Batch, kind: BatchKind) -> None:
         """Make a batch that was prepared as one of another kind one of this kind, as where tasks run as one since then.
@@ -419,7 +454,8 @@ class MultiTaskModel(AbstractModel):
 
     def _kind_of(self, batch: Batch) -> BatchKind:
         key = tuple(batch), tuple(batch.tasks.items())
-        kind = self._kinds.get(key)
+        is_mixed = batch.mix is not None or bool(batch.shares)
+        kind = self._kinds.get((*key, is_mixed))
         if kind is None or not kind.is_of(self.network):
             version = self.network.version  # asked for first: what is found after a change belongs to no version
             tasks = batch.tasks or self.tasks_of(batch)
@@ -431,19 +467,21 @@ class MultiTaskModel(AbstractModel):
             padded = [pair for pair in labels if takes_padding(*pair, batch)]
             plan = self.network.plan(tuple(tasks))
             sources = list(batch) if plan.takes_all_sources else [name for name in plan.sources if name in batch]
-            joins = [] if self._stacks is None else LabelJoin.find(self._stacks.of(tasks), tasks)
+            joins = [] if self._stacks is None or is_mixed else LabelJoin.find(self._stacks.of(tasks), tasks)
             joined = {pair for join in joins for pair in join.labels}
             labels = [pair for pair in labels if pair not in joined]
             moved = dict.fromkeys([*sources, *(label for _, label in labels)])
             on_host = self.device.type == "cpu" and not any(self._task(name).module_device for name in tasks)
-            checking = on_host and self.precision == "fp32"  # a loss of other outputs leaves it to the task
+            # A loss of other outputs, or of some rows, leaves it to the task.
+            checking = on_host and self.precision == "fp32" and not is_mixed
             unchecked = {task.name for task, _ in labels if checking and task.loss_checks_labels}
             labels = [pair for pair in labels if pair[0].name not in unchecked]
             tokens = {name: task for name in tasks if (task := self._task(name)).tokens is not None}
             self._check_tokens([task.name for task in tokens.values()], batch, ("model",))
             kind = BatchKind(self.network, version, tasks, labels, unchecked, joins, tuple(moved), tokens, padded)
             kind.is_inferred = not batch.tasks
-            self._kinds[key] = kind
+            kind.is_mixed = is_mixed
+            self._kinds[*key, is_mixed] = kind
         return kind
 
     # ------------------------------------------------------------------------------------- without the main loop

@@ -25,7 +25,8 @@ class PredictedBatch:
 
     def __init__(self, batch: Batch, outputs: Mapping[str, Any], tasks: Iterable[str], first: int) -> None:
         self.tasks = list(tasks)
-        self.data_name = batch.data_name
+        self._data_name = batch.data_name
+        self._mix = batch.mix
         self.size = batch.count() or 0
         names = {task: (f"{task}/label", f"{task}/prob", f"{task}/pred", f"{task}/rows") for task in self.tasks}
         self.predicts_values: set[str] = set()
@@ -45,6 +46,10 @@ class PredictedBatch:
         values.update({mask: batch.get(mask) for mask in self._masks.values()})
         self._values = HostCopy(values)
         self._shares = {task: share.host for task, share in batch.shares.items()}
+
+    def data_name_of(self, row: int) -> str:
+        """Return the name of the loader that a row is of."""
+        return self._data_name if self._mix is None else self._mix.data_name_of(row)
 
     def read(self, to_keep: bool = False) -> tuple[list[Any], dict[str, TaskValues]]:
         """Wait for the values and return the uids, and by task the rest.

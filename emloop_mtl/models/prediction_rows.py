@@ -63,7 +63,7 @@ def _rows(batch: PredictedBatch) -> Iterator[Row]:
         for task, about, labels, preds, probs in columns:
             if about is not None and index not in about:
                 continue
-            cells = (uid, batch.data_name, task, labels[index], preds[index], probs[index])
+            cells = (uid, batch.data_name_of(index), task, labels[index], preds[index], probs[index])
             yield dict(zip(COLUMNS, cells, strict=True))
 
 

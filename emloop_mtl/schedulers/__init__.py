@@ -4,6 +4,7 @@ from .abstract_task_scheduler import AbstractTaskScheduler, Loader
 from .annealed import Annealed
 from .drawn_scheduler import DrawnScheduler
 from .dynamic import Dynamic
+from .interleaved import Interleaved
 from .mixed import Mixed
 from .proportional import Proportional
 from .round_robin import RoundRobin
@@ -17,6 +18,7 @@ __all__ = [
     "Annealed",
     "DrawnScheduler",
     "Dynamic",
+    "Interleaved",
     "Loader",
     "Mixed",
     "Proportional",

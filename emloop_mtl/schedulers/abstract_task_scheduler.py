@@ -28,6 +28,9 @@ class Loader(Protocol):
     def n_batches(self) -> int | None:
         """How many batches the user wants of it in one pass; None or 0 for all."""
 
+    def samples_in(self, num_batches: int) -> int | None:
+        """Return how many samples so many batches have, starting over as often as need be; None if not known."""
+
     def batches(self, pass_number: int | tuple[int, int], start: int = 0) -> Iterator[Batch]:
         """Return the batches of one round from number ``start`` on; a pair is (pass, how often it started over)."""
 
@@ -45,6 +48,9 @@ class AbstractTaskScheduler(ABC):
 
     learns: ClassVar[bool] = False
     """Whether the order of a pass depends on the epochs before it; no pass is read ahead of its time then."""
+
+    joins: ClassVar[bool] = False
+    """Whether the batches of a step are parts of one batch, which is made of them."""
 
     def __init__(self, fillup: bool = False, heeds_n_batches: bool = True) -> None:
         self.fillup = fillup
@@ -86,6 +92,16 @@ class AbstractTaskScheduler(ABC):
     def num_batches(self, loaders: Sequence[Loader]) -> int | None:
         """Return how many batches a pass has, exactly; None if the length of a loader is not known."""
         return _total(self.shares(loaders))
+
+    def num_samples(self, loaders: Sequence[Loader]) -> int | None:
+        """Return how many samples a pass has, exactly; None if that is not known.
+
+        :param loaders: loaders that know how many samples batches of theirs have
+        """
+        counts = []
+        for loader, share in zip(loaders, self.shares(loaders), strict=True):
+            counts.append(None if share is None else loader.samples_in(share))
+        return _total(counts)
 
     def shares(self, loaders: Sequence[Loader]) -> list[int | None]:
         """Return how many batches of each loader every pass takes, exactly; None where that is not known."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -68,6 +68,10 @@ class Plan:
             not action.inputs or any(part.is_source and not part.path for part in action.inputs)
             for _, action in actions.values()
         )
+        self._users = {
+            name: tuple(task.name for task in tasks if any(action.name == name for action in task.flow))
+            for name in actions
+        }
         source_slots = {source: slot for slot, source in enumerate(self.sources, 1)}
         operations: list[_Operation] = []
         for task in tasks:
@@ -121,7 +125,40 @@ class Plan:
                 raise
         return FlowOutputs(self._slots, values)
 
-    def _arguments(self, operation: _Operation, values: list[Any]) -> list[Any]:
+    @property
+    def slots(self) -> Mapping[str, int]:
+        """The places of the actions among the values of a run, after the batch and its sources."""
+        return self._slots
+
+    def users(self, action: str) -> tuple[str, ...]:
+        """Return the names of the tasks in whose flows an action is."""
+        return self._users[action]
+
+    def run_picked(
+        self, modules: _Modules, batch: Mapping[str, Any], pick: Callable[[str, Sequence[Any]], Sequence[Any]]
+    ) -> list[Any]:
+        """Run every action once, each on what is picked for it, and return all values in their slots.
+
+        :param modules: module name -> what is called
+        :param batch: the sources
+        :param pick: gets the name of an action and the values so far, and returns what it shall have in their place
+        :raise DataError: if the batch lacks a source
+        :raise ConfigError: if an input has no such part as an action takes of it
+        """
+        try:
+            values = [batch, *[batch[source] for source in self.sources]]
+        except KeyError as error:
+            raise self._missing(batch) from error
+        for operation in self._operations:
+            arguments = self._arguments(operation, pick(operation.action.name, values))
+            try:
+                values.append(modules[operation.action.module](*arguments))
+            except Exception as error:
+                error.add_note(operation.note)
+                raise
+        return values
+
+    def _arguments(self, operation: _Operation, values: Sequence[Any]) -> list[Any]:
         if operation.visible is not None:
             everything = {name: values[slot] for name, slot in operation.visible.items()}
             return [everything if operation.device is None else _move(everything, operation.device)]

@@ -68,12 +68,12 @@ class ScoreTable:
     def __init__(self) -> None:
         self._scorers: dict[tuple[str, str], Scorer | None] = {}
         """By task and dataset, of all that have occurred."""
-        self._losses: dict[tuple[str, tuple[str, ...]], RunningMeans] = {}
-        """By dataset and the tasks whose losses come together."""
+        self._losses: dict[tuple[tuple[str, ...], tuple[str, ...]], RunningMeans] = {}
+        """By the tasks whose losses come together, with the dataset of each in front."""
         self._tasks: Mapping[str, Task] = {}
         self._kinds = PerKind(self._find_kind)
-        self._waiting: dict[tuple[str, tuple[str, ...]], WaitingScores] = {}
-        """What waits, by dataset and the tasks whose losses come together."""
+        self._waiting: dict[tuple[tuple[str, ...], tuple[str, ...]], WaitingScores] = {}
+        """What waits, by the same."""
         self._result: dict[str, float] | None = None
 
     def add(self, batch: Batch, tasks: Mapping[str, Task]) -> None:
@@ -99,8 +99,8 @@ class ScoreTable:
             rows, size = batch.rows, batch.size
             if size is None:
                 size = _count_rows(batch)
-            each = tuple(rows[task].shape[0] if task in rows else size for task in tasks_with_loss) if rows else size
-            means.add(pick_losses(batch), each)
+            is_whole = not (rows or batch.shares)
+            means.add(pick_losses(batch), size if is_whole else _weights(batch, tasks_with_loss, size))
         for scored in scores:
             self._add_scores(scored, batch)
         waiting.begin(batch)
@@ -157,7 +157,7 @@ class ScoreTable:
                 for (task, data), scorer in self._scorers.items()
             ],
             "losses": [
-                {"data": data, "tasks": list(tasks), "means": means.state_dict()}
+                {"data": list(data), "tasks": list(tasks), "means": means.state_dict()}
                 for (data, tasks), means in self._losses.items()
             ],
         }
@@ -179,16 +179,15 @@ class ScoreTable:
             if scorer is not None:
                 scorer.load_state_dict(kept["scorer"])
         for kept in state["losses"]:
-            self._means(kept["data"], tuple(kept["tasks"])).load_state_dict(kept["means"])
+            self._means(tuple(kept["data"]), tuple(kept["tasks"])).load_state_dict(kept["means"])
 
     def _find_kind(self, batch: Batch) -> _Kind:
-        data = batch.data_name or UNNAMED_DATA
         scored: list[_Scored] = []
         for name, label in batch.tasks.items():
             if name not in self._tasks:
                 raise DataError(f"there is no task {name!r}{nearest(name, self._tasks)}")
             task = self._tasks[name]
-            scorer = self._scorer(task, data)
+            scorer = self._scorer(task, batch.data_name_of(name) or UNNAMED_DATA)
             if scorer is not None and label is not None:
                 for output in task.eval_outputs:
                     if output not in batch:
@@ -196,6 +195,7 @@ class ScoreTable:
                         raise ConfigError(f"task {name!r}: {text}")
                 scored.append(_Scored(task, scorer, label, scorer.takes_uids, f"{name}/prob", f"{name}/pred"))
         tasks = tuple(name for name in batch.tasks if f"{name}/loss" in batch)
+        data = tuple(batch.data_name_of(name) or UNNAMED_DATA for name in tasks)
         means = self._means(data, tasks) if tasks else None
         together: list[_Scored] = []
         apart: list[_Scored] = []
@@ -208,7 +208,7 @@ class ScoreTable:
         return _Kind(tasks, pick([f"{name}/loss" for name in tasks]), means, tuple(scored), waiting, tuple(apart))
 
     def _find_waiting(
-        self, data: str, tasks: tuple[str, ...], means: RunningMeans | None, together: Sequence[_Scored]
+        self, data: tuple[str, ...], tasks: tuple[str, ...], means: RunningMeans | None, together: Sequence[_Scored]
     ) -> WaitingScores:
         """Return where batches of a kind may wait; losses of the same tasks are taken in in the order of coming."""
         waiting = WaitingScores(
@@ -234,7 +234,7 @@ class ScoreTable:
             self._scorers[key] = None if task.scorer is None else task.scorer.fresh(task.num_classes, ignored)
         return self._scorers[key]
 
-    def _means(self, data: str, tasks: tuple[str, ...]) -> RunningMeans:
+    def _means(self, data: tuple[str, ...], tasks: tuple[str, ...]) -> RunningMeans:
         if (data, tasks) not in self._losses:
             self._losses[data, tasks] = RunningMeans(len(tasks))
         return self._losses[data, tasks]
@@ -242,8 +242,8 @@ class ScoreTable:
     def _mean_losses(self) -> dict[tuple[str, str], float]:
         totals: dict[tuple[str, str], float] = {}
         weights: dict[tuple[str, str], int] = {}
-        for (data, tasks), means in self._losses.items():
-            for task, total, weight in zip(tasks, means.totals(), means.weights, strict=True):
+        for (names, tasks), means in self._losses.items():
+            for task, data, total, weight in zip(tasks, names, means.totals(), means.weights, strict=True):
                 totals[task, data] = totals.get((task, data), 0.0) + total
                 weights[task, data] = weights.get((task, data), 0) + weight
         return {key: total / weights[key] for key, total in totals.items() if weights[key]}
@@ -307,6 +307,15 @@ def _of_task(task: str, error: ConfigError | DataError) -> ConfigError | DataErr
     """Return an error of a metric as one that names the task, and leads to it in the config."""
     text = f"task {task!r}: {error}"
     return ConfigError(text, ("model", "tasks", task)) if isinstance(error, ConfigError) else DataError(text)
+
+
+def _weights(batch: Batch, tasks: Sequence[str], size: int) -> tuple[int, ...]:
+    """Return how many labelled rows each task has in a batch, or rows that it is about."""
+    rows, shares = batch.rows, batch.shares
+    return tuple(
+        rows[task].shape[0] if task in rows else shares[task].host.shape[0] if task in shares else size
+        for task in tasks
+    )
 
 
 def _count_rows(batch: Batch) -> int:

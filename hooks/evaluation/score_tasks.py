@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from emloop_mtl.abstract_hook import AbstractHook
@@ -65,6 +66,8 @@ class ScoreTasks(AbstractHook):
         self._streams = None if streams is None else check_names(self.name, "streams", streams)
         self._train = train
         self._tasks: Mapping[str, Task] = {}
+        self._known_tasks: Mapping[str, Task] = {}
+        """The tasks, and behind them those at the beginning, which may be removed while an epoch holds scores of them."""
         self._trained_tasks: Mapping[str, Task] = {}
         self._train_streams: list[str] = []
         self._tables: dict[str, ScoreTable] = {}
@@ -80,7 +83,7 @@ class ScoreTasks(AbstractHook):
         if not isinstance(tasks, Mapping):
             kind = type(main_loop.model).__name__
             raise ConfigError(f"{self.name} needs a model with 'tasks', such as MultiTaskModel; {kind} has none")
-        self._tasks = tasks
+        self._tasks, self._known_tasks = tasks, ChainMap(tasks, dict(tasks))  # type: ignore[arg-type]
         for stream in self._streams or ():
             main_loop.check_stream(stream)
         if self._train and self._streams is not None and main_loop.train_stream_name not in self._streams:
@@ -157,10 +160,10 @@ class ScoreTasks(AbstractHook):
     def _begin(self, train_streams: Sequence[str]) -> None:
         self._train_streams = list(train_streams)
         self._tables, self._takers = {}, {}
-        self._trained_tasks = self._tasks if self._train else _without_scorers(self._tasks)
+        self._trained_tasks = self._known_tasks if self._train else _Unscored(self._known_tasks)
 
     def _scored_tasks(self, stream: str) -> Mapping[str, Task]:
-        return self._trained_tasks if stream in self._train_streams else self._tasks
+        return self._trained_tasks if stream in self._train_streams else self._known_tasks
 
     def _all_streams(self) -> Sequence[str] | None:
         """Return the streams that are scored in some epoch, or can be; None if they are not known."""
@@ -192,11 +195,12 @@ class ScoreTasks(AbstractHook):
             if not tasks:
                 return None
             for task in tasks:
-                if task in self._tasks:
-                    data_names.setdefault(task, []).append(loader.name)
+                names = data_names.setdefault(task, []) if task in self._tasks else []
+                if (name := info.data_name(loader, task)) not in names:
+                    names.append(name)
         # the train stream's metrics of the zeroth epoch are no numbers to wait for
         only_losses = stream == self.main_loop.train_stream_name and not self._train
-        return ScoreTable.variables(_without_scorers(self._tasks) if only_losses else self._tasks, data_names)
+        return ScoreTable.variables(_Unscored(self._tasks) if only_losses else self._tasks, data_names)
 
     def _guessed_tasks(self, loader: TaskLoader) -> Collection[str]:
         """Return the tasks that the model takes the batches of a loader to carry; none if that is not known."""
@@ -208,8 +212,19 @@ def _metrics(task: Task) -> Collection[Any]:
     return () if task.scorer is None else task.scorer.metrics
 
 
-def _without_scorers(tasks: Mapping[str, Task]) -> dict[str, Task]:
-    twins = {name: copy.copy(task) for name, task in tasks.items()}
-    for twin in twins.values():
+class _Unscored(Mapping[str, Task]):
+    """Tasks without their scorers; there may come more."""
+
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        self._tasks = tasks
+
+    def __getitem__(self, name: str) -> Task:
+        twin = copy.copy(self._tasks[name])
         twin.scorer = None
-    return twins
+        return twin
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)

@@ -38,8 +38,8 @@ class LabelledLosses:
             rows = batch.rows
             labelled = {task for task in tasks if task not in rows or len(rows[task])}
             tasks -= labelled
-            data = batch.data_name or UNNAMED_DATA
-            self._labelled.setdefault(stream, set()).update((task, data) for task in labelled)
+            found = {(task, batch.data_name_of(task) or UNNAMED_DATA) for task in labelled}
+            self._labelled.setdefault(stream, set()).update(found)
 
     def among(self, numbers: Iterable[str], stream: str, tasks: Collection[str]) -> Iterator[str]:
         """Yield the losses among the numbers of a stream but for those of tasks that had no labels there.

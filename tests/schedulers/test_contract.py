@@ -60,7 +60,9 @@ class Order(SaveAndFail):
 
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         if self.main_loop.is_training:
-            self.rows.append((batch_data.data_name, batch_data["_uids_"].tolist(), batch_data.ends_step))
+            parts = () if batch_data.mix is None else batch_data.mix.parts
+            loaders = tuple(part.data_name for part in parts) or (batch_data.data_name,)
+            self.rows.append((loaders, batch_data["_uids_"].tolist(), batch_data.ends_step))
         super().after_batch(stream_name, batch_data)
 
 
@@ -110,7 +112,7 @@ def test_a_training_that_breaks_off_in_mid_epoch_goes_on_from_a_file(name: str, 
     whole = make_loop(name, tmp_path / "whole", order)
     whole.run_training()
     assert whole.end == "finished"
-    assert {loader for loader, _, _ in order.rows} == set(SIZES)
+    assert {loader for loaders, _, _ in order.rows for loader in loaders} == set(SIZES)
     for moment in (order.moments // 2, order.moments * 3 // 4, order.moments - 1):
         folder, first, rest = tmp_path / str(moment), Order(every=moment - 1, fail_at=moment), Order()
         with pytest.raises(RuntimeError, match="failed at moment"):
