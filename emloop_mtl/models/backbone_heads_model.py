@@ -16,6 +16,7 @@ from ..errors import ConfigError, DataError, nearest
 from ..optim.optimizers import OptimizerSettings
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
+from ..utils.model_note import ModelNote
 from .batch_kind import BatchKind
 from .component import BACKBONE, Component
 from .device_copy import as_tensor, to_device
@@ -240,7 +241,11 @@ class BackboneHeadsModel(MultiTaskModel):
         """Find out which rows go to which head, and which of these have labels."""
         known = batch.tasks or {name: task.label if task.label in batch else None for name, task in self.tasks.items()}
         size = batch.count()
-        found = head_rows(batch[source], size, self._numbered_heads(), source, known)
+        try:
+            found = head_rows(batch[source], size, self._numbered_heads(), source, known)
+        except DataError as error:
+            error.add_note(ModelNote(f"as task_source says, {source!r} tells each row's head", ("task_source",)))
+            raise
         batch.tasks = {name: known[name] for name in found}
         for name, rows in found.items():
             labelled = self._labelled(batch, name, known[name], rows)
@@ -295,10 +300,8 @@ class BackboneHeadsModel(MultiTaskModel):
         return HeadsRun(self.network, heads, *state, *how)
 
     def _settle_stacks(self, batch: Batch) -> None:
-        if self._stacks is not None and self.task_source in batch:
-            self._stacks.keep_apart(
-                batch.tasks, f"the source {self.task_source!r} tells which rows are for which of them"
-            )
+        if self._stacks is not None and (batch.shares or self.task_source in batch):
+            self._stacks.keep_apart(batch.tasks, "batches tell which rows are for which of them")
         super()._settle_stacks(batch)
 
 

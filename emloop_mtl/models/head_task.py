@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, nearest
 from ..tasks.action import Action
 from ..tasks.action_input import ActionInput
 from ..tasks.nested import map_tensors, without_half
@@ -45,6 +45,7 @@ class HeadTask(Task):
                 f"head {name!r}: {type(head.module).__name__} computes no loss of its own, so the head learns nothing"
             )
             raise ConfigError(f"{text}; set 'loss', as in {{module: …, loss: cross_entropy}}")
+        self._check_outputs(name, head)
         self.label_is_given = head.label is not None
         """Whether somebody has named the source of its labels; else it is that of its name unless a loader says so."""
         self._is_told = head.output is None and self.computes_loss
@@ -131,6 +132,18 @@ class HeadTask(Task):
         told = outputs[self.name]
         kept = {key: value for key, value in told.items() if key not in KINDS} if isinstance(told, Mapping) else {}
         return {f"{self.name}/{key}": map_tensors(value, Tensor.detach) for key, value in kept.items()}
+
+    @staticmethod
+    def _check_outputs(name: str, head: Head) -> None:
+        known = returned_names(head.module)
+        for index, key in enumerate(head.outputs if known is not None else ()):
+            kind = type(head.module).__name__
+            if known == ():
+                text = f"head {name!r}: {kind} returns one value, no mapping; what it returns needs no 'outputs'"
+                raise ConfigError(text, ("outputs",))
+            if key not in (known or ()):
+                text = f"head {name!r}: there is no {key!r} among what {kind} returns{nearest(key, known or ())}"
+                raise ConfigError(text, ("outputs", index))
 
     def _placed(self, error: ConfigError) -> ConfigError:
         text = str(error).replace(f"task {self.name!r}", f"head {self.name!r}", 1)

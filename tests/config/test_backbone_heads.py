@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 from emloop_mtl import BackboneHeadsModel, Head
+from emloop_mtl.cli import main
 from emloop_mtl.config.build import build
 from emloop_mtl.config.create import create_training
 from emloop_mtl.config.located_error import LocatedError
@@ -131,6 +133,19 @@ def test_mistakes_are_told_with_their_place(path: Path, override: str, says: str
     with pytest.raises((LocatedError, ValueError)) as caught:
         create_training(path, overrides=[override]).main_loop.run_training()
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["x", "size"])
+def test_a_source_that_tells_no_heads_is_told_with_the_place_of_its_setting(path: Path, source: str) -> None:
+    with path.open("a") as file:
+        file.write("main_loop: {on_unused_sources: ignore}\n")
+    text = path.read_text().replace("model:\n", f"model:\n  task_source: {source}\n")
+    path.write_text(text)
+    line = text.splitlines().index(f"  task_source: {source}") + 1
+    result = CliRunner().invoke(main, ["train", str(path)])
+    assert result.exit_code == 2
+    told = result.output.strip().splitlines()[-1]
+    assert f":{line}:3: model.task_source: stream 'train', batch 0, loader 'd': source '{source}' must hold" in told
 
 
 def example_of(kind: type) -> Any:

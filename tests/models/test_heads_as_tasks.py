@@ -57,8 +57,24 @@ def test_keys_of_a_head_are_outputs_where_somebody_reads_them() -> None:
     assert set(model.run(batch, False, Stream())) == {"loss"}  # type: ignore[arg-type]
 
 
+class Unsure(Classifier):
+    """Returns what its source does not tell."""
+
+    def forward(self, encoded: Tensor, label: Tensor | None = None) -> dict[str, Any]:
+        return dict(super().forward(encoded, label))
+
+
 def test_a_key_that_a_head_does_not_return_is_an_error() -> None:
-    model = build(Head(Classifier(), outputs=["lgits"]))
+    with pytest.raises(ConfigError, match="'lgits' among what Classifier returns; did you mean 'logits'") as caught:
+        build(Head(Classifier(), outputs=["lgits"]))
+    assert caught.value.path == ("heads", "head", "outputs", 0)
+    with pytest.raises(ConfigError, match="head 'head': Linear returns one value, no mapping") as caught:
+        build(Head(nn.Linear(6, 2), loss="cross_entropy", outputs=["logits"]))
+    assert caught.value.path == ("heads", "head", "outputs")
+
+
+def test_a_key_that_a_head_does_not_return_is_an_error_at_the_first_batch_where_its_source_does_not_tell() -> None:
+    model = build(Head(Unsure(), outputs=["lgits"]))
     with pytest.raises(ConfigError, match="head 'head': outputs: there is no 'lgits' among 'logits'") as caught:
         model.run({"text": torch.randn(3, 4)}, train=False)
     assert caught.value.path == ("model", "heads", "head", "outputs")
