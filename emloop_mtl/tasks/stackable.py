@@ -10,7 +10,8 @@ from torch import nn
 
 from .action import Action
 from .action_input import ActionInput
-from .stack_signature import is_activation, module_signature
+from .select_column import SelectColumn
+from .stack_signature import is_activation, is_watched, module_signature
 from .task import Task
 
 FEWEST = 3
@@ -72,11 +73,12 @@ def _signature(
     if task.tokens is not None:
         return None
     modules = [network[action.module] for action in tail]
-    signatures = tuple(map(module_signature, modules))
+    selects = len(modules) == 1 and type(modules[0]) is SelectColumn and not is_watched(modules[0])
+    signatures = (SelectColumn,) if selects else tuple(map(module_signature, modules))
     parameters = [parameter for module in modules for parameter in module.parameters()]
     if (
         None in signatures
-        or not parameters
+        or not (parameters or selects)
         or any(uses.memory[parameter.data_ptr()] > 1 for parameter in parameters)
         or any(uses.modules[action.module] > 1 for action in tail)
         or _changes_its_input(modules)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..optim.stacked_parameter import StackedParameter
+from .select_column import SelectColumn
 from .stack_signature import is_activation, is_watched
 
 Operation = Callable[[Tensor], Tensor]
@@ -65,6 +66,9 @@ class StackedTail:
             for children in zip(*(module.named_children() for module in modules), strict=True):
                 inner = [f"{name}.{child}" for name, (child, _) in zip(names, children, strict=True)]
                 self._add(inner, [module for _, module in children], operations)
+        elif isinstance(first, SelectColumn):
+            operations.append(_selection([module.column for module in modules if isinstance(module, SelectColumn)]))
+            self._is_stacked = True
         elif is_activation(first):
             if type(first) is not nn.Identity:
                 operations.append(first.forward)
@@ -84,6 +88,14 @@ class StackedTail:
         stacked = StackedParameter([f"{name}.{attribute}" for name in names], modules, attribute)
         self.parameters.append(stacked)
         return stacked.leaf
+
+
+def _selection(columns: Sequence[int]) -> Operation:
+    """Return some of the values of each row, mostly all or neighbours."""
+    first, count = columns[0], len(columns)
+    if list(columns) == list(range(first, first + count)):
+        return lambda value: value.narrow(1, first, count)
+    return lambda value: torch.stack([value.select(1, column) for column in columns], 1)
 
 
 def _first_linear(tasks: int, weight: nn.Parameter, bias: nn.Parameter | None) -> Operation:

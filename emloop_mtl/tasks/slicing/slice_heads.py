@@ -48,8 +48,9 @@ class SliceHeads(nn.Module):
         self.predictor = copy.deepcopy(head)
 
     def forward(self, features: Tensor) -> dict[str, Any]:
-        """Return ``indicator`` (slice -> log odds [n]), ``prediction`` (slice -> what the head makes of its features),
-        ``attention`` [n, slices] with ``base`` first, and ``features`` [n, width], the mean that the attention makes.
+        """Return ``indicators``, log odds [n, slices without base, 1], ``predictions``, what the predictor makes of
+        each slice's features [n, slices, ...], ``attention`` [n, slices], and ``features`` [n, width], the mean that
+        the attention makes; ``base`` first.
 
         :param features: [n, width]
         """
@@ -66,8 +67,8 @@ class SliceHeads(nn.Module):
         attention = torch.softmax(scores, 1)
         mean = torch.bmm(attention.to(experts.dtype).unsqueeze(1), experts).squeeze(1)
         return {
-            "indicator": dict(zip(self.slices[1:], odds.unbind(1), strict=True)),
-            "prediction": dict(zip(self.slices, predictions.unbind(1), strict=True)),
+            "indicators": odds.unsqueeze(2),
+            "predictions": predictions,
             "attention": attention,
             "features": mean,
         }

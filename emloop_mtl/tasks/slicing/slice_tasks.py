@@ -12,6 +12,7 @@ from ...data.multi_task_dataset import MultiTaskDataset
 from ...errors import ConfigError
 from ..action import Action
 from ..action_input import ActionInput
+from ..select_column import SelectColumn
 from ..target import Target
 from ..task import Task
 from .add_slice_labels import add_slice_labels
@@ -71,8 +72,7 @@ def slice_tasks(
     missing: Any = missing_label(task)
     shared = heads_name(task.name)
     heads = SliceHeads(task.modules[head.module], features, names, _confidence(task))
-    whole = f"{shared}_output"
-    modules = {**task.modules, shared: heads, whole: nn.Identity()}
+    modules = {**task.modules, shared: heads}
     trunk = [*task.flow[:-1], _action(shared, shared, *head.inputs)]
     flow = [*trunk, _action(head.name, head.module, ActionInput(shared, ("features",)))]
 
@@ -97,24 +97,23 @@ def slice_tasks(
     attention = ActionInput(shared, ("attention",))
     base = {"weight": task.weight, "missing_label": task.missing_label}
     tasks = [derived(task.name, flow, **base, action_outputs=[*task.action_outputs, attention])]
-    for part in (BASE, *names):
+    for column, part in enumerate((BASE, *names)):
         name = predictor_name(task.name, part)
-        last = _action(f"{name}_output", whole, ActionInput(shared, ("prediction", part)))
+        last = _action(f"{name}_output", f"{name}_output", ActionInput(shared, ("predictions",)))
         changes: dict[str, Any] = {"output": _of_head(task.output.given, head.name, last.name)}
         if task.loss is not None:
             changes["loss"] = _of_head(task.loss.given, head.name, last.name)
-        if part == BASE:
-            changes["missing_label"] = task.missing_label
-        else:
+        if part != BASE:
             changes["label"] = name
-        tasks.append(derived(name, [*trunk, last], **changes))
-    for part in names:
+        selecting = {**modules, last.module: SelectColumn(column)}
+        tasks.append(derived(name, [*trunk, last], modules=selecting, **changes))
+    for column, part in enumerate(names):
         name = indicator_name(task.name, part)
-        last = _action(f"{name}_output", whole, ActionInput(shared, ("indicator", part)))
+        last = _action(f"{name}_output", f"{name}_output", ActionInput(shared, ("indicators",)))
         tasks.append(
             Task(
                 name,
-                modules,
+                {**modules, last.module: SelectColumn(column)},
                 [*trunk, last],
                 label=name,
                 loss="binary_cross_entropy_with_logits",
