@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..data.batch import Batch
 from ..data.share import Share
@@ -19,7 +19,7 @@ from ..tasks.task_network import TaskNetwork
 from ..utils.model_note import ModelNote
 from .batch_kind import BatchKind
 from .component import BACKBONE, Component
-from .device_copy import as_tensor, to_device
+from .device_copy import to_device
 from .head import Head
 from .head_rows import head_rows
 from .head_task import HeadTask
@@ -181,9 +181,6 @@ class BackboneHeadsModel(MultiTaskModel):
         if source is not None and source in batch and batch.count() != 0:
             self._share_out(batch, source)
         else:
-            for name, share in batch.shares.items():
-                if name in batch.tasks and name not in batch.rows:
-                    batch.rows[name] = self._labelled(batch, name, batch.tasks[name], share.host)
             for name, rows in batch.rows.items():
                 if name in self.tasks and self._head(name).computes_loss:  # its loss must not see the other rows
                     batch.shares[name] = Share(rows, rows.cpu())
@@ -238,7 +235,7 @@ class BackboneHeadsModel(MultiTaskModel):
         return task
 
     def _share_out(self, batch: Batch, source: str) -> None:
-        """Find out which rows go to which head, and which of these have labels."""
+        """Find out which rows go to which head; which of them have labels is found out later."""
         known = batch.tasks or {name: task.label if task.label in batch else None for name, task in self.tasks.items()}
         size = batch.count()
         try:
@@ -248,23 +245,8 @@ class BackboneHeadsModel(MultiTaskModel):
             raise
         batch.tasks = {name: known[name] for name in found}
         for name, rows in found.items():
-            labelled = self._labelled(batch, name, known[name], rows)
-            if len(labelled) < (size or 0):
-                batch.rows[name] = labelled
             if len(rows) < (size or 0):
-                batch.shares[name] = Share(rows, rows)
-
-    def _labelled(self, batch: Batch, name: str, label: str | None, rows: Tensor) -> Tensor:
-        """Return those of a head's rows that have labels, on the host."""
-        if label is None:
-            return rows
-        if label not in batch:
-            text = f"head {name!r}: the batch lacks the label source {label!r}"
-            raise DataError(f"{text}{nearest(label, batch)}")
-        batch[label] = values = as_tensor(batch[label])
-        own = values[rows.to(values.device)] if isinstance(values, Tensor) else [values[row] for row in rows]
-        kept = self._task(name).check_labels(own, label)
-        return rows if kept is None else rows[kept.to(rows.device)]
+                batch.shares[name], batch.rows[name] = Share(rows, rows), rows
 
     def _numbered_heads(self) -> Mapping[int, str]:
         """Return the heads by the numbers that ``task_source`` has for them."""

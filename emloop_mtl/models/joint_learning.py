@@ -109,6 +109,7 @@ class JointLearning(BackboneHeadsModel):
             device=device,
             precision=precision,
             output_dir=output_dir,
+            stack_tasks=False,  # no row is of two tasks, so no two heads ever get the same rows
             compile=compile,
         )
         for key, head in heads.items():

@@ -42,7 +42,7 @@ def grouped(rows: Mapping[str, Tensor]) -> Batch:
     batch = Batch({"x": rows["x"], "y": rows["y"]}, tasks={str(key): "y" for key in CLASSES if key in ids})
     for name in batch.tasks:
         found = (ids == int(name)).nonzero().squeeze(1)
-        batch.shares[name] = Share(found, found)
+        batch.shares[name], batch.rows[name] = Share(found, found), found
     return batch
 
 

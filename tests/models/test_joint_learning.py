@@ -209,6 +209,18 @@ def test_a_task_whose_rows_lack_labels_is_not_present_and_gets_zero_gradients() 
     torch.testing.assert_close(model.network["2"].weight, before * (1 - 0.1 * 0.5), atol=1e-7, rtol=0)
 
 
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_missing_labels_are_found_among_the_rows_of_each_task(way: Any) -> None:
+    model, rows = make_model(heads=LinearHeads(5, CLASSES, missing_label=-100)), make_rows(20)
+    rows["y"][::3] = -100
+    kept = rows["y"] >= 0
+    outputs = model.run(way(rows), train=False)
+    expected = by_hand(model, {name: value[kept] for name, value in rows.items()})
+    assert outputs["loss"].item() == pytest.approx(expected["loss"].item(), abs=CLOSE)
+    assert outputs["acc"].item() == pytest.approx(expected["acc"].item(), abs=CLOSE)
+    assert outputs["preds"][kept].equal(expected["preds"])
+
+
 def test_a_batch_without_any_label_has_a_loss_of_zero_and_no_accuracy() -> None:
     model, rows = make_model(heads=LinearHeads(5, CLASSES, missing_label=-100)), make_rows(6)
     rows["y"][:] = -100
