@@ -347,13 +347,13 @@ class MainLoop:
         if self.output_dir is not None and checkpoint.path.parent == Path(self.output_dir) / CHECKPOINT_FOLDER:
             complete_checkpoint(checkpoint)
         self._saver.go_back()
+        self.hooks.load_state_dict(state["hooks"])  # first, since one that changes the model's tasks does so again here
         try:
             self.model.load_state_dict(checkpoint.weights)
             self.model.load_training_state_dict(state["model"])
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             reason = " ".join(str(error).split())  # torch lists parameters line by line
             raise CheckpointError(f"{checkpoint.path}: does not fit the model: {reason}") from error
-        self.hooks.load_state_dict(state["hooks"])
         try:
             loop = LoopState.of_state(state.get("loop"))
             self._streams.load_state_dict(state.get("streams"))

@@ -25,6 +25,7 @@ class BatchKind:
     """
 
     __slots__ = (
+        *("known", "named"),
         *("_network", "_version", "is_inferred", "is_mixed", "is_settled", "joins", "labels", "moved", "runs", "tasks"),
         *("padded_labels", "token_labels", "tokens", "unchecked"),
     )
@@ -55,6 +56,10 @@ class BatchKind:
         self.moved = tuple(moved)
         self.runs: dict[frozenset[str] | None, RunsBatches] = {}
         """How they are run, by the names of the outputs that somebody reads, None for all."""
+        self.known: tuple[Task, ...] = ()
+        """The tasks themselves."""
+        self.named: dict[str, str | None] = {}
+        """What the batches named before tasks that were removed were left out."""
         self.is_inferred = False
         """Whether nobody has named the tasks, so that they follow from the sources."""
         self.is_mixed = False

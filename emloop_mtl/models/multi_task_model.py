@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -35,6 +35,7 @@ from .find_device import find_device
 from .label_join import LabelJoin
 from .mixed_batch_run import MixedBatchRun
 from .plan_compiler import PlanCompiler
+from .removed_tasks import RemovedTasks
 from .runs_batches import RunsBatches
 from .stacked_batch_run import StackedBatchRun
 from .task_stacks import TaskStacks
@@ -111,12 +112,12 @@ class MultiTaskModel(AbstractModel):
         self._update: Update | None = None
         self._frozen_modules: list[nn.Module] = []
         self._checked_columns = CheckedColumns()
-        self._kinds: dict[tuple[tuple[str, ...], tuple[tuple[str, str | None], ...], bool], BatchKind] = {}
-        if any(parameter.requires_grad for parameter in self.network.parameters()):
+        self._kinds: dict[tuple[tuple[str, ...], tuple[tuple[str, str | None], ...] | None, bool], BatchKind] = {}
+        self._removed: RemovedTasks | None = None
+        if self._has_trainable():
             self._update = self._make_update()
-        self._stacks: TaskStacks | None = None
-        if stack_tasks and self._update is not None:
-            self._stacks = TaskStacks(self.network, self._update)
+        self._stack_tasks = stack_tasks
+        self._stacks = self._make_stacks()
 
     # --------------------------------------------------------------------------------------- what it consists of
 
@@ -158,7 +159,8 @@ class MultiTaskModel(AbstractModel):
     @property
     def label_names(self) -> Collection[str]:
         """The label sources of all tasks."""
-        return {task.label for task in self.tasks.values() if task.label is not None}
+        labels = {task.label for task in self.tasks.values() if task.label is not None}
+        return labels if self._removed is None else labels | self._removed.sources
 
     @property
     def output_names(self) -> Collection[str]:
@@ -175,21 +177,33 @@ class MultiTaskModel(AbstractModel):
         :param batch: a batch whose loader names no tasks; its values mean nothing
         :return: task name -> label source
         """
-        labelled: dict[str, str | None] = {n: task.label for n, task in self.tasks.items() if task.label in batch}
-        unlabelled: dict[str, str | None] = {
-            name: None for name, task in self.tasks.items() if task.label is None or not labelled
-        }
+        tasks = list(self.tasks.items())  # at once, since they may be changed while a thread prepares batches
+        labelled: dict[str, str | None] = {name: task.label for name, task in tasks if task.label in batch}
+        unlabelled: dict[str, str | None] = {name: None for name, task in tasks if task.label is None or not labelled}
         runnable = {
             name: label for name, label in {**labelled, **unlabelled}.items() if self._finds_inputs(name, batch)
         }
-        return {name: runnable[name] for name in self.tasks if name in runnable} or labelled or unlabelled
+        return {name: runnable[name] for name, _ in tasks if name in runnable} or labelled or unlabelled
+
+    def _carried(self, batch: Batch) -> dict[str, str | None]:
+        """Return the tasks of a batch, those that are removed left out; of one that names none, those it is for."""
+        named = self._named(batch)
+        return self.tasks_of(batch) if named is None else named
+
+    def _named(self, batch: Batch) -> dict[str, str | None] | None:
+        if self._removed is None:
+            return batch.tasks or None
+        if batch.tasks:
+            return self._removed.left_of(batch)
+        # One that was prepared carries no tasks only where all of them were removed.
+        return {} if batch.kind is not None and not batch.kind.tasks else None
 
     def required_sources(self, batch: Batch) -> Collection[str]:
         """Return the sources that the tasks of this batch read, their labels included.
 
         :raise ConfigError: if the batch carries a task that the model does not know
         """
-        tasks = batch.tasks or self.tasks_of(batch)
+        tasks = self._carried(batch)
         labels = {label for label in tasks.values() if label is not None}
         return {*self.network.plan(tuple(tasks)).sources, *self._token_sources(tasks), *labels}
 
@@ -199,7 +213,7 @@ class MultiTaskModel(AbstractModel):
 
     def check_sources(self, batch: Batch) -> None:
         """Check, before a training, that the flows of the batch's tasks find what they read."""
-        labels = batch.tasks or self.tasks_of(batch)
+        labels = self._carried(batch)
         try:
             tasks = [self._task(name) for name in labels]
         except ConfigError as error:
@@ -236,7 +250,7 @@ class MultiTaskModel(AbstractModel):
         if self._stacks is not None:
             self._stacks.learn(batch for batch in batches if batch.split == TRAIN_STREAM)
         known = {source for batch in batches for source in batch}
-        carried = {name for batch in batches for name in batch.tasks or self.tasks_of(batch)}
+        carried = {name for batch in batches for name in self._carried(batch)}
         for name, task in self.tasks.items():
             # Where a carried task names another label than its loader does, one of the two is a mistake.
             if name in carried and self._declares_label(task, batches) and task.label not in known:
@@ -277,6 +291,67 @@ class MultiTaskModel(AbstractModel):
             text = "no task has a loss, so there is nothing to learn; set 'loss' of a task"
             raise ConfigError(text, (*path, self.section))
 
+    # --------------------------------------------------------------------------------------------- changing tasks
+
+    def add_tasks(self, *tasks: Task) -> None:
+        """Add tasks, at any time between two batches; what is new is trained with the next update.
+
+        Modules that are already known keep their weights. The optimizer goes on with what it remembers.
+
+        :raise ConfigError: if one cannot be run with the others, or the optimizer's settings do not fit; then nothing
+            is changed
+        """
+        self._change_tasks(lambda: self.network.add_tasks(*tasks))
+        for task in tasks:
+            if self._removed is not None:
+                self._removed.discard(task.name)
+
+    def update_task(self, task: Task) -> None:
+        """Put a task in the place of the one of its name, at any time between two batches.
+
+        The modules that it defines replace those of their names, also for other tasks.
+
+        :raise ConfigError: as ``add_tasks`` does, or if there is no task of that name
+        """
+        self._change_tasks(lambda: self.network.update_task(task))
+
+    def remove_task(self, name: str) -> None:
+        """Remove a task, and the modules that only it uses, at any time between two batches.
+
+        Batches whose loaders name it are run without it from then on.
+
+        :raise ConfigError: as ``add_tasks`` does, or if there is no task of that name, or no other
+        """
+        label = self._task(name).label
+        if len(self.tasks) == 1:
+            raise ConfigError(f"task {name!r} cannot be removed: a model needs at least one task")
+        sources = {*self.network.plan((name,)).sources, *([] if label is None else [label])}
+        self._change_tasks(lambda: self.network.remove_task(name))
+        if self._removed is None:
+            self._removed = RemovedTasks()
+        self._removed.add(name, sources)
+
+    def _change_tasks(self, change: Callable[[], None]) -> None:
+        if self._stacks is not None:
+            self._stacks.begin_change()
+        before, modules = self.network.keep(), set(self.network.modules())
+        try:
+            change()
+            self.network.place(self.device)
+            if self._update is not None:
+                self._update.renew(self._optimizer_settings, self.network)
+            elif self._has_trainable():
+                self._update = self._make_update()
+        except BaseException:
+            self.network.put_back(before)
+            raise
+        if self._stacks is None:
+            self._stacks = self._make_stacks()
+        if not self.network.training:
+            new = [module for module in self.network.modules() if module not in modules]
+            self._frozen_modules += [module for module in new if not module.training]
+            self.network.eval()
+
     # --------------------------------------------------------------------------------------------------- running
 
     def prepare(self, batch: Batch) -> Batch:
@@ -290,7 +365,7 @@ class MultiTaskModel(AbstractModel):
         if batch.shares:
             self._find_labelled(batch)
         kind = self._kind_of(batch)
-        if not batch.tasks:
+        if batch.tasks != kind.tasks:
             batch.tasks = dict(kind.tasks)
         labels, moved = kind.labels, kind.moved
         for join in kind.joins:
@@ -385,6 +460,8 @@ class MultiTaskModel(AbstractModel):
         kind: BatchKind | None = batch.kind
         # Tasks may have been taken from a batch since it was prepared.
         if kind is None or not kind.is_of(self.network) or kind.tasks != batch.tasks:
+            if kind is not None and not kind.is_of(self.network):
+                self._prepare_again(batch, kind)
             kind = self._kind_of(batch)
         if train and not kind.is_settled:
             if self._stacks is not None:
@@ -439,6 +516,19 @@ class MultiTaskModel(AbstractModel):
             kept = task.check_labels(own, label)
             batch.rows[name] = about.clone() if kept is None else about[kept.to(about.device)]
 
+    def _prepare_again(self, batch: Batch, kind: BatchKind) -> None:
+        """Prepare a batch that was read ahead once more, if tasks have changed meanwhile."""
+        replaced = [task.name for task in kind.known if self.tasks.get(task.name) is not task]
+        left, batch.kind = batch.tasks, None
+        if kind.tasks == left:  # else somebody has taken tasks from it, which they stay
+            batch.tasks = dict(kind.named)
+        if not replaced and self._carried(batch) == left:
+            batch.tasks, batch.kind = left, kind
+            return
+        for name in replaced:
+            batch.rows.pop(name, None)
+        self.prepare(batch)
+
     def _catch_up(self, batch: Batch, kind: BatchKind) -> None:
         """Make a batch that was prepared as one of another kind one of this kind, as where tasks run as one since then.
 
@@ -453,12 +543,13 @@ class MultiTaskModel(AbstractModel):
         batch.kind = kind
 
     def _kind_of(self, batch: Batch) -> BatchKind:
-        key = tuple(batch), tuple(batch.tasks.items())
+        named = (batch.tasks or None) if self._removed is None else self._named(batch)
+        key = tuple(batch), None if named is None else tuple(batch.tasks.items())
         is_mixed = batch.mix is not None or bool(batch.shares)
         kind = self._kinds.get((*key, is_mixed))
         if kind is None or not kind.is_of(self.network):
             version = self.network.version  # asked for first: what is found after a change belongs to no version
-            tasks = batch.tasks or self.tasks_of(batch)
+            tasks = self.tasks_of(batch) if named is None else named
             labels = [(self._task(name), label) for name, label in tasks.items() if label is not None]
             for task, label in labels:
                 if label not in batch:
@@ -479,7 +570,8 @@ class MultiTaskModel(AbstractModel):
             tokens = {name: task for name in tasks if (task := self._task(name)).tokens is not None}
             self._check_tokens([task.name for task in tokens.values()], batch, ("model",))
             kind = BatchKind(self.network, version, tasks, labels, unchecked, joins, tuple(moved), tokens, padded)
-            kind.is_inferred = not batch.tasks
+            kind.known = tuple(self._task(name) for name in tasks)
+            kind.named, kind.is_inferred = dict(batch.tasks), named is None
             kind.is_mixed = is_mixed
             self._kinds[*key, is_mixed] = kind
         return kind
@@ -577,6 +669,12 @@ class MultiTaskModel(AbstractModel):
 
     def _make_network(self, tasks: Sequence[Task], modules: Mapping[str, nn.Module]) -> TaskNetwork:
         return TaskNetwork(tasks, modules)
+
+    def _has_trainable(self) -> bool:
+        return any(parameter.requires_grad for parameter in self.network.parameters())
+
+    def _make_stacks(self) -> TaskStacks | None:
+        return TaskStacks(self.network, self._update) if self._stack_tasks and self._update is not None else None
 
     def _make_update(self) -> Update:
         parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}

@@ -82,7 +82,7 @@ class TaskStacks:
         if not self._update.takes_stacks or _watches_all_modules():
             return
         stacked = {name for stack in self._active for name in stack.names}
-        free: dict[object, list[Task]] = {}
+        free: dict[int, list[Task]] = {}
         known = self._network.tasks
         for name in known:
             if name in names and name not in stacked:
@@ -145,13 +145,13 @@ class TaskStacks:
         """Return what has parted tasks, so that a resumed run puts the same ones together."""
         if not self._were_parted:
             return {}
-        return {"parted": self._parting.state_dict()}
+        return dict(self._parting.state_dict(self._network.tasks))
 
     def load_state_dict(self, state: Mapping[str, State]) -> None:
         """Go on from what ``state_dict`` returned."""
-        if "parted" in state:
+        if "together" in state:
             self._were_parted = True
-            self._parting.load_state_dict(state["parted"])
+            self._parting.load_state_dict({"together": state["together"], "new": state["new"]})
 
     def _count_change(self, names: Collection[str]) -> None:
         """Leave tasks apart that are changed again and again, as by a hook that gives them weights after each batch."""

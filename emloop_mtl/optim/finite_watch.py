@@ -66,10 +66,7 @@ class FiniteWatch:
         self._network = network
         self._is_scaled = is_scaled
         self._evidence = Evidence(output_dir)
-        devices = {parameter.device for parameter in parameters.values()}
-        self._device = next((device for device in devices if not answers_at_once(device)), torch.device("cpu"))
-        self._host = HostCheck() if all(map(answers_at_once, devices)) else None
-        self._flags = HostFlags(self._device)
+        self._find_devices(parameters)
         self._waiting: deque[Finding | None] = deque()
         """Batches whose flags are on their way; None where a window has ended."""
         self._buffers = KeptBuffers(network)
@@ -83,12 +80,35 @@ class FiniteWatch:
         self._told_of_state = False
         self._last: Finding | None = None
         self._never_finite: set[str] = set()
-        self._never_finite.update(self._bad_state(parameters))
+        self._known: set[str] = set()
+        """The names of parameters and buffers that were there so far."""
+        self._get_to_know(parameters)
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy of a model has no batches that wait."""
         self.settle()
         return {**vars(self), "_last": None}
+
+    def renew(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Look at other parameters from now on, and at what buffers the network has by now; everything is settled.
+
+        :param parameters: those that will be trained, by name
+        """
+        self._find_devices(parameters)
+        self._get_to_know(parameters)
+
+    def _get_to_know(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Take note of what is not finite to begin with, as a mask of attention is by its nature."""
+        bad = self._bad_state(parameters)
+        self._never_finite.update(name for name in bad if name not in self._known)
+        buffers = () if self._network is None else (name for name, _ in self._network.named_buffers())
+        self._known.update(parameters, buffers)
+
+    def _find_devices(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        devices = {parameter.device for parameter in parameters.values()}
+        self._device = next((device for device in devices if not answers_at_once(device)), torch.device("cpu"))
+        self._host = HostCheck() if all(map(answers_at_once, devices)) else None
+        self._flags = HostFlags(self._device)
 
     def begin(self) -> None:
         """Begin a batch that is trained on, before it is run."""
@@ -266,7 +286,7 @@ class FiniteWatch:
             log.warning("%s; %s (%s: %s)%s", what, done, SETTING, self._on_nan, kept)
 
     def _bad_state(self, parameters: Mapping[str, nn.Parameter]) -> list[str]:
-        """Return which parameters and buffers have become bad; a mask of attention, say, is infinite by its nature."""
+        """Return which parameters and buffers have become bad."""
         buffers = {} if self._network is None else dict(self._network.named_buffers())
         return [name for name in bad_names({**parameters, **buffers}) if name not in self._never_finite]
 

@@ -22,7 +22,7 @@ FOREACH_ON_CPU = (optim.RMSprop, optim.Adadelta, optim.Adamax, optim.NAdam, opti
 SMALL = 2048
 """Mean size of parameters up to which that is faster; larger ones leave the cache between two operations."""
 
-_CHOICES = ("fused", "foreach", "differentiable", "capturable")
+CHOICES = ("fused", "foreach", "differentiable", "capturable")
 """Settings that say what to run, or that not all implementations know."""
 
 _TAKE_BOTH_KINDS = (optim.SGD, optim.Adagrad)
@@ -43,7 +43,7 @@ def choose_implementation(
     :param network: the module that they belong to; it tells whose gradients are certain to be dense
     """
     given = [(name, value) for settings in (options, *groups) for name, value in settings.items()]
-    if any(name in _CHOICES or (name == "lr" and isinstance(value, torch.Tensor)) for name, value in given):
+    if any(name in CHOICES or (name == "lr" and isinstance(value, torch.Tensor)) for name, value in given):
         return {}
     parameters = [parameter for group in groups for _, parameter in group["params"]]
     devices = {parameter.device.type for parameter in parameters}

@@ -155,6 +155,25 @@ class LearningRate:
         self._min_lr, self._unit, self._frequency = min_lr, unit or "step", frequency
         self._resets_state = reset_state
 
+    def renew(self, optimizer: torch.optim.Optimizer) -> None:
+        """Get to know parameter groups that have changed.
+
+        :param optimizer: one with the new groups as they would begin, their ``lr`` being the base rates
+        :raise ConfigError: if the schedule does not fit them; then nothing is changed
+        """
+        schedule = copy.deepcopy(self._schedule)  # what is refused must leave the one in use as it is
+        if schedule is not None:
+            schedule.prepare(optimizer.param_groups)
+        if self._plateau is not None:
+            assert isinstance(schedule, Plateau)
+            self._plateau = schedule
+        self._schedule = schedule
+        self._bases = [float(group["lr"]) for group in optimizer.param_groups]
+        if len(self._rates) != len(self._bases):
+            self._rates = list(self._bases)
+        if self._resets_state and self._begins_with_state:
+            self._initial_state = {p: copy.deepcopy(entry) for p, entry in optimizer.state.items()}
+
     @property
     def watches(self) -> bool:
         """Whether the schedule follows a number, which is to be handed to ``feed``."""

@@ -30,6 +30,7 @@ from .optimizers import (
     needs_closure,
     optimizer_state,
 )
+from .renewed_optimizer import renew_optimizer
 from .repeated_step import RepeatedStep
 from .skipping_step import SkippingStep
 from .sparse_gradients import clip_values, explain_gradients, gradient_values, pack, unpack
@@ -169,6 +170,22 @@ class Update:
         """Train the members of stacks from now on."""
         self._stacks.unstack(stacks)
         self._find_trained()
+
+    def renew(self, optimizer: Mapping[str, Any], network: nn.Module) -> None:
+        """Train what the network consists of by now; state, gradients and rates of what stays go on.
+
+        :param optimizer: the settings that the optimizer was made of
+        :raise ConfigError: if they do not fit the network any more; then nothing is changed
+        """
+        if self.watch is not None:
+            self.watch.settle()
+        renew_optimizer(self.optimizer, optimizer, network, self.learning_rate.renew)
+        self.learning_rate.begin(max(self.step - self._open - 1, 0))
+        self._stacks = OptimizerStacks(self.optimizer, self.learning_rate)
+        self._begin_momentum = FirstMomentum(self.optimizer)
+        self._find_trained()
+        if self.watch is not None:
+            self.watch.renew(self._parameters)
 
     def gradients(self) -> dict[str, torch.Tensor]:
         """Return the gradients that there are at present, by parameter name."""

@@ -89,6 +89,19 @@ class TaskNetwork(nn.ModuleDict):
         self.forget_plans()
         self._drop_unused()
 
+    def keep(self) -> tuple[dict[str, Task], dict[str, nn.Module]]:
+        """Return what tasks and modules there are, for ``put_back``."""
+        return dict(self._tasks), dict(self.items())
+
+    def put_back(self, kept: tuple[Mapping[str, Task], Mapping[str, nn.Module]]) -> None:
+        """Have the tasks and modules again that there were when ``keep`` was called."""
+        tasks, modules = kept
+        self._tasks.clear()
+        self._tasks.update(tasks)
+        self.clear()
+        self.update(modules)
+        self.forget_plans()
+
     def plan(self, names: Sequence[str]) -> Plan:
         """Return the compiled plan for some tasks, in the order of their names.
 

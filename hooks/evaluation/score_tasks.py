@@ -67,7 +67,7 @@ class ScoreTasks(AbstractHook):
         self._train = train
         self._tasks: Mapping[str, Task] = {}
         self._known_tasks: Mapping[str, Task] = {}
-        """The tasks, and behind them those at the beginning, which may be removed while an epoch holds scores of them."""
+        """The tasks, and behind them those at the beginning: one may be removed while there are scores of it."""
         self._trained_tasks: Mapping[str, Task] = {}
         self._train_streams: list[str] = []
         self._tables: dict[str, ScoreTable] = {}

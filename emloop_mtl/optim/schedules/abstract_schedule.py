@@ -28,7 +28,7 @@ class AbstractSchedule(ABC):
     """The lowest rate that is wanted after the warm-up. Lower ones are raised to it, so that ``rate`` may ignore it."""
 
     def prepare(self, groups: Groups) -> None:
-        """Get to know the optimizer's parameter groups; called once, before any rate is asked for.
+        """Get to know the optimizer's parameter groups, before any rate is asked for, and again when they change.
 
         :param groups: their ``lr`` are the base rates
         :raise ConfigError: if the options do not fit them; its path begins with the option

@@ -52,6 +52,7 @@ class OneCycle(AbstractSchedule):
         self._momentums: list[tuple[float, float, float]] = []
 
     def prepare(self, groups: Groups) -> None:
+        self._rates = []
         for height in per_group("max_lr", self._max_lr, groups):
             begin = height / self._div_factor
             self._rates.append((begin, height, begin / self._final_div_factor))
