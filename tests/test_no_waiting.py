@@ -32,12 +32,17 @@ from emloop_mtl.hooks import (
 )
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.batch_run import BatchRun
+from emloop_mtl.models.joint_run import JointRun
+from emloop_mtl.models.linear_heads import LinearHeads
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.optim import finite_watch
 from emloop_mtl.optim.learning_rate import LearningRate
 from emloop_mtl.optim.update import Update
+from emloop_mtl.schedulers.interleaved import Interleaved
 from emloop_mtl.schedulers.mixed import Mixed
 from emloop_mtl.tasks import Action, Task
+
+from .models import joint
 
 WAYS: dict[str, Callable[[Tensor], Any]] = {
     "item": lambda tensor: tensor.sum().item(),
@@ -142,8 +147,12 @@ def run_training(folder: Path, guard: Any, streams: Any = None, device: str = "c
         *(ShowProgress(), WriteJSON(), WriteTensorBoard(), SaveLatest(), StopOnNaN(after_batch=True)),
         *(Warmup(percentage=0.2), LRSchedule("cosine_annealing", min_lr=1e-5), StopAfter(epochs=2)),
     ]
-    model = make_model(device, **options)
-    loop = MainLoop(model, Dataset(streams=streams), hooks, output_dir=folder)
+    return train_guarded(make_model(device, **options), Dataset(streams=streams), hooks, folder, guard)
+
+
+def train_guarded(model: MultiTaskModel, dataset: MultiTaskDataset, hooks: list[Any], folder: Path, guard: Any) -> int:
+    """Train, guarded from the model to the last hook of each step; return how many there were."""
+    loop = MainLoop(model, dataset, hooks, output_dir=folder)
     run, after_batch, steps = model.run, loop.hooks.after_batch, 0
 
     def guarded_run(batch: Any, train: bool, stream: Any = None) -> Any:
@@ -203,6 +212,57 @@ def test_no_step_waits_where_flags_are_on_their_way(
 def test_no_step_of_a_training_waits_for_cuda(options: dict[str, Any], tmp_path: Path) -> None:
     run_training(tmp_path / "warm", nullcontext, device="cuda", **options)  # libraries wait when they are first used
     assert run_training(tmp_path / "run", no_synchronizing, device="cuda", **options) == 2 * 12
+
+
+MIXERS: dict[str, Any] = {"ids": None, "a scheduler": {"train": {"scheduler": Interleaved(batch_size=8)}}}
+"""What puts rows of several tasks into one batch."""
+
+
+def train_jointly(folder: Path, guard: Any, streams: Any, device: str = "cpu") -> int:
+    """Train a model for joint learning for two epochs while hooks read all that it says of batches as a whole."""
+    heads = LinearHeads(5, joint.CLASSES, missing_label=-100)
+    hooks = [
+        *(Evaluate(["valid"]), ScoreTasks(train=True), ComputeStats(["loss", "loss_cls", "acc", "preds"])),
+        *(KeepActivations(), LogVariables(), SaveLatest(), StopOnNaN(after_batch=True), StopAfter(epochs=2)),
+    ]
+    model = joint.make_model(heads=heads, device=device, activations=["0", "3"])
+    dataset = joint.Tasks(is_mixed=streams is None, lacks_labels=True, streams=streams)
+    return train_guarded(model, dataset, hooks, folder, guard)
+
+
+class KeepActivations(StopAfter):
+    """A hook that reads the activations."""
+
+    def __init__(self) -> None:
+        super().__init__(epochs=3)
+
+    def requires(self) -> list[Any]:
+        return ["activations"]
+
+    def after_batch(self, stream_name: str, batch_data: Any) -> None:
+        assert set(batch_data["activations"]) == {"0", "3"}
+
+
+@pytest.mark.parametrize("streams", MIXERS.values(), ids=MIXERS.keys())
+def test_no_step_of_joint_learning_waits(streams: Any, tmp_path: Path, no_waiting: Any) -> None:
+    assert train_jointly(tmp_path, no_waiting, streams) == 2 * 7  # 50 rows, 8 in a batch
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("streams", MIXERS.values(), ids=MIXERS.keys())
+def test_no_step_of_joint_learning_waits_for_cuda(streams: Any, tmp_path: Path) -> None:
+    train_jointly(tmp_path / "warm", nullcontext, streams, "cuda")
+    assert train_jointly(tmp_path / "run", no_synchronizing, streams, "cuda") == 2 * 7
+
+
+@pytest.mark.parametrize("name", ["forward", "_present", "_add_outputs"])
+def test_joint_learning_that_waits_is_noticed(
+    name: str, tmp_path: Path, no_waiting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = getattr(JointRun, name)
+    monkeypatch.setattr(JointRun, name, lambda *args: (torch.ones(1).item(), original(*args))[1])
+    with pytest.raises(AssertionError, match="waits for the device"):
+        train_jointly(tmp_path, no_waiting, None)
 
 
 @pytest.mark.parametrize(

@@ -69,15 +69,19 @@ class Tasks(MultiTaskDataset):
     """Rows of all tasks: with ids in one loader of the stream ``train``, one loader for each task in the others.
 
     :param is_mixed: whether there is one loader of all tasks to train on; else there is one for each
+    :param lacks_labels: whether each fifth row has the label -100
     """
 
-    def __init__(self, is_mixed: bool = True, **settings: Any) -> None:
+    def __init__(self, is_mixed: bool = True, lacks_labels: bool = False, **settings: Any) -> None:
         super().__init__(**settings)
         self._is_mixed = is_mixed
+        self._lacks_labels = lacks_labels
 
     def loaders(self) -> Iterator[TaskLoader]:
         for split, count in (("train", 50), ("valid", 30), ("test", 21)):
             rows = make_rows(count, seed=count)
+            if self._lacks_labels:
+                rows["y"][::5] = -100
             if split == "train" and self._is_mixed:
                 data = ColumnDataset("mixed", {"x": rows["x"], "task_id": rows["task_id"]}, {"y": rows["y"]})
                 yield TaskLoader(data, split=split, batch_size=8)
