@@ -47,18 +47,28 @@ class Initializer:
     def __call__(self, parameters: Mapping[str, nn.Parameter]) -> None:
         """Set parameters, by their names.
 
-        :raise ConfigError: for a pattern that is in no parameter's name, or a function that cannot set one
+        :raise ConfigError: for a pattern that is in no parameter's name, or only in those that earlier ones have set,
+            and for a function that cannot set a parameter
         """
         unused = set(range(len(self._entries)))
+        late: dict[int, int] = {}
+        """Patterns that were found where an earlier one had decided, and that one."""
         for name, parameter in parameters.items():
             matching = [index for index, (pattern, _) in enumerate(self._entries) if pattern.search(name)]
-            unused.difference_update(matching)
             functions = [self._entries[index][1] for index in matching]
             if functions and None not in functions:
                 self._set(name, parameter, functions[0], matching[0])
+                unused.discard(matching[0])
+                late.update(dict.fromkeys(matching[1:], matching[0]))
+            else:
+                unused.difference_update(matching)
         for index in sorted(unused):
             pattern = self._entries[index][0].pattern
-            text = f"pattern {pattern!r} is found in the name of no parameter{nearest(pattern, parameters)}"
+            if index in late:
+                first = self._entries[late[index]][0].pattern
+                text = f"pattern {pattern!r} sets no parameter, as {first!r} is found first; put it before that one"
+            else:
+                text = f"pattern {pattern!r} is found in the name of no parameter{nearest(pattern, parameters)}"
             raise ConfigError(text, (index, 0))
 
     @staticmethod

@@ -125,6 +125,10 @@ def test_heads_may_come_from_a_function(path: Path, heads: str) -> None:
         ("model.initializer=zeros", "model.initializer: expected list, got 'zeros'"),
         ("model.initializer=[[bias, {class: constant}]]", "constant_ needs its argument 'val'"),
         ("model.initializer=[[bias, {class: constnt, val: 1}]]", "no 'constnt'; did you mean 'constant'?"),
+        (
+            "model.arg_name_mapping={backbone: {x: input, size: input}}",
+            "stream 'train', loader 'd': the backbone: 'x' and 'size' both go to its argument 'input' in one batch",
+        ),
         ("model.task_source=x", "source 'x' must hold the name of a head for each row"),
         ("model.task_source=taks", "task_source: no loader holds a source 'taks'; did you mean 'task'?"),
     ],

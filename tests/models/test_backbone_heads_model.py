@@ -119,6 +119,46 @@ def test_only_the_rows_of_a_head_reach_it(told: Callable[[list[int]], Any]) -> N
     assert outputs["mood/prob"].shape == whole["mood/prob"].shape
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_each_row_is_to_its_head_what_it_would_be_alone(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    heads = {name: Head(nn.Linear(6, 2), loss="cross_entropy", label="mood", missing_label=-100) for name in "abc"}
+    heads["own"] = Head(Classifier(classes=2))
+    mapping = {**{name: {"encoded": "input"} for name in "abc"}, "own": {"mood": "label"}}
+    torch.manual_seed(seed)
+    model = BackboneHeadsModel(Encoder(), heads, arg_name_mapping=mapping, device="cpu")
+    batch = make_batch(9, seed)
+    numbers = torch.randint(4, (9,), generator=generator)
+    missing = (torch.rand(9, generator=generator) < 0.3) & (numbers < 3)
+    batch["mood"][missing] = -100
+    outputs = model.run(Batch({**batch, "task": numbers}), train=False)
+    losses: dict[str, list[float]] = {}
+    for row, name in enumerate(list(heads)[number] for number in numbers):
+        alone = {key: value[row : row + 1] for key, value in batch.items()}
+        told = model.run(Batch({**alone, "task": [name]}), train=False)
+        # One row at a time is multiplied by the weights in another order.
+        torch.testing.assert_close(outputs[f"{name}/prob"][row], told[f"{name}/prob"][0])
+        if not missing[row]:
+            losses.setdefault(name, []).append(told[f"{name}/loss"].item())
+    for name, found in losses.items():
+        assert outputs[f"{name}/loss"].item() == pytest.approx(sum(found) / len(found), rel=1e-5)
+    present = {list(heads)[number] for number in numbers}
+    assert {key.removesuffix("/loss") for key in outputs if key.endswith("/loss")} == present
+    total = sum(outputs[f"{name}/loss"].item() for name in present)
+    assert outputs["loss"].item() == pytest.approx(total, rel=1e-5)
+
+
+def test_an_update_with_numbers_that_are_not_finite_is_left_out() -> None:
+    model = make_model(update={"on_nan": "skip"})
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    broken = make_batch()
+    broken["text"][2] = float("nan")
+    model.run(Batch({**broken, "task": [0, 1, 0, 1, 0, 1]}), train=True)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    model.run(Batch({**make_batch(), "task": [0, 1, 0, 1, 0, 1]}), train=True)
+    assert not any(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
 def test_a_head_without_rows_is_not_run_and_does_not_learn() -> None:
     model = make_model(optimizer={"class": "adam", "weight_decay": 0.1})
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

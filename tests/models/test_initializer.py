@@ -48,6 +48,7 @@ def test_other_parameters_keep_what_their_modules_have_given_them() -> None:
     ("entries", "path", "says"),
     [
         ([["bais", "zeros"]], (0, 0), "pattern 'bais' is found in the name of no parameter"),
+        ([["bias", "zeros"], ["^layer.bias", "ones"]], (1, 0), "pattern '^layer.bias' sets no parameter, as 'bias' is"),
         ([["bias", "zeros"], ["(", "zeros"]], (1, 0), "'(' is no regular expression"),
         ([["bias", "zeroes"]], (0, 1), "torch.nn.init has no 'zeroes'; did you mean 'zeros'?"),
         ([["bias", "constant"]], (0, 1), "constant_ needs its argument 'val'"),
