@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .data.base_dataset import BaseDataset
     from .data.batch import Batch
     from .data.column_dataset import ColumnDataset
+    from .data.files.file_columns import FileColumns
+    from .data.files.file_dataset import FileDataset
     from .data.multi_task_dataset import MultiTaskDataset
     from .data.stream_wrapper import StreamWrapper
     from .data.task_loader import TaskLoader
@@ -25,10 +27,10 @@ if TYPE_CHECKING:
     from .main_loop import MainLoop
     from .models.abstract_model import AbstractModel
     from .models.backbone_heads_model import BackboneHeadsModel
-    from .models.ensemble import Ensemble
     from .models.head import Head
     from .models.joint_learning import JointLearning
     from .models.linear_heads import LinearHeads
+    from .models.ensemble import Ensemble
     from .models.multi_task_model import MultiTaskModel
     from .models.sequence import Sequence
     from .schedulers.annealed import Annealed
@@ -67,6 +69,8 @@ __all__ = [
     "Dynamic",
     "Ensemble",
     "EpochData",
+    "FileColumns",
+    "FileDataset",
     "Head",
     "Interleaved",
     "JointLearning",
@@ -114,6 +118,8 @@ _MODULES = {
     "Dynamic": "schedulers.dynamic",
     "Ensemble": "models.ensemble",
     "EpochData": "types",
+    "FileColumns": "data.files.file_columns",
+    "FileDataset": "data.files.file_dataset",
     "Head": "models.head",
     "Interleaved": "schedulers.interleaved",
     "JointLearning": "models.joint_learning",

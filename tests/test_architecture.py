@@ -51,7 +51,7 @@ LAYERS = (
 
 RANKS = {unit: rank for rank, layer in enumerate(reversed(LAYERS)) for unit in layer}
 
-SLOW_TO_IMPORT = ("matplotlib", "optuna", "rich", "scipy", "sklearn", "torchdata", "torchjd", "wandb")
+SLOW_TO_IMPORT = ("matplotlib", "optuna", "pyarrow", "rich", "scipy", "sklearn", "torchdata", "torchjd", "wandb")
 """Imported inside the functions that need them, since most runs need none of them or only one."""
 
 EXCEPTIONS: dict[str, tuple[set[str], str]] = {
@@ -87,6 +87,8 @@ PUBLIC_NAMES = [
     "Dynamic",
     "Ensemble",
     "EpochData",
+    "FileColumns",
+    "FileDataset",
     "Head",
     "Interleaved",
     "JointLearning",
@@ -417,7 +419,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
 
 
 def test_the_public_names_and_the_hooks_load_nothing_that_only_some_runs_need() -> None:
-    heavy = {"sklearn", "scipy", "wandb", "tensorboardX", "rich", "click", "ruamel.yaml"}
+    heavy = {"pyarrow", "sklearn", "scipy", "wandb", "tensorboardX", "rich", "click", "ruamel.yaml"}
     code = "from emloop_mtl import *; from emloop_mtl.hooks import *; import sys; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(result.stdout.split())

@@ -5,6 +5,8 @@ from .base_dataset import BaseDataset
 from .batch import Batch
 from .collate import collate
 from .column_dataset import ColumnDataset
+from .files.file_columns import FileColumns
+from .files.file_dataset import FileDataset
 from .multi_task_dataset import MultiTaskDataset
 from .stream_wrapper import StreamWrapper
 from .task_loader import TaskLoader
@@ -15,6 +17,8 @@ __all__ = [
     "BaseDataset",
     "Batch",
     "ColumnDataset",
+    "FileColumns",
+    "FileDataset",
     "MultiTaskDataset",
     "StreamWrapper",
     "TaskLoader",

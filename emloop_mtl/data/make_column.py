@@ -30,6 +30,8 @@ def make_column(name: str, values: Any, bounds: SequenceLengths | None = None) -
     :param bounds: how long the sequences of a ragged column may be in a batch
     :raise DataError: naming the source, if the values fit together in none of these ways
     """
+    if isinstance(values, Column):
+        return values
     if isinstance(values, np.ndarray) and values.dtype.kind in "OSU":
         values = values.tolist() if values.ndim else values
     if isinstance(values, (torch.Tensor, np.ndarray)):

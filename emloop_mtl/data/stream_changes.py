@@ -10,7 +10,11 @@ from ..types import State
 from ..utils.shown import shown
 from .task_stream import TaskStream
 
-WORDS = {"rows": "number of rows", "processes": "number of processes that divide the iterable dataset"}
+WORDS = {
+    "rows": "number of rows",
+    "processes": "number of processes that divide the iterable dataset",
+    "contents": "sum of the file",
+}
 """What facts are called in messages where their names do not tell."""
 
 

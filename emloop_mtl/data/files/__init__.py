@@ -1,0 +1,1 @@
+"""Columns that lie in files."""

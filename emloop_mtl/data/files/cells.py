@@ -1,0 +1,103 @@
+"""Making values of the cells of a text file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import ConfigError, DataError
+from .column_settings import TEXT, ColumnSettings, default_float
+
+BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+
+LARGEST = 2**63
+"""No integer of 64 bits is this large."""
+
+
+def find_dtype(cells: Sequence[str], before: str | None) -> str | None:
+    """Return the dtype that suits some cells, of which none is empty, and the cells before them.
+
+    :param before: what was found for the cells before; None if all of them were empty
+    """
+    if before == TEXT or not cells:
+        return before
+    if before in (None, "bool") and all(cell in BOOLS for cell in cells):
+        return "bool"
+    together = "".join(cells)
+    if before == "bool" or "_" in together or not together.isascii():  # which Python would take for numbers
+        return TEXT
+    if before in (None, "int64"):
+        try:
+            numbers = list(map(int, cells))
+        except ValueError:
+            pass
+        else:
+            return "int64" if min(numbers) >= -LARGEST and max(numbers) < LARGEST else TEXT
+    try:
+        list(map(float, cells))
+    except ValueError:
+        return TEXT
+    return default_float()
+
+
+def make_values(
+    cells: Sequence[str], dtype: str, settings: ColumnSettings, column: str, place: Callable[[int], str]
+) -> np.ndarray[Any, Any] | list[str]:
+    """Return the values of cells.
+
+    :param dtype: the dtype they shall have
+    :param column: name of the column, for errors
+    :param place: returns where a cell stands, by its number, for errors
+    :raise DataError: for a cell that holds no such value
+    :raise ConfigError: for an empty one where nothing says what stands for it
+    """
+    missing = settings.missing
+    if settings.classes is None and dtype == TEXT:
+        return list(cells) if missing is None else [cell or str(missing) for cell in cells]
+    if "" in cells:
+        if missing is None and (settings.classes is not None or not dtype.startswith("float")):
+            raise no_value(column, place(list(cells).index("")), classes=settings.classes is not None)
+        mark = "nan" if missing is None else str(missing)
+        if settings.classes is None:
+            cells = [cell or mark for cell in cells]
+    try:
+        return _converted(cells, dtype, settings)
+    except (ValueError, OverflowError, KeyError) as error:
+        wanted = f"a {dtype}" if settings.classes is None else f"one of the classes {', '.join(settings.classes[:20])}"
+        for number, cell in enumerate(cells):
+            try:
+                _converted([cell], dtype, settings)
+            except (ValueError, OverflowError, KeyError):
+                raise DataError(f"{place(number)}: column {column!r}: {_short(cell)} is not {wanted}") from error
+        raise
+
+
+def no_value(column: str, place: str, classes: bool = False) -> ConfigError:
+    """Return the error about a cell without a value."""
+    other = "" if classes else f", or dtypes: {{{column}: float32}}, where it is nan"
+    text = f"{place}: column {column!r} has no value here; set missing: {{{column}: -100}}, say, to mark it{other}"
+    return ConfigError(text, ("missing", column))
+
+
+def _converted(cells: Sequence[str], dtype: str, settings: ColumnSettings) -> np.ndarray[Any, Any]:
+    if settings.classes is not None:
+        numbers: dict[str, int] = {name: number for number, name in enumerate(settings.classes)}
+        if settings.missing is not None:
+            numbers.setdefault("", settings.missing)
+        return np.array([numbers[cell] for cell in cells], np.int64)
+    if dtype == "bool":
+        known = {**BOOLS, "1": True, "0": False}
+        return np.array([known[cell] for cell in cells], np.bool_)
+    if "_" in "".join(cells):
+        raise ValueError
+    if dtype.startswith("float"):
+        with np.errstate(over="ignore"):
+            return np.array(list(map(float, cells))).astype(dtype)
+    return np.array(list(map(int, cells)), dtype)
+
+
+def _short(cell: str) -> str:
+    text = repr(cell)
+    return text if len(text) <= 60 else f"{text[:57]}…'"

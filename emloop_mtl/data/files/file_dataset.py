@@ -1,0 +1,92 @@
+"""A dataset that is described in a config alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from ...errors import ConfigError
+from ..multi_task_dataset import MultiTaskDataset
+from ..task_loader import TaskLoader
+from .file_columns import FileColumns
+from .file_table import Files, FileTable
+
+
+class FileDataset(MultiTaskDataset):
+    """Tables in CSV, Parquet and NumPy files; see ``FileColumns`` for how they are read.
+
+    There is a loader for each file, named after its table, and a stream for each split.
+
+    :param tables: name -> the table: ``files`` (split -> file), ``features``, ``labels`` and what else
+        ``FileColumns`` takes, ``tasks``, and its own ``batch_size`` and ``n_batches``
+    :param batch_size: rows per batch
+    :param num_workers: processes that read, as for ``TaskLoader``
+    :param config_folder: what paths are relative to; in a config its own folder, else the working folder
+    :param settings: what every ``MultiTaskDataset`` takes: ``seed`` and ``streams``
+    :raise ConfigError: for a table that its files do not suit, with its place
+
+    .. code-block:: yaml
+
+        class: FileDataset
+        batch_size: 16
+        tables:
+          flowers: {files: {train: train.csv, valid: valid.csv}, labels: [kind, area]}
+    """
+
+    config_items: ClassVar[Mapping[str, type]] = {"tables": FileTable}
+
+    def __init__(
+        self,
+        tables: Mapping[str, FileTable | Mapping[str, Any]],
+        batch_size: int = 32,
+        num_workers: int | Literal["auto"] = 0,
+        config_folder: str | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        if not isinstance(tables, Mapping) or not tables:
+            raise ConfigError("a table is needed, such as {flowers: {files: {train: flowers.csv}}}", ("tables",))
+        self._tables = {
+            name: table if isinstance(table, FileTable) else FileTable(**table) for name, table in tables.items()
+        }
+        self._batch_size = batch_size
+        self._num_workers = num_workers
+        self._folder = Path(config_folder or "")
+
+    def loaders(self) -> list[TaskLoader]:
+        """Return a loader per table and split."""
+        return [
+            self._loader(str(name), table, split, files)
+            for name, table in self._tables.items()
+            for split, files in table.files.items()
+        ]
+
+    def _loader(self, name: str, table: FileTable, split: str, files: Files) -> TaskLoader:
+        try:
+            data = FileColumns(
+                {column: self._folder / file for column, file in files.items()}
+                if isinstance(files, Mapping)
+                else self._folder / files,
+                table.features,
+                table.labels,
+                name=table.name or name,
+                uid=table.uid,
+                dtypes=table.dtypes,
+                missing=table.missing,
+                classes=table.classes,
+                delimiter=table.delimiter,
+                min_data_len=table.min_data_len,
+                max_data_len=table.max_data_len,
+            )
+            return TaskLoader(
+                data,
+                table.tasks,
+                split,
+                batch_size=self._batch_size if table.batch_size is None else table.batch_size,
+                n_batches=table.n_batches,
+                num_workers=self._num_workers,
+            )
+        except ConfigError as error:
+            inside = ("files", split, *error.path[1:]) if error.path[:1] == ("path",) else error.path
+            raise ConfigError(str(error), ("tables", name, *inside)) from error
