@@ -19,6 +19,9 @@ from .trust_policy import TrustPolicy
 NOT_OVERRIDABLE = frozenset({"model", "dataset", "open_run"})
 """What the engine hands over even if the config names it."""
 
+PASSED_ON = frozenset({"open_run"})
+"""What it hands over to the objects among the arguments of an object, too."""
+
 
 class Planner:
     """Turns plain data into blueprints and checks them.
@@ -43,14 +46,17 @@ class Planner:
     def __init__(self, trust: TrustPolicy | None = None) -> None:
         self._trust = trust
 
-    def value(self, value: Any, path: KeyPath) -> Any:
-        """Return ``value`` with every object in it as a blueprint."""
+    def value(self, value: Any, path: KeyPath, handed_over: Collection[str] = ()) -> Any:
+        """Return ``value`` with every object in it as a blueprint.
+
+        :param handed_over: names of what their constructors may receive from the engine
+        """
         if is_object(value):
-            return self.object(value, path)
+            return self.object(value, path, handed_over=handed_over)
         if isinstance(value, Mapping):
-            return {key: self.value(item, (*path, key)) for key, item in value.items()}
+            return {key: self.value(item, (*path, key), handed_over) for key, item in value.items()}
         if isinstance(value, list):
-            return [self.value(item, (*path, index)) for index, item in enumerate(value)]
+            return [self.value(item, (*path, index), handed_over) for index, item in enumerate(value)]
         return value
 
     def object(
@@ -102,7 +108,8 @@ class Planner:
                 named = self._named(target.config_names[key], value, here)  # type: ignore[attr-defined]
                 kwargs[key] = self._converted(named, annotations.get(key, Any), here)
             else:
-                kwargs[key] = self._converted(self.value(value, here), annotations.get(key, Any), here)
+                planned = self.value(value, here, PASSED_ON.intersection(handed_over))
+                kwargs[key] = self._converted(planned, annotations.get(key, Any), here)
         takes = _taken(target, known, handed_over) - kwargs.keys()
         if self._trust is not None:
             positions = () if known is None else known.positions

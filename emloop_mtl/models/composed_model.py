@@ -12,6 +12,7 @@ from ..data.batch import Batch
 from ..data.stream_wrapper import StreamWrapper
 from ..errors import ConfigError, KeyPath
 from ..tasks.task import Task
+from ..utils.shown import shown
 from .abstract_model import AbstractModel
 from .evaluation import predict, score
 from .member import Member
@@ -181,6 +182,8 @@ def _listed(models: object, models_root: str | Path | None) -> list[tuple[Any, K
 
 def _member(given: Any, path: KeyPath, keep: bool, device: str | None, open_run: Callable[..., Any] | None) -> Member:
     if not isinstance(given, str | Path):
+        if not isinstance(given, AbstractModel):
+            raise ConfigError(f"expected the folder of a run, or a model, got {shown(given)}", path)
         return Member(f"{path[-1]} ({type(given).__name__})", path, lambda: given, keep=True)
     if open_run is None:
         text = f"{str(given)!r} is a path, and there is nothing that could open it here"

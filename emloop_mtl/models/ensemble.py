@@ -11,6 +11,7 @@ from ..errors import ConfigError, DataError, nearest
 from ..tasks.task import Task
 from .aggregation import aggregate
 from .composed_model import ComposedModel, adopt, fresh
+from .member import Member
 
 AGGREGATIONS = ("mean", "major_vote")
 
@@ -74,13 +75,13 @@ class Ensemble(ComposedModel):
         """Return the sources that some model needs of this batch."""
         needed: set[str] = set()
         for member in self.members:
-            needed.update(member.use(lambda model: model.required_sources(fresh(batch))))
+            needed.update(member.required_sources(self._batch_of(member, batch)))
         return needed
 
     def check_sources(self, batch: Batch) -> None:
         """Check, before the first batch, that every model can run batches with the sources and tasks of ``batch``."""
         for member in self.members:
-            member.use(lambda model: model.check_sources(fresh(batch)))
+            member.check_sources(self._batch_of(member, batch))
 
     def _find_tasks(self) -> Mapping[str, Task] | None:
         tasks = self.members[0].tasks
@@ -90,7 +91,7 @@ class Ensemble(ComposedModel):
 
     def _run(self, batch: Batch, stream: StreamWrapper | None) -> dict[str, Any]:
         asked = self._asking(stream, self._more_outputs(stream))
-        results = [member.run(fresh(batch), asked) for member in self.members]
+        results = [member.run(self._batch_of(member, batch), asked) for member in self.members]
         found = [outputs for _, outputs in results]
         for member, outputs in zip(self.members, found, strict=True):
             for name in found[0].keys() ^ outputs.keys():
@@ -103,6 +104,14 @@ class Ensemble(ComposedModel):
             batch.tasks = {name: label for name, label in ran.tasks.items() if name in self._tasks}
             adopt(batch, ran, list(batch.tasks))
         return outputs
+
+    def _batch_of(self, member: Member, batch: Batch) -> Batch:
+        """Return what a model runs; where outputs were chosen, without the tasks that only other models have."""
+        own = fresh(batch)
+        if self._chosen is not None and member.tasks is not None:
+            others = {name for other in self.members for name in other.tasks or ()} - member.tasks.keys()
+            own.tasks = {name: label for name, label in own.tasks.items() if name not in others}
+        return own
 
     def _more_outputs(self, stream: StreamWrapper | None) -> list[str]:
         """Return what has to be known beside what somebody reads: averaged probabilities say what is predicted."""

@@ -43,7 +43,7 @@ class Member:
         except ConfigError as error:
             raise ConfigError(str(error), path) from error
         if not isinstance(model, AbstractModel):
-            raise ConfigError(f"{name} is no model but a {type(model).__name__}", path)
+            raise ConfigError(f"model {name} does not inherit from AbstractModel", path)
         self._learn(model)
         if keep:
             self.kept = model
@@ -60,6 +60,20 @@ class Member:
             raise error.within(f"model {self.name}") from error
         except ConfigError as error:  # its path leads into the config of another run
             raise ConfigError(f"model {self.name}: {error}", self.path) from error
+
+    def required_sources(self, batch: Batch, others: Collection[str] = ()) -> set[str]:
+        """Return the sources that the model needs of a batch, which nobody has prepared and nobody else uses.
+
+        :param others: tasks to run without labels if the batch does not carry them
+        """
+        return self.use(lambda model: set(model.required_sources(_carrying(model, batch, others))))
+
+    def check_sources(self, batch: Batch, others: Collection[str] = ()) -> None:
+        """Check that the model can run batches like this one.
+
+        :raise ConfigError: naming what is missing
+        """
+        self.use(lambda model: model.check_sources(_carrying(model, batch, others)))
 
     def run(
         self, batch: Batch, stream: StreamWrapper | None, others: Collection[str] = ()
@@ -80,18 +94,18 @@ class Member:
             self.tasks = {name: _without_modules(task) for name, task in tasks.items()}
 
 
-def carry(model: AbstractModel, batch: Batch, others: Collection[str]) -> None:
+def _carrying(model: AbstractModel, batch: Batch, others: Collection[str]) -> Batch:
     """Let a batch carry tasks without labels, beside its own or those that follow from its sources."""
     if any(name not in batch.tasks for name in others):
         infer: Callable[[Batch], dict[str, str | None]] = getattr(model, "tasks_of", lambda batch: {})
         batch.tasks = {**dict.fromkeys(others), **(batch.tasks or infer(batch))}
+    return batch
 
 
 def _run(
     model: AbstractModel, batch: Batch, stream: StreamWrapper | None, others: Collection[str]
 ) -> tuple[Batch, dict[str, Any]]:
-    carry(model, batch, others)
-    batch = model.prepare(batch)
+    batch = model.prepare(_carrying(model, batch, others))
     outputs = model.run(batch, train=False, stream=stream)
     if not isinstance(outputs, Mapping):
         raise TypeError(f"the model's run returned a {type(outputs).__name__}; a mapping of output names is needed")

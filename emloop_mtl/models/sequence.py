@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Collection, Hashable, Iterator, Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -11,11 +11,8 @@ from ..data.batch import Batch
 from ..data.stream_wrapper import StreamWrapper
 from ..errors import ConfigError, DataError, nearest
 from ..tasks.task import Task
-from .abstract_model import AbstractModel
 from .composed_model import ComposedModel, adopt, fresh
-from .member import Member, carry
-
-_T = TypeVar("_T")
+from .member import Member
 
 LOSS = "loss"
 """The total of a model's losses; that of a sequence is the sum of those of its models."""
@@ -85,7 +82,7 @@ class Sequence(ComposedModel):
             if self._tasks is not None and name not in self._tasks:
                 raise ConfigError(f"no model has a task {name!r}{nearest(name, self._tasks)}", ("models",))
         for index, made in self._steps(batch):
-            self._use(index, self._batch_of(index, batch, made), lambda model, own: model.check_sources(own))
+            self.members[index].check_sources(self._batch_of(index, batch, made), self._others[index])
 
     def _find_tasks(self) -> Mapping[str, Task] | None:
         if any(member.tasks is None for member in self.members):
@@ -142,15 +139,7 @@ class Sequence(ComposedModel):
         return own
 
     def _required(self, index: int, batch: Batch, made: Mapping[str, Any]) -> set[str]:
-        own = self._batch_of(index, batch, made)
-        return set(self._use(index, own, lambda model, own: model.required_sources(own)))
-
-    def _use(self, index: int, own: Batch, act: Callable[[AbstractModel, Batch], _T]) -> _T:
-        def ask(model: AbstractModel) -> _T:
-            carry(model, own, self._others[index])
-            return act(model, own)
-
-        return self.members[index].use(ask)
+        return self.members[index].required_sources(self._batch_of(index, batch, made), self._others[index])
 
     def _check_kind(self, index: int, batch: Batch, made: Mapping[str, Any], own: Batch) -> None:
         """Check, once for every kind of batch, that a model finds what it reads."""

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import gc
 import json
+import shutil
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from emloop_mtl import Batch, create_training, open_run
+from emloop_mtl import Batch, ConfigError, DataError, Ensemble, create_training, load_config, open_run
+from emloop_mtl.checkpoint import save_checkpoint
+from emloop_mtl.config.create import create_model
 from emloop_mtl.config.yaml_text import write_yaml
+from emloop_mtl.models.aggregation import aggregate
+from emloop_mtl.models.weights_file import save_weights
+from emloop_mtl.testing import FakeModel
+from emloop_mtl.types import Position
 
-from .trained_runs import command, composed_config, config_of, train, working_in
+from .trained_runs import KIND, command, composed_config, config_of, train, working_in
+
+OTHER_FLOW = [{"name": "kind_out", "module": "kind_head", "inputs": "y"}]
 
 RUNS = ["log/a", "log/b", "log/c"]
 
@@ -64,10 +76,9 @@ def vote(values: list[torch.Tensor]) -> torch.Tensor:
     return torch.tensor(winners)
 
 
-@pytest.mark.parametrize("eager", [True, False])
 @pytest.mark.parametrize("aggregation", ["mean", "major_vote"])
-def test_outputs_are_the_averages_and_votes_of_the_members(folder: Path, aggregation: str, eager: bool) -> None:
-    training = build(folder, RUNS, aggregation=aggregation, eager_loading=eager)
+def test_outputs_are_the_averages_and_votes_of_the_members(folder: Path, aggregation: str) -> None:
+    training = build(folder, RUNS, aggregation=aggregation)
     for batch in batches(training):
         found = training.model.run(batch.copy(), False)
         members = member_outputs(batch)
@@ -95,9 +106,9 @@ def test_the_command_scores_it_like_the_averages(folder: Path) -> None:
     accuracy = (prob.argmax(1) == label).double().mean().item()
     (row,) = (line.split() for line in done.stdout.splitlines() if line.split()[:2] == ["kind", "accuracy"])
     assert row[2] == f"{accuracy:.4f}"
-    assert build(folder, RUNS, aggregation="mean").model.score(build(folder, RUNS).dataset.loaders())[
-        "kind/points/valid/accuracy"
-    ] == pytest.approx(accuracy, abs=1e-12)  # one division of integers, in float64
+    training = build(folder, RUNS, aggregation="mean")
+    scores = training.model.score([loader for loader in training.dataset.loaders() if loader.split == "valid"])
+    assert scores["kind/points/valid/accuracy"] == accuracy
 
 
 def test_the_command_writes_its_predictions(folder: Path) -> None:
@@ -113,19 +124,16 @@ def test_the_command_writes_its_predictions(folder: Path) -> None:
 
 
 def test_members_that_are_not_kept_are_dropped_and_give_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import emloop_mtl.config.open_run as opening
-
     kept: list[weakref.ref[Any]] = []
-    create = opening.create_model
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         assert all(reference() is None for reference in kept), "two models in memory at once"
-        model = create(*args, **kwargs)
+        model = create_model(*args, **kwargs)
         kept.append(weakref.ref(model.network))
         return model
 
     eager = build(folder, RUNS)
-    monkeypatch.setattr(opening, "create_model", watched)
+    monkeypatch.setattr("emloop_mtl.config.open_run.create_model", watched)
     gc.disable()
     try:
         lazy = build(folder, RUNS, eager_loading=False)
@@ -144,3 +152,236 @@ def test_global_random_numbers_are_left_alone(folder: Path) -> None:
     torch.manual_seed(5)
     open_run("log/a")
     assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "says"),
+    [
+        (["log/a", "log/x"], {}, ":7:5: model.models[1]: log/x: no such folder"),
+        (["points.py"], {}, ":6:5: model.models[0]: points.py: is a file, not the folder of a run"),
+        (["log"], {}, "model.models[0]: log: is not the folder of a run: it has no config.yaml"),
+        (["log/bare"], {}, "model.models[0]: log/bare: has no checkpoint, so there are no weights to take"),
+        (["stray.safetensors"], {}, "lies in no folder of a run, so nothing says what model it is of"),
+        ([], {}, ":5:3: model.models: the list is empty"),
+        (None, {}, "set 'models' to the folders of runs, or 'models_root'"),
+        (None, {"model_paths": ["log/a"]}, "unknown argument 'model_paths'; did you mean 'models'?"),
+        (None, {"models_root": "nowhere"}, "model.models_root: nowhere: no such folder"),
+        (None, {"models_root": "empty"}, "model.models_root: empty: there is no run in it"),
+        ([3], {}, "model.models[0]: expected the folder of a run, or a model, got 3"),
+        (
+            ["log/a"],
+            {"aggregation": "meen"},
+            ":7:3: model.aggregation: unknown aggregation 'meen'; did you mean 'mean'?",
+        ),
+        (["log/a"], {"open_run": "x"}, "argument 'open_run' is handed over by the engine and cannot be set"),
+        (["log/a", "log/one"], {}, ":7:5: model.models[1]: model 'log/one' has no output 'size/loss', which model"),
+        (["log/a", "log/four"], {}, "[1]: task 'kind' has 4 classes in model 'log/four', and 3 in model 'log/a'"),
+        (
+            ["log/a"],
+            {"outputs": ["kind/prod"]},
+            "outputs[0]: model 'log/a' has no output 'kind/prod'; did you mean 'kind/",
+        ),
+        (["log/a"], {"outputs": []}, "model.outputs: the list is empty; leave it out for all"),
+        (["log/a"], {"inputs": ["y"]}, "model.inputs: model 'log/a' reads the source 'x', which is not among them"),
+        (["log/a"], {"inputs": ["x", "y"]}, "model.inputs[1]: no model reads a source 'y'; known are: x"),
+        (["log/a"], {"device": "gpu"}, ":6:5: model.models[0]: log/a/config.yaml:"),
+        (
+            ["log/other"],
+            {},
+            "models[0]: stream 'train', loader 'points': model 'log/other': task 'kind': action 'kind_out'",
+        ),
+    ],
+    ids=lambda value: None if isinstance(value, list | dict) else str(value)[:40] if value else "none",
+)
+def test_mistakes_are_told_in_one_line_with_their_place(
+    folder: Path, models: list[str] | None, options: dict[str, Any], says: str, variants: None
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(folder, models, **options)
+    assert "ensemble.yaml:" in str(caught.value)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def variants(trained: Path) -> None:
+    """Runs that do not fit the others: of one task, of four classes, of another source; one that has no checkpoint."""
+    heads = config_of()["model"]["modules"]
+    four = {**heads, "kind_head": {**heads["kind_head"], "out_features": 4}}
+    log = trained / "log"
+    configs = {
+        "one": config_of(modules={"kind_head": heads["kind_head"]}, tasks={"kind": KIND}),
+        "four": config_of(modules=four),
+        "other": config_of(tasks={**config_of()["model"]["tasks"], "kind": {**KIND, "flow": OTHER_FLOW}}),
+        "bare": config_of(),
+    }
+    for name, config in configs.items():
+        (log / name).mkdir()
+        shutil.copy(log / "a" / "run.yaml", log / name)
+        (log / name / "config.yaml").write_text(write_yaml(config))
+        if name != "bare":
+            model = create_model(load_config(log / name / "config.yaml"), None)
+            position = Position(epoch=1, step=3, passes=1, samples=20)
+            save_checkpoint(log / name / "checkpoints", ["latest"], model.state_dict(), {}, position)
+    (trained / "empty").mkdir()
+    (trained / "stray.safetensors").write_bytes(b"")
+
+
+def test_it_cannot_be_trained_nor_saved(folder: Path) -> None:
+    training = build(folder, ["log/a"])
+    done = command("train", "ensemble.yaml", "--output-dir", "run")
+    assert done.exit_code == 2
+    text = "ensemble.yaml:4:3: model.class: Ensemble is made of trained models and cannot be trained itself"
+    assert done.stderr.startswith(text)
+    assert done.stderr.count("\n") == 1
+    assert not (folder / "run").exists()
+    with pytest.raises(ConfigError, match="cannot be trained"):
+        training.main_loop.run_training()
+    with pytest.raises(ConfigError, match="cannot be trained"):
+        training.model.run(Batch({"x": torch.zeros(1, 4)}), train=True)
+    with pytest.raises(ConfigError, match="nothing to save"):
+        training.model.save("best")
+    assert not training.model.can_be_checkpointed
+    assert command("check", "ensemble.yaml").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["eval", "predict"])
+def test_a_config_stands_for_a_run_only_where_no_weights_are_needed(folder: Path, name: str) -> None:
+    done = command(name, "valid", "a.yaml")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("a.yaml:5:3: model.class: MultiTaskModel has no weights before it is trained")
+    build(folder, ["log/a"])
+    done = command(name, "valid", "ensemble.yaml", "--checkpoint", "best")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "--checkpoint best: ensemble.yaml is a config, and only runs have checkpoints\n",
+    )
+
+
+@pytest.mark.parametrize("name", ["eval", "predict"])
+def test_a_run_from_elsewhere_runs_no_code_without_trust(folder: Path, name: str, tmp_path: Path) -> None:
+    evil = tmp_path / "evil"
+    shutil.copytree(folder / "log" / "a", evil)
+    config = config_of()
+    config["model"]["modules"]["kind_head"] = {"class": "pathlib.Path.touch", "args": [str(folder / "ran")]}
+    (evil / "config.yaml").write_text(write_yaml(config))
+    build_text = write_yaml(composed_config("Ensemble", ["log/a", str(evil)]))
+    (folder / "ensemble.yaml").write_text(build_text)
+    done = command(name, "valid", "ensemble.yaml")
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+    assert "ensemble.yaml:7:5: model.models[1]" in done.stderr
+    assert "'pathlib' is not trusted" in done.stderr
+    assert not (folder / "ran").exists()
+
+
+def test_a_run_may_name_modules_from_elsewhere_with_trust(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text("from torch.nn import Linear\n\n\nclass Own(Linear):\n    pass\n")
+    (tmp_path / "points.py").write_text("raise RuntimeError('not the module of this run')\n")
+    shutil.copytree(folder / "log" / "a", tmp_path / "run")
+    config = config_of()
+    config["model"]["modules"]["kind_head"]["class"] = "other.Own"
+    (tmp_path / "run" / "config.yaml").write_text(write_yaml(config))
+    record = {"config": "a.yaml", "source_folder": str(tmp_path), "working_folder": str(tmp_path)}
+    (tmp_path / "run" / "run.yaml").write_text(write_yaml(record))
+    (folder / "ensemble.yaml").write_text(write_yaml(composed_config("Ensemble", ["log/a", str(tmp_path / "run")])))
+    refused = command("eval", "valid", "ensemble.yaml")
+    assert (refused.exit_code, "other" in refused.stderr, "--trust" in refused.stderr) == (2, True, True)
+    done = command("eval", "valid", "ensemble.yaml", "--trust")
+    assert done.exit_code == 0, done.stderr
+    build(folder, ["log/a"])
+    alone = command("eval", "valid", "ensemble.yaml")
+    assert done.stdout == alone.stdout, "the average of two equal models"
+
+
+def test_a_run_made_of_runs_is_refused(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "log" / "a", run)
+    (run / "config.yaml").write_text(write_yaml(composed_config("Ensemble", [str(run)])))
+    with pytest.raises(ConfigError, match=r"leads out of the run folder"):
+        open_run(run)
+    with pytest.raises(ConfigError, match=r"is a path, and there is nothing that could open it here"):
+        open_run(run, trust=True)
+
+
+def test_a_checkpoint_a_file_and_a_folder_of_runs_can_be_named(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "a"
+    shutil.copytree(folder / "log" / "a", run)
+    model = open_run(run)
+    with torch.no_grad():
+        model.network["kind_head"].bias += 1
+    save_weights(model.network, run / "model_late.safetensors")
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    opened = [open_run(path).network["kind_head"].bias for path in (run, checkpoint, run / "model_late.safetensors")]
+    assert torch.equal(opened[0], opened[1])
+    assert torch.equal(opened[2], opened[0] + 1)
+    below = build(folder, None, models_root=str(tmp_path / "runs")).model
+    listed = build(folder, ["a", "a"], models_root=str(tmp_path / "runs")).model
+    assert (len(below.members), len(listed.members)) == (1, 2)
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "major_vote"])
+def test_models_with_different_tasks_answer_together_where_they_can(
+    folder: Path, aggregation: str, variants: None
+) -> None:
+    names = ["kind/loss", "kind/prob", "kind/pred"]
+    training = build(folder, ["log/one", "log/a"], outputs=names, aggregation=aggregation)
+    assert list(training.model.tasks) == ["kind"]
+    batch = training.model.prepare(batches(training)[0])
+    found = training.model.run(batch)
+    assert set(found) == set(names)
+    assert list(batch.tasks) == ["kind"]
+    assert batch.rows["kind"].tolist() == [1, 2, 3, 4, 6, 7]
+    alone = build(folder, ["log/one", "log/a"], outputs=["kind/pred"], aggregation=aggregation).model
+    assert torch.equal(alone.run(batches(training)[0])["kind/pred"], found["kind/pred"])
+    assert alone.tasks == {}
+
+
+def test_predicting_leaves_modes_as_they_were(folder: Path) -> None:
+    model = open_run("log/a")
+    model.network.train()
+    Ensemble(models=[model, model]).predict([{"x": torch.zeros(2, 4)}])
+    assert model.network.training
+
+
+def test_models_in_an_ensemble_may_be_made_of_models_themselves(folder: Path) -> None:
+    nested = build(folder, [{"class": "Ensemble", "models": ["log/a", "log/b"], "aggregation": "mean"}, "log/c"])  # type: ignore[list-item]
+    (batch, *_) = batches(nested)
+    found = nested.model.run(batch.copy())["size/pred"]
+    a, b, c = (each["size/pred"] for each in member_outputs(batch))
+    assert torch.equal(found, ((a + b) / 2 + c) / 2)
+
+
+def test_models_without_tasks_are_put_together_too() -> None:
+    one = FakeModel({"y": np.array([1.0, 2.0]), "n": np.array([1, 5]), "t": ("a", 2)})
+    two = FakeModel({"y": np.array([2.0, 2.0]), "n": np.array([3, 5]), "t": ("b", 2)})
+    three = FakeModel({"y": np.array([6.0, 5.0]), "n": np.array([1, 4]), "t": ("b", 3)})
+    found = Ensemble(models=[one, two, three]).run(Batch({"x": [0, 0]}))
+    assert (found["y"].tolist(), found["n"].tolist(), found["t"]) == ([3.0, 3.0], [1, 5], ("b", 2))
+    found = Ensemble(models=[one, two, three], aggregation="mean", outputs=["y", "n"]).run(Batch({"x": [0, 0]}))
+    assert found["n"].tolist() == [5 / 3, 14 / 3]
+    with pytest.raises(DataError, match=r"output 't': a str cannot be averaged; leave it out of 'outputs'"):
+        Ensemble(models=[one, two], aggregation="mean").run(Batch({"x": [0, 0]}))
+    with pytest.raises(AttributeError, match="have no tasks"):
+        _ = Ensemble(models=[one, two]).tasks
+
+
+def test_values_of_other_shapes_or_kinds_are_an_error() -> None:
+    with pytest.raises(DataError, match=r"different kinds of values: torch.float32 of shape \(2, 3\), .* \(2, 4\)"):
+        aggregate([torch.zeros(2, 3), torch.zeros(2, 4)], by_vote=True)
+    with pytest.raises(DataError, match="a list of 2 entries, a list of 3 entries"):
+        aggregate([[1, 2], [1, 2, 3]], by_vote=True)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.lists(st.integers(-3, 3), min_size=4, max_size=4), min_size=1, max_size=7))
+def test_the_most_frequent_value_wins_and_of_several_the_lowest(rows: list[list[int]]) -> None:
+    expected = vote([torch.tensor(row) for row in rows]).tolist()
+    assert aggregate([torch.tensor(row) for row in rows], by_vote=True).tolist() == expected
+    assert aggregate([np.array(row, dtype=np.int8) for row in rows], by_vote=True).tolist() == expected
+    assert aggregate(rows, by_vote=True) == expected
+
+
+def test_halves_are_averaged_in_single_precision() -> None:
+    values = [torch.tensor([40000.0], dtype=torch.float16)] * 3
+    assert aggregate(values, by_vote=False).tolist() == [40000.0]
