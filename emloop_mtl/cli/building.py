@@ -41,8 +41,8 @@ def running(config: Config, is_first: Callable[[], bool]) -> Iterator[None]:
             note = ModelNote.on(error)
             if note is None or not (isinstance(error, ConfigError) or is_first()):
                 raise
-            places: list[KeyPath] = [("model", *path) for path in note.paths]
-            place = next((place for place in places if place in config.positions), ("model", "tasks"))
+            paths: list[KeyPath] = [*note.paths, *(path[:1] for path in reversed(note.paths))]
+            place = next((("model", *path) for path in paths if config.knows(("model", *path))), ("model",))
             text = " ".join(str(error).split())
             if not isinstance(error, EmloopError):
                 text = f"{type(error).__name__}: {text} {note} (-v shows the traceback)"

@@ -39,11 +39,16 @@ class Config:
 
         :param key_path: keys from the root; if it is not in the config, its nearest ancestor that is answers
         """
+        known = {_as_text(path): where for path, where in self.positions.items()}
         for length in range(len(key_path), -1, -1):
-            found = self.positions.get(tuple(key_path[:length]))
+            found = known.get(_as_text(key_path[:length]))
             if found:
                 return found
         return "config" if self.path is None else str(self.path)
+
+    def knows(self, key_path: KeyPath) -> bool:
+        """Tell whether an entry was written in the config."""
+        return _as_text(key_path) in map(_as_text, self.positions)
 
     def describe(self, error: ConfigError) -> str:
         """Return the one line that tells a user what is wrong and where.
@@ -107,6 +112,11 @@ class Config:
 
     def __repr__(self) -> str:
         return f"Config({self.position(())})"
+
+
+def _as_text(path: KeyPath) -> tuple[str, ...]:
+    """Return keys as text: what a number calls in a config may have that number for its name elsewhere."""
+    return tuple(map(str, path))
 
 
 def _is_hook(path: KeyPath) -> bool:

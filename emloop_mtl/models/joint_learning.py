@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import torch
 from torch import nn
@@ -112,9 +112,12 @@ class JointLearning(BackboneHeadsModel):
             stack_tasks=False,  # no row is of two tasks, so no two heads ever get the same rows
             compile=compile,
         )
-        for key, head in heads.items():
-            if label is None and (not isinstance(head, Head) or head.label is None):
-                self._head(str(key)).label_is_given = False
+        self._without_label = {
+            str(key) for key, head in heads.items() if not isinstance(head, Head) or head.label is None
+        }
+        """The tasks whose heads name no label."""
+        for key in self._without_label:
+            self._head(key).label_is_given = label is not None
         self._activations = Activations(backbone, activations)
 
     @property
@@ -172,6 +175,12 @@ class JointLearning(BackboneHeadsModel):
         told = f"its loader names {len(batch.tasks)} tasks" if batch.tasks else "its loader names no task"
         text = f"nothing tells which of the tasks {', '.join(names)} a row of the batch is of"
         raise DataError(f"{text}: {source}{told}; set model.task_source, or the loader's tasks to one")
+
+    def _refuse_label(self, task: Task, known: Collection[str]) -> NoReturn:
+        try:
+            super()._refuse_label(task, known)
+        except ConfigError as error:
+            raise ConfigError(str(error), ("label",) if task.name in self._without_label else error.path) from error
 
     def _numbered_heads(self) -> Mapping[int, str]:
         return self._numbers
