@@ -40,5 +40,5 @@ def missing_label(task: Task) -> float:
     target = Target.OTHER if task.loss is None else task.loss.target
     if target is Target.OTHER:
         text = "its loss does not tell what its labels are; set missing_label, which marks rows outside of a slice"
-        raise ConfigError(f"task {task.name!r}: {text}", ("task", "missing_label"))
+        raise ConfigError(f"task {task.name!r}: {text}", ("tasks", task.name))
     return float("nan") if target is Target.VALUE else _MISSING_CLASS

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...constants import UID_SOURCE
 from ...data.column_dataset import ColumnDataset
 from ...errors import ConfigError, DataError, nearest
+from ...utils.shown import shown
 
 BASE = "base"
 """The slice of all rows, which there always is."""
@@ -45,7 +46,7 @@ class SlicingFunction:
         by_row: bool = False,
     ) -> None:
         if not callable(function) or isinstance(function, type):
-            text = f"a slicing function is a function of sources, in YAML its dotted path, not {function!r}"
+            text = f"a slicing function is a function of sources, in YAML its dotted path, not {shown(function)}"
             raise ConfigError(text, ("function",))
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__) if name is None else name
@@ -56,7 +57,7 @@ class SlicingFunction:
             or any(sign in self.name for sign in "./[]")
             or "<" in self.name
         ):
-            text = f"{self.name!r} cannot name a slice; set 'name' to a word without '.', '/', '[', ']', '<'"
+            text = f"{shown(self.name)} cannot name a slice; set 'name' to a word without '.', '/', '[', ']', '<'"
             raise ConfigError(text, ("name",))
         if self.name == BASE:
             raise ConfigError(f"{BASE!r} is the slice of all rows, which there always is; rename this one", ("name",))
@@ -135,7 +136,7 @@ def read_slices(slices: Sequence[Callable[..., Any]]) -> tuple[SlicingFunction, 
     :raise ConfigError: if there is none, one is no function, or two have one name
     """
     if isinstance(slices, str | Mapping) or callable(slices) or not isinstance(slices, Sequence) or not slices:
-        text = f"slices must be a list of slicing functions, at least one, not {slices!r}"
+        text = f"slices must be a list of slicing functions, at least one, not {shown(slices)}"
         raise ConfigError(text, ("slices",))
     found: dict[str, SlicingFunction] = {}
     for index, given in enumerate(slices):
@@ -191,7 +192,7 @@ def _as_bool(told: Any, where: str) -> bool:
     value = told.item() if is_one else told
     if isinstance(value, bool | int) and value in (0, 1):
         return bool(value)
-    raise DataError(f"{where}: the function must return a bool for each row, or 0 or 1, not {value!r}")
+    raise DataError(f"{where}: the function must return a bool for each row, or 0 or 1, not {shown(value)}")
 
 
 def _as_bools(result: Any, length: int, where: str) -> Tensor:

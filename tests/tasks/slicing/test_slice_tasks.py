@@ -172,8 +172,7 @@ def test_hooks_can_read_the_attention_and_every_row_can_be_predicted() -> None:
     assert weights.shape == (100, 3)
     torch.testing.assert_close(weights.sum(1), torch.ones(100))
     predicted = model.predict([{"x": batch["x"]}])
-    assert predicted["kind"].preds.shape == (100,)
-    assert predicted["kind_slice:ind_left"].preds.shape == (100, 1)
+    assert [len(predicted[name]) for name in ("kind", "kind_slice:ind_left")] == [100, 100]
 
 
 def test_the_slices_are_run_as_one_and_come_out_the_same_apart() -> None:
@@ -207,7 +206,7 @@ def test_a_batch_without_a_row_of_a_slice_gives_a_loss_of_zero() -> None:
     tasks = {name: name for name in ("kind_slice:pred_member", "kind_slice:ind_member")}
     outputs = model.run(Batch(few, tasks={"kind": "kind", **tasks}), train=True)
     assert outputs["kind_slice:pred_member/loss"] == 0
-    assert all(value.isfinite().all() for value in model.state_dict().values())  # type: ignore[union-attr]
+    assert all(value.isfinite().all() for value in model.state_dict().values())
 
 
 def run_loop(folder: Path, fail_at: int | None, resume: bool = False) -> tuple[MultiTaskModel, Any]:
@@ -230,11 +229,11 @@ def test_a_training_with_slices_is_resumed_exactly(tmp_path: Path) -> None:
     resumed, again = run_loop(tmp_path / "broken", None, resume=True)
     assert again == scores
     for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name]), name  # type: ignore[arg-type]
+        assert torch.equal(value, resumed.state_dict()[name]), name
     path = whole.save("weights")
     fresh = sliced_model(Rules(rows=300))
     fresh.load(path)
-    assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in whole.state_dict().items())  # type: ignore[arg-type]
+    assert all(torch.equal(value, fresh.state_dict()[name]) for name, value in whole.state_dict().items())
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["together", "apart"])
@@ -262,7 +261,8 @@ def own_loss(outputs: Mapping[str, Any], label: Tensor) -> Tensor:
 
 
 def own_output(outputs: Mapping[str, Any]) -> Tensor:
-    return outputs["logits"].softmax(1)  # type: ignore[no-any-return]
+    probabilities: Tensor = outputs["logits"].softmax(1)
+    return probabilities
 
 
 def test_a_loss_and_an_output_in_python_find_the_predictions_of_a_slice_under_the_name_of_the_head() -> None:
