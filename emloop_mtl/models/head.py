@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
@@ -29,6 +30,10 @@ class Head:
         ``f(golds, probs, preds)``
     :param num_classes: the number of classes; read off the module where that is a linear layer
     :param outputs: keys of the mapping that are returned as ``<head>/<key>`` where somebody reads them
+    :param tokens: as of a ``Task``, for a head that has a label for each token of sequences
+    :param require_prob_for_eval: as of a ``Task``
+    :param require_pred_for_eval: as of a ``Task``
+    :param device: where the module is, if not on the model's device; -1 is the CPU
     :raise ConfigError: for something that is no module
 
     .. code-block:: yaml
@@ -51,6 +56,10 @@ class Head:
         metrics: Sequence[str | Callable[..., Any] | Metric | Mapping[str, Any]] | None = None,
         num_classes: int | None = None,
         outputs: Sequence[str] = (),
+        tokens: str | None = None,
+        require_prob_for_eval: bool = True,
+        require_pred_for_eval: bool = True,
+        device: int | str | torch.device | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
             raise ConfigError(f"a head's module must be an nn.Module, not {module!r}", ("module",))
@@ -65,3 +74,7 @@ class Head:
         self.metrics = metrics
         self.num_classes = num_classes
         self.outputs = tuple(outputs)
+        self.tokens = tokens
+        self.require_prob_for_eval = require_prob_for_eval
+        self.require_pred_for_eval = require_pred_for_eval
+        self.device = device

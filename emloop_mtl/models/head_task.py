@@ -55,13 +55,17 @@ class HeadTask(Task):
             flow=[Action(BACKBONE, BACKBONE), Action(name, name, [] if takes is None else [takes])],
             label=name if head.label is None and not self.computes_loss else head.label,
             loss=_OwnLoss(name) if head.loss is None else head.loss,
-            output=_Told(name) if self._is_told else head.output,
+            output=_Told(name, CLASS_DIM + (head.tokens is not None)) if self._is_told else head.output,
             scorer=head.scorer,
             weight=weight,
             missing_label=head.missing_label,
             action_outputs=[(name, key) for key in head.outputs],
             metrics=head.metrics,
             num_classes=head.num_classes,
+            tokens=head.tokens,
+            module_device=None if head.device is None else {name: head.device},
+            require_prob_for_eval=head.require_prob_for_eval,
+            require_pred_for_eval=head.require_pred_for_eval,
         )
 
     @property
@@ -168,10 +172,15 @@ class _OwnLoss:
 
 
 class _Told:
-    """The probabilities among what a head has returned."""
+    """The probabilities among what a head has returned.
 
-    def __init__(self, name: str) -> None:
+    :param name: the head's name
+    :param class_dim: the dimension of the classes
+    """
+
+    def __init__(self, name: str, class_dim: int) -> None:
         self._name = name
+        self._class_dim = class_dim
 
     def __call__(self, outputs: Mapping[str, Any]) -> Tensor:
         told = outputs[self._name]
@@ -181,7 +190,7 @@ class _Told:
             return _checked(told["probs"])
         if "logits" in told:
             logits = without_half(_checked(told["logits"]))
-            return torch.softmax(logits, CLASS_DIM if logits.dim() > 1 else 0)
+            return torch.softmax(logits, min(self._class_dim, logits.dim() - 1))
         keys = ", ".join(map(repr, told))
         text = f"there are neither 'probs' nor 'logits' among what it returns ({keys})"
         raise ConfigError(f"{text}; set 'output' to a function f(outputs)")

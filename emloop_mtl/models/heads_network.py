@@ -45,4 +45,4 @@ class HeadsNetwork(TaskNetwork):
     def plan_of(self, heads: Sequence[HeadTask]) -> HeadsPlan:
         """Return the plan for the backbone and some heads, which may be none."""
         components = [self._components[task.name] for task in heads]
-        return HeadsPlan(heads, self._components[BACKBONE], components)
+        return HeadsPlan(heads, self._components[BACKBONE], components, self._module_devices())

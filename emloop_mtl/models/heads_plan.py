@@ -14,7 +14,7 @@ from ..data.share import Share
 from ..errors import ConfigError
 from ..tasks.action_input import INPUT
 from ..tasks.flow_outputs import FlowOutputs
-from ..tasks.plan import Plan, _Modules
+from ..tasks.plan import Plan, _Modules, move
 from ..tasks.quick_call import quick_call
 from ..tasks.select_rows import select_rows, spread_rows
 from ..utils.model_note import ModelNote
@@ -33,13 +33,21 @@ class HeadsPlan(Plan):
     :param tasks: the heads
     :param backbone: the arguments of the backbone
     :param heads: those of the heads, in their order
+    :param devices: the devices of heads that are not where the batch is, by name
     """
 
-    def __init__(self, tasks: Sequence[HeadTask], backbone: Component, heads: Sequence[Component]) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[HeadTask],
+        backbone: Component,
+        heads: Sequence[Component],
+        devices: Mapping[str, torch.device],
+    ) -> None:
         super().__init__(tasks)
         self._slots = {name: slot for slot, name in enumerate([INPUT, BACKBONE, *self.task_names])}
         self._backbone = backbone
         self._heads = tuple(heads)
+        self._devices = devices
         self.sources = tuple(dict.fromkeys(name for component in (backbone, *heads) for name in component.names))
         """All that may be read where a batch has it."""
         self.takes_all_sources = any(component.takes_any for component in (backbone, *heads))
@@ -83,10 +91,13 @@ class HeadsPlan(Plan):
         for head, given in zip(self._heads, reading, strict=True):
             if head.name in shares:
                 assert isinstance(batch, Batch)
-                found.append(_run_share(head, modules[head.name], given, encoded, batch, quick))
-                continue
-            values = {each.argument: _value(each, encoded, batch) for each in given}
-            found.append(_call(head, modules[head.name], values, quick))
+                values = _values_of_share(batch.shares[head.name], given, encoded, batch)
+            else:
+                values = {each.argument: _value(each, encoded, batch) for each in given}
+            if head.name in self._devices:
+                values = {argument: move(value, self._devices[head.name]) for argument, value in values.items()}
+            told = _call(head, modules[head.name], values, quick)
+            found.append(_spread(told, shares[head.name], batch) if head.name in shares else told)
         return FlowOutputs(self._slots, found)
 
     def reading(self, sources: Names, encoded: Any) -> tuple[tuple[Given, ...], ...]:
@@ -108,17 +119,20 @@ def bound(component: Component, sources: Names, encoded: Names | None = None) ->
         raise error.below(("model",)) from error
 
 
-def _run_share(
-    head: Component, module: Callable[..., Any], given: Sequence[Given], encoded: Any, batch: Batch, quick: bool
-) -> Any:
-    """Run a head on the rows that are for it, and return what it returns with as many rows as the batch has."""
-    share = batch.shares[head.name]
+def _values_of_share(share: Share, given: Sequence[Given], encoded: Any, batch: Batch) -> dict[str, Any]:
+    """Return what a head gets for the rows that are for it."""
     size = batch.count() or 0
     values = {}
     for each in given:
         value = _value(each, encoded, batch)
         values[each.argument] = select_rows(value, share.rows, size) if each.is_encoded else _select(value, share, size)
-    told = _call(head, module, values, quick)
+    return values
+
+
+def _spread(told: Any, share: Share, batch: Mapping[str, Any]) -> Any:
+    """Return what a head has returned for some rows with as many rows as the batch has."""
+    assert isinstance(batch, Batch)
+    size = batch.count() or 0
     if not isinstance(told, Mapping):
         return spread_rows(told, share.rows, size)
     return {key: value if key == LOSS else spread_rows(value, share.rows, size) for key, value in told.items()}

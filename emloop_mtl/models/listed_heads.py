@@ -51,5 +51,6 @@ def head_task(name: str, head: Head, weight: float, takes: ActionInput | None = 
         return HeadTask(name, head, weight, takes)
     except ConfigError as error:
         is_weight = error.path == ("weight",)
-        path = ("loss_weights", name) if is_weight else ("heads", name, *error.path)
+        below = ("device",) if error.path[:1] == ("module_device",) else error.path
+        path = ("loss_weights", name) if is_weight else ("heads", name, *below)
         raise ConfigError(str(error).replace(f"task {name!r}", f"head {name!r}", 1), path) from error.__cause__

@@ -161,7 +161,7 @@ class Plan:
     def _arguments(self, operation: _Operation, values: Sequence[Any]) -> list[Any]:
         if operation.visible is not None:
             everything = {name: values[slot] for name, slot in operation.visible.items()}
-            return [everything if operation.device is None else _move(everything, operation.device)]
+            return [everything if operation.device is None else move(everything, operation.device)]
         try:
             arguments = [follow(values[slot], path) if path else values[slot] for slot, path in operation.parts]
         except LookupError as error:
@@ -170,7 +170,7 @@ class Plan:
                 f"task {operation.task!r}, action {operation.action.name!r}, inputs '{asked}': {error.args[0]}"
             ) from error
         device = operation.device
-        return arguments if device is None else [_move(argument, device) for argument in arguments]
+        return arguments if device is None else [move(argument, device) for argument in arguments]
 
     def _missing(self, batch: Mapping[str, Any]) -> DataError:
         slot, source = next((slot, name) for slot, name in enumerate(self.sources, 1) if name not in batch)
@@ -197,5 +197,5 @@ def _locate(
     return (made[part.name] if part.name in made else source_slots[part.name]), part.path
 
 
-def _move(value: Any, device: torch.device) -> Any:
+def move(value: Any, device: torch.device) -> Any:
     return map_tensors(value, lambda tensor: tensor.to(device, non_blocking=True))
