@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from .main_loop import MainLoop
     from .models.abstract_model import AbstractModel
     from .models.backbone_heads_model import BackboneHeadsModel
+    from .models.ensemble import Ensemble
     from .models.head import Head
     from .models.joint_learning import JointLearning
     from .models.linear_heads import LinearHeads
-    from .models.ensemble import Ensemble
     from .models.multi_task_model import MultiTaskModel
     from .models.sequence import Sequence
     from .schedulers.annealed import Annealed

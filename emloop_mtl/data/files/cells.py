@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ConfigError, DataError
+from ...errors import ConfigError
 from .column_settings import TEXT, ColumnSettings, default_float
 
 BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -50,8 +50,7 @@ def make_values(
     :param dtype: the dtype they shall have
     :param column: name of the column, for errors
     :param place: returns where a cell stands, by its number, for errors
-    :raise DataError: for a cell that holds no such value
-    :raise ConfigError: for an empty one where nothing says what stands for it
+    :raise ConfigError: for a cell that holds no such value, or an empty one where nothing says what stands for it
     """
     missing = settings.missing
     if settings.classes is None and dtype == TEXT:
@@ -65,12 +64,11 @@ def make_values(
     try:
         return _converted(cells, dtype, settings)
     except (ValueError, OverflowError, KeyError) as error:
-        wanted = f"a {dtype}" if settings.classes is None else f"one of the classes {', '.join(settings.classes[:20])}"
         for number, cell in enumerate(cells):
             try:
                 _converted([cell], dtype, settings)
             except (ValueError, OverflowError, KeyError):
-                raise DataError(f"{place(number)}: column {column!r}: {_short(cell)} is not {wanted}") from error
+                raise _misfit(cell, dtype, settings, column, place(number)) from error
         raise
 
 
@@ -98,6 +96,12 @@ def _converted(cells: Sequence[str], dtype: str, settings: ColumnSettings) -> np
     return np.array(list(map(int, cells)), dtype)
 
 
-def _short(cell: str) -> str:
-    text = repr(cell)
-    return text if len(text) <= 60 else f"{text[:57]}…'"
+def _misfit(cell: str, dtype: str, settings: ColumnSettings, column: str, place: str) -> ConfigError:
+    """Return the error about a cell that is not what the settings of its column say."""
+    argument, wanted = "dtypes", f"of dtype {dtype}"
+    if settings.classes is not None:
+        argument, wanted = "classes", f"one of the classes {', '.join(settings.classes[:20])}"
+    elif settings.missing is not None and cell == str(settings.missing):
+        argument = "missing"
+    shown = repr(cell) if len(cell) <= 60 else f"{cell[:57]!r}…"
+    return ConfigError(f"{place}: column {column!r}: {shown} is not {wanted}", (argument, column))

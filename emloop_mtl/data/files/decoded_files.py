@@ -11,12 +11,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import time
 from typing import Any
 
 from ...errors import ConfigError, DataError
 
 NOTE = "columns.json"
 """What is written last of a copy."""
+
+LEFT = 24 * 60 * 60
+"""Seconds after which a copy without that is one that nobody writes any more."""
 
 LOCKS = 2
 """Digits by which locks are told apart: few of them, since none can be removed again."""
@@ -83,7 +87,8 @@ class DecodedFiles:
             shutil.rmtree(old, ignore_errors=True)
         for copy in self.path.iterdir():
             with suppress(OSError, ValueError, KeyError):
-                if copy.is_dir() and not Path(_noted(copy)["source"]).exists():
+                is_left = time() - copy.stat().st_mtime > LEFT and not (copy / NOTE).exists()
+                if copy.is_dir() and (is_left or not Path(_noted(copy)["source"]).exists()):
                     shutil.rmtree(copy, ignore_errors=True)
 
     def _write(self, target: Path, source: Path, decode: Callable[[Path], Any]) -> None:

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from ...errors import ConfigError
+from ..list_column import ListColumn
 from ..multi_task_dataset import MultiTaskDataset
 from ..task_loader import TaskLoader
+from .chosen_columns import Names
 from .file_columns import FileColumns
 from .file_table import Files, FileTable
+
+LOOKED_AT, SHOWN = 1000, 8
+"""How many labels are looked at to tell which classes there are, and how many of these are shown."""
 
 
 class FileDataset(MultiTaskDataset):
@@ -50,6 +55,9 @@ class FileDataset(MultiTaskDataset):
         self._tables = {
             name: table if isinstance(table, FileTable) else FileTable(**table) for name, table in tables.items()
         }
+        for name, table in self._tables.items():
+            if not table.files:
+                raise ConfigError("a file is needed, such as {train: train.csv}", ("tables", name, "files"))
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._folder = Path(config_folder or "")
@@ -79,6 +87,7 @@ class FileDataset(MultiTaskDataset):
                 min_data_len=table.min_data_len,
                 max_data_len=table.max_data_len,
             )
+            _check_labels(data, table.labels)
             return TaskLoader(
                 data,
                 table.tasks,
@@ -90,3 +99,16 @@ class FileDataset(MultiTaskDataset):
         except ConfigError as error:
             inside = ("files", split, *error.path[1:]) if error.path[:1] == ("path",) else error.path
             raise ConfigError(str(error), ("tables", name, *inside)) from error
+
+
+def _check_labels(data: FileColumns, names: Names) -> None:
+    """Refuse labels that are texts, which no loss can use, and show what makes numbers of them."""
+    for column in data.columns:
+        label = column.sources[0]
+        if label not in data.labels or not isinstance(column, ListColumn):
+            continue
+        found = sorted({str(column.row(row)) for row in range(min(len(column), LOOKED_AT))})
+        of_file = names[label] if isinstance(names, Mapping) else label
+        shown = ", ".join(found[:SHOWN]) + (", …" if len(found) > SHOWN else "")
+        text = f"label {label!r} holds texts; name its classes in the order of their numbers"
+        raise ConfigError(f"{text}, as in classes: {{{of_file}: [{shown}]}}", ("labels",))

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .chosen_columns import Names
+
 Files = str | Mapping[str, str]
 """A file, or name -> file with the column of that name."""
 
@@ -31,8 +33,8 @@ class FileTable:
     """
 
     files: Mapping[str, Files]
-    features: str | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None
-    labels: str | Sequence[str] | Mapping[str, str | Sequence[str]] = ()
+    features: Names | None = None
+    labels: Names = ()
     name: str | None = None
     tasks: Mapping[str, str | None] | None = None
     uid: str | None = None

@@ -141,7 +141,7 @@ class ParquetTable(Table):
         if not wanted.startswith("float") and not np.array_equal(made, values):
             at = int(np.flatnonzero(made != values)[0])
             place = f"{self.path}: " + ("" if row is None else f"row {row + at}: ")
-            raise DataError(f"{place}column {column!r}: {values[at]} is not of dtype {wanted}")
+            raise ConfigError(f"{place}column {column!r}: {values[at]} is not of dtype {wanted}", ("dtypes", column))
         return made
 
     def _filled(self, array: Any, settings: ColumnSettings, column: str) -> Any:

@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import pickle
+import resource
 import sys
 import tempfile
 import tracemalloc
@@ -470,6 +471,16 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[str | int, ...], str]] = {
     "no column": ({"features": {"z": []}}, ("features", "z"), "a column, or a list of columns, is needed"),
     "no features": ({"features": []}, (), "has no features"),
     "no uid": ({"uid": "z"}, (), "no feature 'z' to serve as uid"),
+    "another class": (
+        {"classes": {"t": ["a"]}, "missing": {"t": -1}},
+        ("classes", "t"),
+        "a.csv:3: column 't': 'b' is not one of the classes",
+    ),
+    "no mark": (
+        {"dtypes": {"y": "float32"}, "missing": {"y": "x"}},
+        ("missing", "y"),
+        "column 'y': 'x' is not of dtype",
+    ),
     "a delimiter": ({"delimiter": "--"}, ("delimiter",), "delimiter is one character, such as ';', not '--'"),
     "lengths": ({"min_data_len": 3, "max_data_len": 2}, ("min_data_len",), "min_data_len 3 is more than max_data_len"),
 }
@@ -491,10 +502,10 @@ def test_settings_that_do_not_suit_the_file_are_refused(
 @pytest.mark.parametrize(
     ("cells", "dtype", "text"),
     [
-        (["1", "x"], "int64", "a.csv:3: column 'x': 'x' is not a int64"),
-        (["1", "300"], "uint8", "a.csv:3: column 'x': '300' is not a uint8"),
-        (["1", "1_0"], "float32", "a.csv:3: column 'x': '1_0' is not a float32"),
-        (["true", "no"], "bool", "a.csv:3: column 'x': 'no' is not a bool"),
+        (["1", "x"], "int64", "a.csv:3: column 'x': 'x' is not of dtype int64"),
+        (["1", "300"], "uint8", "a.csv:3: column 'x': '300' is not of dtype uint8"),
+        (["1", "1_0"], "float32", "a.csv:3: column 'x': '1_0' is not of dtype float32"),
+        (["true", "no"], "bool", "a.csv:3: column 'x': 'no' is not of dtype bool"),
     ],
 )
 def test_a_cell_that_is_not_what_it_shall_be_is_named(
@@ -502,8 +513,9 @@ def test_a_cell_that_is_not_what_it_shall_be_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_csv(Path("a.csv"), {"x": cells})
-    with pytest.raises(DataError, match=text):
+    with pytest.raises(ConfigError, match=text) as caught:
         FileColumns("a.csv", dtypes={"x": dtype})
+    assert caught.value.path == ("dtypes", "x")
 
 
 def test_values_of_parquet_files_that_do_not_suit_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -558,6 +570,20 @@ def test_without_pyarrow_the_error_names_what_to_install(tmp_path: Path, monkeyp
         ConfigError, match=r"a.parquet: Parquet files need pyarrow: pip install 'emloop_mtl\[parquet\]'"
     ):
         FileColumns(path)
+
+
+def test_a_disk_that_is_full_leaves_no_copy(tmp_path: Path, temporary: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", {"x": list(range(9999))})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))  # a file may be no larger, as if there were no room
+    try:
+        with pytest.raises(
+            ConfigError, match="a.csv: cannot be decoded into .*: File too large; the environment variable"
+        ):
+            FileColumns(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not [copy for copy in temporary.glob("*/*") if copy.is_dir()]
 
 
 def test_no_place_for_the_copy_is_told_with_what_names_another(

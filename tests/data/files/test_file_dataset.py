@@ -65,8 +65,11 @@ def columns(split: str) -> dict[str, np.ndarray]:
 
 
 def write_csv(path: Path, table: Mapping[str, np.ndarray]) -> None:
-    cells = [[*map(repr, x.tolist()), str(kind), repr(float(y))] for x, kind, y in zip(*table.values(), strict=True)]
-    path.write_text("\n".join(map(",".join, [["a", "b", "kind", "sum"], *cells])), encoding="utf-8")
+    cells = [
+        [*map(repr, x.tolist()), str(kind), repr(float(y)), "a b" if y < 0 else "c"]
+        for x, kind, y in zip(*table.values(), strict=True)
+    ]
+    path.write_text("\n".join(map(",".join, [["a", "b", "kind", "sum", "note"], *cells])), encoding="utf-8")
 
 
 def write_parquet(path: Path, table: Mapping[str, np.ndarray]) -> None:
@@ -201,6 +204,13 @@ MISTAKES = [
     ("data.train.csv", "folder.csv", "train: folder.csv", "folder.csv: is a folder, not a file"),
     ("data.train.csv", "data.train.npy", "train: data", "data.train.npy has no name for its column; write {name: dat"),
     ("data.train.csv", "{x: data.train.csv}", "x: data", "data.train.csv is no .npy file, as one per column must be"),
+    ("{train: data.train.csv, valid: data.valid.csv}", "{}", "files", "files: a file is needed, such as {train: tr"),
+    (
+        "[kind, sum]",
+        "[kind, note]",
+        "labels",
+        "label 'note' holds texts; name its classes in the order of their numbers, as in classes: {note: [a b, c]}",
+    ),
     ("data.train.csv", "3", "train: 3", "expected str or mapping, got 3"),
     ("[a, b]", "[a, bb]", "bb]", "features.x[1]: the file has no column 'bb'"),
     ("[kind, sum]", "[kind, smu]", "smu]", "tables.points.labels[1]: the file has no column 'smu'; did you mean 'sum'"),
@@ -242,7 +252,7 @@ def test_bad_data_is_one_line_without_a_run(config: Path, monkeypatch: pytest.Mo
     with Path("data.valid.csv").open("a", encoding="utf-8") as file:
         file.write("\n1,2,3\n")
     done = CliRunner().invoke(main, ["train", "config.yaml"])
-    assert done.stderr.startswith("error: data.valid.csv:22: a row of 3 cells, where the first line names 4 columns"), (
+    assert done.stderr.startswith("error: data.valid.csv:22: a row of 3 cells, where the first line names 5 columns"), (
         done
     )
     assert (done.stderr.count("\n"), done.exit_code) == (1, 1)
