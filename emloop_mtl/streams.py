@@ -168,9 +168,16 @@ class Streams:
     def _probes(self, name: str) -> list[Batch]:
         """Return a batch without values for every loader of a stream that tells its sources."""
         info = self.info(name)
+        if info is None:
+            return []
         return [
-            Batch(dict.fromkeys(loader.sources), tasks=loader.tasks, data_name=loader.name, split=loader.split)
-            for loader in (() if info is None else info.loaders)
+            Batch(
+                dict.fromkeys([*loader.sources, *info.added_sources]),
+                tasks=loader.tasks,
+                data_name=loader.name,
+                split=loader.split,
+            )
+            for loader in info.loaders
             if loader.sources is not None
         ]
 

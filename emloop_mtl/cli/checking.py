@@ -64,6 +64,9 @@ def _first_batches(training: Training, stream: str) -> Iterator[Batch]:
     for loader in info.loaders:
         with closing(StreamWrapper(loader.batches, name=stream, prepare=training.model.prepare)) as wrapper:
             yield from _run_first(training, wrapper)
+    if info.is_mixed:
+        with closing(main_loop.get_stream(stream)) as wrapper:
+            yield from _run_first(training, wrapper)
 
 
 def _run_first(training: Training, stream: StreamWrapper) -> list[Batch]:

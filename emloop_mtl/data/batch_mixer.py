@@ -37,6 +37,7 @@ class BatchMixer:
         self.task_source = task_source
         named: dict[str, list[str]] = {}
         self._labels: dict[str, str | None] = {}
+        self._check_named(loaders)
         for loader in loaders:
             for task, label in loader.tasks.items():
                 if self._labels.setdefault(task, label) != label:
@@ -58,9 +59,10 @@ class BatchMixer:
         """
         parts: list[MixedPart] = []
         first = 0
+        added = frozenset([] if self.task_source is None else [self.task_source])
         for batch in batches:
             stop = first + (batch.count() or 0)
-            part = MixedPart(batch.data_name, first, stop, batch.tasks, frozenset(batch))
+            part = MixedPart(batch.data_name, first, stop, batch.tasks, added.union(batch))
             if parts and parts[-1]._replace(first=first, stop=stop) == part:
                 parts[-1] = parts[-1]._replace(stop=stop)
             else:
@@ -74,6 +76,10 @@ class BatchMixer:
                     raise DataError(f"{text}; give task_source of the scheduler another name")
             names = [(next(iter(part.tasks)), part.stop - part.first) for part in parts]
             joined[self.task_source] = [name for name, count in names for _ in range(count)]
+        if not self.data_names and len({part.sources for part in parts}) > 1:
+            names = " and ".join(repr(part.data_name) for part in parts[:2])
+            text = f"loaders {names} name no tasks, so that these cannot be told from sources that not all hold"
+            raise DataError(f"{text}; name the tasks of loaders whose rows are mixed")
         joined.mix = Mix(parts, self.data_names)
         _share_out(joined, parts)
         return joined
@@ -93,6 +99,13 @@ class BatchMixer:
             else:
                 sources[name] = join_values(name, pieces, is_ragged=False, padding=0)
         return sources
+
+    def _check_named(self, loaders: Sequence[TaskLoader]) -> None:
+        unnamed = next((loader for loader in loaders if not loader.tasks), None)
+        named = next((loader for loader in loaders if loader.tasks), None)
+        if unnamed is not None and named is not None:
+            text = f"loader {unnamed.name!r} names no tasks, but loader {named.name!r} does"
+            raise ConfigError(f"{text}; in mixed batches all must, or none")
 
     def _check_task_source(self, loader: TaskLoader, source: str) -> None:
         if len(loader.tasks) != 1:

@@ -62,6 +62,11 @@ class TaskStream:
         return set(self.added_sources).union(*named) if len(named) == len(known) else None
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether its batches are not those of its loaders, but made of rows of several of them."""
+        return self._mixer is not None
+
+    @property
     def added_sources(self) -> list[str]:
         """Names of the sources that no loader holds and all batches have."""
         source = None if self._mixer is None else self._mixer.task_source

@@ -27,6 +27,7 @@ from .heads_network import HeadsNetwork
 from .heads_run import HeadsRun
 from .initializer import Initializer, find_initializer
 from .listed_heads import head_task, listed_heads
+from .mixed_heads import check_mixed
 from .multi_task_model import MultiTaskModel
 from .runs_batches import RunsBatches
 from .stacked_heads_run import StackedHeadsRun
@@ -178,6 +179,8 @@ class BackboneHeadsModel(MultiTaskModel):
         :raise DataError: for a row whose head there is not, and for labels that cannot be used
         """
         source = self.task_source
+        if batch.mix is not None:
+            check_mixed(self._components, batch, batch.mix, source)
         if source is not None and source in batch and batch.count() != 0:
             self._share_out(batch, source)
         else:

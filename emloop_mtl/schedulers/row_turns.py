@@ -20,6 +20,7 @@ class RowTurns:
 
     def __init__(self, lengths: Sequence[int | None], has_row: Callable[[int, int], bool]) -> None:
         self._lengths = list(lengths)
+        self._is_known = None not in self._lengths
         self._has_row = has_row
         self._turn = [index for index, length in enumerate(lengths) if length != 0]
         """The loaders that have a row of the present number, as far as that is known."""
@@ -36,6 +37,23 @@ class RowTurns:
             if self._place == len(self._turn):
                 self._begin_turn()
                 continue
+            whole = self._whole_turns(count) if self._is_known else 0
+            if whole:
+                for index in self._turn:
+                    taken[index] = taken.get(index, 0) + whole
+                self._number += whole
+                count -= whole * len(self._turn)
+                continue
+            if self._is_known:
+                chunk = self._turn[self._place : self._place + count]
+                if not taken and len(chunk) == count:  # as of many loaders
+                    self._place += count
+                    return [(index, 1) for index in chunk]
+                for index in chunk:
+                    taken[index] = taken.get(index, 0) + 1
+                self._place += len(chunk)
+                count -= len(chunk)
+                continue
             index = self._turn[self._place]
             if self._lengths[index] is None and not self._has_row(index, self._number):
                 self._lengths[index] = self._number
@@ -49,23 +67,24 @@ class RowTurns:
     def skip(self, count: int) -> None:
         """Leave out rows; all lengths must be known."""
         while count and self._turn:
-            left = len(self._turn) - self._place
-            if count < left:
-                self._place += count
-                return
-            count -= left
-            self._begin_turn()
-            whole = min(count // max(1, len(self._turn)), self._next_end - self._number - 1)
-            if whole > 0:  # turns in which nobody drops out
-                self._number += whole
-                count -= whole * len(self._turn)
+            if self._place == len(self._turn):
+                self._begin_turn()
+                continue
+            whole = self._whole_turns(count)
+            found = whole * len(self._turn) or min(count, len(self._turn) - self._place)
+            self._number += whole
+            self._place += 0 if whole else found
+            count -= found
 
     def taken(self, index: int) -> int:
-        """Return how many rows of a loader of known length were taken or skipped."""
+        """Return how many rows of a loader were taken or skipped."""
         is_before = self._place == len(self._turn) or index < self._turn[self._place]
         length = self._lengths[index]
-        assert length is not None
-        return min(length, self._number + is_before)
+        return min(ENDLESS if length is None else length, self._number + is_before)
+
+    def _whole_turns(self, count: int) -> int:
+        """Return how many turns of all loaders so many rows begin with after which nobody drops out."""
+        return min(count // len(self._turn), self._next_end - self._number - 1) if self._place == 0 else 0
 
     def _begin_turn(self) -> None:
         self._place = 0
