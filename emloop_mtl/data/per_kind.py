@@ -9,6 +9,9 @@ from .batch import Batch
 
 T = TypeVar("T")
 
+MOST_KINDS = 1024
+"""What is known of more kinds of batches is forgotten: where rows of n tasks are mixed, there may be 2^n kinds."""
+
 
 class PerKind(Generic[T]):
     """Something that is the same for all batches of a kind, worked out when the first of them comes.
@@ -30,6 +33,8 @@ class PerKind(Generic[T]):
         key: Any = (kind, batch.data_name, len(batch)) if kind is not None else _name_all(batch)
         found = self._found.get(key)
         if found is None:
+            if len(self._found) >= MOST_KINDS:
+                self._found.clear()
             found = self._found[key] = self._work_out(batch)
         return found
 

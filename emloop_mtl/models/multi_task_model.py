@@ -11,6 +11,7 @@ from torch import nn
 
 from ..constants import TRAIN_STREAM
 from ..data.batch import Batch
+from ..data.per_kind import MOST_KINDS
 from ..data.column_dataset import ColumnDataset
 from ..data.share import Share
 from ..data.subsets import rows_of, whole
@@ -573,6 +574,8 @@ class MultiTaskModel(AbstractModel):
             kind.known = tuple(self._task(name) for name in tasks)
             kind.named, kind.is_inferred = dict(batch.tasks), named is None
             kind.is_mixed = is_mixed
+            if len(self._kinds) >= MOST_KINDS:
+                self._kinds.clear()
             self._kinds[*key, is_mixed] = kind
         return kind
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..data.per_kind import MOST_KINDS
 from ..errors import ConfigError, nearest
 from .flow import check_flow
 from .plan import Plan
@@ -108,9 +109,13 @@ class TaskNetwork(nn.ModuleDict):
         :raise ConfigError: for an unknown name
         """
         key = tuple(names)
-        if key not in self._plans:
-            self._plans[key] = self._make_plan([self._find(name) for name in key])
-        return self._plans[key]
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._make_plan([self._find(name) for name in key])
+            if len(self._plans) >= MOST_KINDS:
+                self._plans.clear()
+            self._plans[key] = plan
+        return plan
 
     def forget_plans(self) -> None:
         """Compile the plans anew, since what they run may have changed."""

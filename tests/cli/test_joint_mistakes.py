@@ -26,7 +26,7 @@ MISTAKES = [
     Mistake('["5"]', '["55"]', '"55"', "the backbone has no layer '55'; did you mean '5'?"),
     Mistake("label: digit", "label: digt", "label: digt", "no loader holds its label 'digt'; did you mean 'digit'?"),
     Mistake("label: digit", "task_source: id", "task_source: id", "nothing tells which of the tasks 0, 90, 180, 270"),
-    Mistake("label: digit", "loss_weights: {91: 2}", "91: 2", "loss_weights: there is no head '91'"),
+    Mistake("label: digit", "loss_weights: {91: 2}", "91: 2", "there is no head '91'"),
     Mistake("hparams: {images", "hparams: {images: {class: torch.nn.ReLU}, image", "hparams:", "is no plain data"),
     Mistake("[loss, acc]", "[loss, accu]", "ComputeStats", "did you mean 'acc'?"),
 ]  # fmt: skip

@@ -70,12 +70,14 @@ class Tasks(MultiTaskDataset):
 
     :param is_mixed: whether there is one loader of all tasks to train on; else there is one for each
     :param lacks_labels: whether each fifth row has the label -100
+    :param batch_size: rows of a batch of the loader of all tasks
     """
 
-    def __init__(self, is_mixed: bool = True, lacks_labels: bool = False, **settings: Any) -> None:
+    def __init__(self, is_mixed: bool = True, lacks_labels: bool = False, batch_size: int = 8, **settings: Any) -> None:
         super().__init__(**settings)
         self._is_mixed = is_mixed
         self._lacks_labels = lacks_labels
+        self._batch_size = batch_size
 
     def loaders(self) -> Iterator[TaskLoader]:
         for split, count in (("train", 50), ("valid", 30), ("test", 21)):
@@ -84,7 +86,7 @@ class Tasks(MultiTaskDataset):
                 rows["y"][::5] = -100
             if split == "train" and self._is_mixed:
                 data = ColumnDataset("mixed", {"x": rows["x"], "task_id": rows["task_id"]}, {"y": rows["y"]})
-                yield TaskLoader(data, split=split, batch_size=8)
+                yield TaskLoader(data, split=split, batch_size=self._batch_size)
                 continue
             for key in CLASSES:
                 own = rows["task_id"] == key

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 from emloop_mtl import Batch, ConfigError, DataError, Head, JointLearning, LinearHeads, MainLoop
 from emloop_mtl.checkpoint import newest_checkpoint
-from emloop_mtl.hooks import ComputeStats, Evaluate, SaveLatest, ScoreTasks, StopAfter
+from emloop_mtl.data import per_kind
+from emloop_mtl.hooks import ComputeStats, Evaluate, SaveLatest, ScoreTasks, StopAfter, WriteJSON
+from emloop_mtl.models import multi_task_model
+from emloop_mtl.schedulers import Sequential
+from emloop_mtl.tasks import task_network
 
 from .joint import CLASSES, Tasks, by_hand, grouped, make_model, make_rows
 
@@ -282,6 +286,24 @@ def test_accumulated_steps_are_the_mean_of_their_means() -> None:
     for rows in batches:
         one.run(rows, train=True)
     torch.testing.assert_close((before - one.network["backbone"][0].weight) / 0.1, gradient, atol=1e-6, rtol=0)
+
+
+def test_what_is_known_of_the_sets_of_tasks_in_a_batch_does_not_grow_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = []
+    for most in (1024, 3):
+        for module in (multi_task_model, task_network, per_kind):
+            monkeypatch.setattr(module, "MOST_KINDS", most)
+        model = make_model()
+        streams = {"train": {"scheduler": Sequential()}}
+        hooks = [Evaluate(["valid"]), ScoreTasks(train=True), ComputeStats(["acc"]), WriteJSON(), StopAfter(epochs=2)]
+        folder = tmp_path / str(most)
+        MainLoop(model, Tasks(batch_size=2, streams=streams), hooks, output_dir=folder).run_training()
+        ends.append((folder / "metrics.jsonl").read_bytes())
+        kept = max(len(model._kinds), len(model.network._plans))
+        assert kept <= 3 if most == 3 else kept > 5  # of 7 sets of tasks
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.parametrize("settings", [{}, {"optimizer": {"class": "adam", "lr": 0.01}}], ids=["sgd", "adam"])
