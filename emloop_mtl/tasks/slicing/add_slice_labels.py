@@ -91,9 +91,7 @@ def _add_columns(
     data: ColumnDataset, task: Task, label: str, slices: Sequence[SlicingFunction], is_trained: bool
 ) -> dict[str, Tensor]:
     """Add the labels of all slices that the data have, and return which rows of each are labelled, bool [n]."""
-    batch: dict[str, Any] = {}
-    next(column for column in data.columns if label in column.sources).add_to(batch, torch.arange(len(data)))
-    labels = batch[label]
+    labels = _column(data, label)
     if not isinstance(labels, Tensor):
         raise ConfigError(f"data {data.name!r}: the labels {label!r} are no numbers, so that slices cannot have them")
     missing = missing_label(task)
@@ -114,8 +112,26 @@ def _add_columns(
         if has_rows:
             outside = ~rows.to(labels.device).view(-1, *[1] * (labels.ndim - 1))
             added[predictor_name(task.name, each.name)] = labels.masked_fill(outside, missing)
-    data.add_labels(added)
+    # Several models, as those of an ensemble, may be made for one dataset.
+    data.add_labels({name: values for name, values in added.items() if not _holds(data, name, values)})
     return found
+
+
+def _holds(data: ColumnDataset, name: str, values: Tensor) -> bool:
+    """Whether the data have a label of a name with these very values."""
+    if name not in data.labels:
+        return False
+    column = _column(data, name)
+    same = column.dtype is values.dtype and column.shape == values.shape
+    # not equal to itself is nan
+    return same and bool(((column == values) | ((column != column) & (values != values))).all())
+
+
+def _column(data: ColumnDataset, source: str) -> Any:
+    """Return all values of a source."""
+    batch: dict[str, Any] = {}
+    next(column for column in data.columns if source in column.sources).add_to(batch, torch.arange(len(data)))
+    return batch[source]
 
 
 def _add_tasks(loader: TaskLoader, task: Task, label: str, members: dict[str, Tensor]) -> None:

@@ -121,10 +121,6 @@ def _slice(
     task: Task, names: Sequence[str], shared: dict[str, nn.Module], weight: float, indicator_metrics: Sequence[Any]
 ) -> list[Task]:
     """Return the tasks of one task; the first one of all defines the shared modules."""
-    if task.tokens is not None:
-        raise ConfigError(
-            f"task {task.name!r}: labels of tokens cannot be sliced, slices are made of rows", ("slices",)
-        )
     head, first = _head_of(task, {**shared, **task.modules})
     made = [task.name, *(of(task.name, name) for name in names for of in (indicator_name, predictor_name, score_name))]
     for name in made:
@@ -195,6 +191,9 @@ def _head_of(task: Task, modules: Mapping[str, nn.Module]) -> tuple[Action, nn.L
     place = ("tasks", task.name)
     if type(task) is not Task:
         raise ConfigError(f"task {task.name!r}: slices are made of a Task, not of a {type(task).__name__}", place)
+    if task.tokens is not None:
+        text = "its labels are those of tokens, and slices are sets of rows"
+        raise ConfigError(f"task {task.name!r}: {text}", (*place, "tokens"))
     where = f"task {task.name!r}: slices need a head, the last action"
     head = task.flow[-1]
     if len(task.flow) == 1:

@@ -272,6 +272,10 @@ def test_slices_that_cannot_be_are_told_in_one_line(slices: Any, text: str) -> N
             "task 'kind': slices need a head, the last action, and one before it that makes features; 'out' is the on",
         ),
         (
+            lambda: slice_tasks(make_task(tokens="x", metrics=[]), [big]),
+            "task 'kind': its labels are those of tokens, and slices are sets of rows",
+        ),
+        (
             lambda: slice_tasks(Task("kind", {}, make_task().flow, "kind", "cross_entropy"), [big]),
             "task 'kind': slices need a head, the last action; module 'head' must be one of the task, or stand under ",
         ),
@@ -297,7 +301,18 @@ def test_slices_that_cannot_be_are_told_in_one_line(slices: Any, text: str) -> N
         ),
     ],
     ids=[
-        *("base", "dots", "sources", "weight", "clash", "unknown task", "several tasks", "one action", "no module"),
+        *(
+            "base",
+            "dots",
+            "sources",
+            "weight",
+            "clash",
+            "unknown task",
+            "several tasks",
+            "one action",
+            "tokens",
+            "no module",
+        ),
         *("no linear head", "loss in Python", "rows", "no loader"),
     ],
 )
@@ -308,9 +323,12 @@ def test_what_cannot_have_slices_is_told_in_one_line(make: Callable[[], Any], te
     assert "\n" not in str(caught.value)
 
 
-def test_labels_are_not_added_twice() -> None:
-    data = ColumnDataset("rows", {"x": X}, {"kind": CLASSES})
+def test_equal_labels_may_be_added_again_as_for_the_models_of_an_ensemble() -> None:
+    data = ColumnDataset("rows", {"x": X}, {"kind": [0.5] * 6})
     loader = TaskLoader(data, {"kind": "kind"}, batch_size=6)
-    add_slice_labels([loader], make_task(), [big])
+    task = make_task("mse", 1, metrics=[])
+    for _ in range(2):
+        add_slice_labels([loader], task, [big])
+    assert data.labels == ["kind", "kind_slice:ind_big", "kind_slice:pred_big"]
     with pytest.raises(ConfigError, match="the name 'kind_slice:ind_big' is taken"):
-        add_slice_labels([loader], make_task(), [big])
+        add_slice_labels([loader], task, [SlicingFunction(first, "big")])
