@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .evaluation.accumulate_variables import AccumulateVariables
     from .evaluation.compute_stats import ComputeStats
     from .evaluation.evaluate import Evaluate
+    from .evaluation.flatten import Flatten
     from .evaluation.score_tasks import ScoreTasks
     from .learning_rate.lr_schedule import LRSchedule
     from .learning_rate.warmup import Warmup
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .reporting.log_variables import LogVariables
     from .reporting.show_progress import ShowProgress
     from .reporting.training_trace import TrainingTrace
+    from .stopping.check import Check
     from .stopping.on_plateau import OnPlateau
     from .stopping.stop_after import StopAfter
     from .stopping.stop_on_nan import StopOnNaN
@@ -35,9 +37,11 @@ if TYPE_CHECKING:
 __all__ = [
     "AbstractHook",
     "AccumulateVariables",
+    "Check",
     "ComputeStats",
     "Evaluate",
     "EveryNEpoch",
+    "Flatten",
     "LRSchedule",
     "LogProfile",
     "LogVariables",
@@ -63,9 +67,11 @@ __all__ = [
 _MODULES = {
     "AbstractHook": "emloop_mtl.abstract_hook",
     "AccumulateVariables": ".evaluation.accumulate_variables",
+    "Check": ".stopping.check",
     "ComputeStats": ".evaluation.compute_stats",
     "Evaluate": ".evaluation.evaluate",
     "EveryNEpoch": ".reporting.every_n_epoch",
+    "Flatten": ".evaluation.flatten",
     "LRSchedule": ".learning_rate.lr_schedule",
     "LogProfile": ".reporting.log_profile",
     "LogVariables": ".reporting.log_variables",
