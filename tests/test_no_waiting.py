@@ -255,6 +255,57 @@ def test_no_step_of_joint_learning_waits_for_cuda(streams: Any, tmp_path: Path) 
     assert train_jointly(tmp_path / "run", no_synchronizing, streams, "cuda") == 2 * 7
 
 
+class Sentences(MultiTaskDataset):
+    """Sequences of different lengths, some of whose tokens have labels."""
+
+    def loaders(self) -> list[TaskLoader]:
+        generator = torch.Generator().manual_seed(0)
+        lengths = torch.randint(1, 9, (24,), generator=generator).tolist()
+        words = [torch.randint(1, 9, (length,), generator=generator) for length in lengths]
+        tags = [torch.where(each > 6, -100, each % 3) for each in words]
+        columns = ColumnDataset(
+            "texts", {"words": words, "uid": [f"row {n}" for n in range(24)]}, {"tags": tags}, "uid"
+        )
+        return [TaskLoader(columns, dict.fromkeys(("by_name", "own"), "tags"), split="train", batch_size=8)]
+
+
+def own_sequence_loss(outputs: Any, label: Tensor) -> Tensor:
+    return functional.cross_entropy(outputs["own_out"].transpose(1, 2), label)
+
+
+def train_on_tokens(folder: Path, guard: Any, device: str = "cpu") -> int:
+    """Train tasks whose labels are of tokens for two epochs, and score them in training."""
+    settings: dict[str, Any] = {"label": "tags", "tokens": "words", "missing_label": -100, "metrics": ["accuracy"]}
+    tasks = [
+        Task(
+            name,
+            {"vectors": nn.Embedding(9, 8), f"{name}_head": nn.Linear(8, 3)},
+            [Action("vectors", "vectors", "words"), Action(f"{name}_out", f"{name}_head", "vectors")],
+            loss=loss,
+            output="softmax",
+            **settings,
+        )
+        for name, loss in (("by_name", "cross_entropy"), ("own", own_sequence_loss))
+    ]
+    hooks = [
+        ScoreTasks(train=True),
+        ComputeStats(["loss", "own/loss"]),
+        StopOnNaN(after_batch=True),
+        StopAfter(epochs=2),
+    ]
+    return train_guarded(MultiTaskModel(tasks, device=device), Sentences(), hooks, folder, guard)
+
+
+def test_no_step_waits_where_tokens_have_labels(tmp_path: Path, no_waiting: Any) -> None:
+    assert train_on_tokens(tmp_path, no_waiting) == 2 * 3
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_no_step_waits_for_cuda_where_tokens_have_labels(tmp_path: Path) -> None:
+    train_on_tokens(tmp_path / "warm", nullcontext, "cuda")
+    assert train_on_tokens(tmp_path / "run", no_synchronizing, "cuda") == 2 * 3
+
+
 @pytest.mark.parametrize("name", ["forward", "_present", "_add_outputs"])
 def test_joint_learning_that_waits_is_noticed(
     name: str, tmp_path: Path, no_waiting: Any, monkeypatch: pytest.MonkeyPatch

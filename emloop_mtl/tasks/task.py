@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -168,10 +168,11 @@ class Task:
         except DataError as error:
             raise self._label_error(error, source) from error
 
-    def labelled_tokens(self, batch: Mapping[str, Any], source: str, rows: Tensor | None = None) -> Tensor:
+    def labelled_tokens(self, batch: MutableMapping[str, Any], source: str, rows: Tensor | None = None) -> Tensor:
         """Return the int64 indices of the labelled tokens, counted through all sequences and their padding.
 
-        :param batch: the labels, the sequences and their masks, on the host
+        :param batch: the labels, the sequences and their masks, on the host; labels of some rows alone are padded to
+            the length of the sequences
         :param source: the source of the labels
         :param rows: int64 indices of the sequences that the task is about; None for all
         :raise DataError: for labels that do not fit the tokens, or are neither usable nor marked as missing

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, NoReturn
 
 import torch
@@ -31,19 +31,24 @@ class Tokens:
         self.mask = source + MASK_SUFFIX
         """The source that is True where a sequence is padded, where there is one."""
 
-    def labelled(self, check: LabelCheck, batch: Mapping[str, Any], label: str, rows: Tensor | None = None) -> Tensor:
+    def labelled(
+        self, check: LabelCheck, batch: MutableMapping[str, Any], label: str, rows: Tensor | None = None
+    ) -> Tensor:
         """Return the int64 indices of the labelled tokens, counted through all sequences and their padding.
 
         :param check: the rules that labels follow
-        :param batch: the labels, the sequences and their masks, on the host
+        :param batch: the labels, the sequences and their masks, on the host; labels of some rows alone are padded to
+            the length of the sequences
         :param label: the source of the labels, [n, l, ...]
         :param rows: int64 indices of the sequences that the task is about; None for all
         :raise DataError: for labels that do not fit the tokens, that can neither be used nor are marked as missing
         """
         values = as_tensor(batch[label])
-        is_token = ~self._padding(batch, label, values)
+        if rows is not None and values.dim() > 1:
+            values = self._widened(batch, label, values)
+        is_token = ~self._padding(batch, label, values, rows)
         if rows is not None:
-            about = torch.zeros_like(is_token[:, 0]).index_fill_(0, rows.to(is_token.device), True)
+            about = is_token.new_zeros(len(is_token)).index_fill_(0, rows.to(is_token.device), True)
             is_token &= about[:, None]
         places = is_token.flatten().nonzero().squeeze(1)
         width = values.shape[1]
@@ -87,8 +92,19 @@ class Tokens:
         places = rows.to(flat.device, non_blocking=True)
         return torch.full_like(flat, mark).index_copy(0, places, flat.index_select(0, places)).view(label.shape)
 
-    def _padding(self, batch: Mapping[str, Any], label: str, values: Tensor) -> Tensor:
-        """Return where the sequences are padded, [n, l]; labels must be padded at the same places."""
+    def _widened(self, batch: MutableMapping[str, Any], label: str, values: Tensor) -> Tensor:
+        """Return labels padded to the length of the sequences, of which the longest may be a row without labels."""
+        tokens, own = _sequences(batch[self.source], self.source), batch.get(label + MASK_SUFFIX)
+        missing = tokens.shape[1] - values.shape[1] if tokens.dim() > 1 else 0
+        if own is None or missing <= 0:
+            return values
+        shape = (len(values), missing)
+        batch[label] = values = torch.cat([values, values.new_zeros((*shape, *values.shape[2:]))], 1)
+        batch[label + MASK_SUFFIX] = torch.cat([own, own.new_ones(shape)], 1)
+        return values
+
+    def _padding(self, batch: Mapping[str, Any], label: str, values: Tensor, rows: Tensor | None) -> Tensor:
+        """Return where the sequences are padded, [n, l]; labels of ``rows`` must be padded at the same places."""
         tokens = _sequences(batch[self.source], self.source)
         for name, value in ((self.source, tokens), (label, values)):
             if value.dim() < 2:
@@ -100,16 +116,18 @@ class Tokens:
         ]
         # Labels without a mask are what they are; what stands where sequences are padded means nothing.
         same = masks[0].shape == masks[1].shape
-        if not same or (label + MASK_SUFFIX in batch and not torch.equal(*masks)):
-            self._refuse(label, masks[0], masks[1])
+        compared = masks if rows is None or not same else [mask[rows.cpu()] for mask in masks]
+        if not same or (label + MASK_SUFFIX in batch and not torch.equal(*compared)):
+            self._refuse(label, masks[0], masks[1], rows)
         return masks[0].to(values.device)
 
-    def _refuse(self, label: str, of_tokens: Tensor, of_labels: Tensor) -> NoReturn:
+    def _refuse(self, label: str, of_tokens: Tensor, of_labels: Tensor, rows: Tensor | None) -> NoReturn:
         if len(of_tokens) != len(of_labels):
             text = f"there are {len(of_labels)} sequences of labels for {len(of_tokens)} sequences of {self.source!r}"
             raise DataError(text)
         lengths = (~of_tokens).sum(1), (~of_labels).sum(1)
-        odd = (lengths[0] != lengths[1]).nonzero()
+        about = torch.arange(len(of_tokens)) if rows is None else rows.cpu()
+        odd = about[lengths[0][about] != lengths[1][about]]
         if not len(odd):
             raise DataError(f"sequences of {self.source!r} and their labels are padded at different places")
         row = int(odd[0])
