@@ -8,12 +8,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..column import Column
-from ..list_column import ListColumn
 from ..sequence_lengths import SequenceLengths
 from .mapped_array import MappedArray
 from .mapped_column import MappedColumn
 from .mapped_ragged_column import MappedRaggedColumn
 from .mapped_text import MappedText
+from .mapped_text_column import MappedTextColumn
 from .sequences import Chunk, Sequences
 
 DENSE, RAGGED, TEXT = "dense", "ragged", "text"
@@ -88,7 +88,7 @@ def open_column(name: str, stem: Path, known: dict[str, Any], bounds: SequenceLe
     starts, lengths = (MappedArray(str(_part(stem, part)), "<i8", (known["rows"],)) for part in ("starts", "lengths"))
     if known["kind"] == RAGGED:
         return MappedRaggedColumn(name, values, starts, lengths, bounds)
-    return ListColumn(name, MappedText(values, starts, lengths))
+    return MappedTextColumn(name, MappedText(values, starts, lengths))
 
 
 def _part(stem: Path, part: str) -> Path:

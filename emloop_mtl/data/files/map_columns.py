@@ -11,7 +11,6 @@ import torch
 
 from ...errors import ConfigError, DataError
 from ..column import Column
-from ..list_column import ListColumn
 from ..sequence_lengths import SequenceLengths
 from .chosen_columns import Chosen
 from .column_settings import TEXT, ColumnSettings, default_float
@@ -19,6 +18,7 @@ from .column_writer import ColumnWriter, open_column
 from .decoded_files import DecodedFiles
 from .mapped_column import MappedColumn
 from .mapped_strings import MappedStrings
+from .mapped_text_column import MappedTextColumn
 from .numpy_arrays import NumpyArrays
 from .sequences import Chunk
 from .slow_reading import SlowReading
@@ -105,7 +105,7 @@ def _array(arrays: NumpyArrays, source: str, columns: Sequence[str], settings: M
     if is_text:
         if len(array.shape) > 1:
             raise DataError(f"{arrays.path}: array {name!r} holds several texts per row; save one, or numbers")
-        return ListColumn(source, MappedStrings(array))
+        return MappedTextColumn(source, MappedStrings(array))
     dtype = chosen.dtype or (default_float() if np.dtype(array.dtype) == np.float64 else None)
     return MappedColumn(source, array, None if dtype is None else getattr(torch, dtype))
 

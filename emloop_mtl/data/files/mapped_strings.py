@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, overload
 
+import numpy as np
+
 from .mapped_array import MappedArray
 
 
@@ -31,3 +33,8 @@ class MappedStrings(Sequence[Any]):
 
     def __getitem__(self, index: int | slice) -> Any:
         return self._values[index].tolist()
+
+    def take(self, rows: np.ndarray[Any, Any]) -> list[Any]:
+        """Return the texts of some rows."""
+        texts: list[Any] = self._values[rows].tolist()
+        return texts

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, overload
 
+import numpy as np
+
 from .mapped_array import MappedArray
 
 
@@ -19,6 +21,7 @@ class MappedText(Sequence[str]):
     def __init__(self, values: MappedArray, starts: MappedArray, lengths: MappedArray) -> None:
         self._arrays = values, starts, lengths
         self._values, self._starts, self._lengths = (array.open() for array in self._arrays)
+        self._view = memoryview(self._values)
 
     def __reduce__(self) -> tuple[type[MappedText], tuple[Any, ...]]:
         return MappedText, self._arrays
@@ -33,6 +36,11 @@ class MappedText(Sequence[str]):
 
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
-        start = int(self._starts[index])
-        return self._values[start : start + int(self._lengths[index])].tobytes().decode()
+            return self.take(np.arange(*index.indices(len(self))))
+        return self.take(np.array([index]))[0]
+
+    def take(self, rows: np.ndarray[Any, Any]) -> list[str]:
+        """Return the texts of some rows."""
+        starts = self._starts[rows]
+        ends = starts + self._lengths[rows]
+        return [str(self._view[start:end], "utf-8") for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]

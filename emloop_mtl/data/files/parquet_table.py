@@ -34,6 +34,9 @@ class ParquetTable(Table):
             raise ConfigError(f"{path}: Parquet files need pyarrow: pip install 'emloop_mtl[parquet]'") from error
         with self._opened() as file:
             self._schema = file.schema_arrow
+        names = self.names
+        if len(set(names)) < len(names):
+            raise DataError(f"{path}: two columns are named {next(name for name in names if names.count(name) > 1)!r}")
 
     @property
     def names(self) -> list[str]:

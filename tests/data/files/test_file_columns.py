@@ -379,6 +379,10 @@ def table_of(**columns: Any) -> Callable[[Path], None]:
     return lambda path: write_parquet(path, columns) and None
 
 
+def twins(path: Path) -> None:
+    pq.write_table(pa.table([[1], [2]], names=["x", "x"]), path)
+
+
 def archive_of(**arrays: Any) -> Callable[[Path], None]:
     return lambda path: np.savez(path, **arrays)
 
@@ -415,6 +419,7 @@ DATA = {
     "a stray quote": ("a.csv", raw('x,y\n1,2\n3,"4"5\n'), "a.csv:3: ',' expected after '\"'"),
     "not UTF-8": ("a.csv", raw(b"x,y\n1,2\n3,\xff\n"), "a.csv: not far behind line 1: byte 0xff is not UTF-8"),
     "no Parquet": ("a.parquet", raw("x,y\n1,2\n"), "a.parquet: cannot be read as Parquet: "),
+    "two of one name in Parquet": ("a.parquet", twins, "a.parquet: two columns are named 'x'"),
     "no rows": ("a.parquet", table_of(x=pa.array([], pa.int64())), "a.parquet: holds no rows"),
     "a gap in a list": ("a.parquet", table_of(x=[[1, None]]), "column 'x': a value is missing in a list"),
     "no archive": ("a.npz", raw("x"), "a.npz: is no archive of numpy's"),
@@ -552,6 +557,23 @@ def test_values_of_parquet_files_that_do_not_suit_are_named(tmp_path: Path, monk
     assert batch["int"].tolist() == [1, -1]
     assert batch["text"] == ["a", "?"]
     assert_same({"bool": batch["bool"]}, {"bool": torch.tensor([1, math.nan])})
+
+
+ODD = {
+    "struct": [{"a": 1}],
+    "binary": [b"x"],
+    "decimal": pa.array([1], pa.decimal128(5, 2)),
+    "nested": [[[1], [2]]],
+    "texts": [["a"]],
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_type_of_parquet_that_makes_no_source_is_named(name: str, tmp_path: Path) -> None:
+    path = write_parquet(tmp_path / "a.parquet", {**ODD, "a.b": [1]})
+    with pytest.raises(ConfigError, match=f"column '{name}' of .*a.parquet is of type .*leave it out by features"):
+        FileColumns(path, ["a.b", name])
+    assert FileColumns(path, ["a.b"]).__getitems__([0])["a.b"].tolist() == [1]
 
 
 @pytest.mark.parametrize("arguments", [{"missing": {"x": 0}}, {"classes": {"x": ["a"]}}, {"delimiter": ";"}])

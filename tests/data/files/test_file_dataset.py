@@ -152,6 +152,9 @@ def test_a_training_from_files_goes_on_in_the_middle_of_a_pass_and_from_another_
     monkeypatch.chdir(tmp_path)
     train_on(tmp_path / "run", [], trust=False)
     assert_equal(newest_weights(tmp_path / "run"), newest_weights(tmp_path / "whole"))
+    for word in ("eval", "predict"):
+        done = CliRunner().invoke(main, [word, "valid", "run"])
+        assert done.exit_code == 0, done.stderr
 
 
 def test_a_file_that_has_changed_in_the_middle_of_a_pass_is_refused(
