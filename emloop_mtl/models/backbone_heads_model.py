@@ -285,9 +285,8 @@ class BackboneHeadsModel(MultiTaskModel):
         return HeadsRun(self.network, heads, *state, *how)
 
     def _settle_stacks(self, batch: Batch) -> None:
-        apart = [name for name in batch.tasks if name in batch.shares or self.task_source in batch]
-        if self._stacks is not None and apart:
-            self._stacks.keep_apart(apart, "batches tell which rows are for which of them")
+        if self._stacks is not None and self.task_source in batch:
+            self._stacks.keep_apart(batch.tasks, "batches tell which rows are for which of them")
         super()._settle_stacks(batch)
 
 

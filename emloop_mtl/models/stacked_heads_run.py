@@ -26,8 +26,7 @@ from .task_run import TaskRun
 class StackedHeadsRun(HeadsRun):
     """Runs batches like ``HeadsRun``, with the same outputs in the same order, but the heads of each stack as one.
 
-    Where a batch has rows for single ones of them, or a source that takes the place of what the backbone returns, they
-    are run one by one.
+    Where a batch has a source that takes the place of what the backbone returns, they are run one by one.
 
     :param network: the modules
     :param heads: the heads of the batches, in their order
@@ -126,8 +125,6 @@ class StackedHeadsRun(HeadsRun):
 
     def _fits(self, batch: Batch, encoded: Any) -> bool:
         """Whether each head gets what it was stacked for, and nothing else."""
-        if not self._stacked.keys().isdisjoint(batch.shares):
-            return False
         reading = self._alone.reading(tuple(batch), encoded)
         if reading is not self._reading:
             is_mapping = isinstance(encoded, Mapping)

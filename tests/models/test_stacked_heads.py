@@ -19,7 +19,7 @@ from emloop_mtl.utils.random import seed_everything
 
 from .test_stacked_equality import OPTIMIZERS, STEPS, Heads, assert_close, draw, expected_stacks, make_batch
 
-SETS = 26
+SETS = 16
 
 
 class Mapped(nn.Module):
@@ -318,7 +318,7 @@ def train(folder: Path, fail_at: int | None = None, resume: bool = False, **opti
     return loop
 
 
-def test_rows_of_other_heads_leave_stacked_heads_together() -> None:
+def test_rows_of_a_head_that_computes_its_own_loss_part_the_others() -> None:
     twins = []
     for stack in (True, False):
         torch.manual_seed(0)
@@ -328,14 +328,14 @@ def test_rows_of_other_heads_leave_stacked_heads_together() -> None:
         twins.append(BackboneHeadsModel(Mapped(), heads, arg_name_mapping=mapping, device="cpu", stack_tasks=stack))
     for step in range(3):
         batch = {name: value.clamp(min=0) if name != "x" else value for name, value in rows_of(step).items()}
-        given = {"tasks": {"a": "a", "b": "b", "c": "c", "own": "d"}, "rows": {"own": torch.tensor([1, 4])}}
+        given = {"tasks": {"a": "a", "b": "b", "c": "c", "own": "d"}, "rows": {"own": torch.tensor([1, 4])} if step else None}
         outputs = [model.run(Batch(batch, **given), train=True) for model in twins]  # type: ignore[arg-type]
         assert_close(*outputs, 1e-4)  # adam divides by roots of what may be small, in float32
-    assert twins[0].stacked_tasks == [tuple("abc")]
+        assert twins[0].stacked_tasks == ([tuple("abc")] if step == 0 else [])
 
 
-# Of some 25 moments: the zeroth epoch, an open window, and the middle of the last epoch.
-@pytest.mark.parametrize("moment", [2, 4, 16])
+# Of some 25 moments: an open window, and the middle of the last epoch.
+@pytest.mark.parametrize("moment", [4, 16])
 def test_a_training_of_stacked_heads_goes_on_exactly_where_it_was(tmp_path: Path, moment: int) -> None:
     whole = train(tmp_path / "whole")
     train(tmp_path / "broken", fail_at=moment)
