@@ -19,7 +19,7 @@ from emloop_mtl.utils.random import seed_everything
 
 from .test_stacked_equality import OPTIMIZERS, STEPS, Heads, assert_close, draw, expected_stacks, make_batch
 
-SETS = 16
+SETS = 18
 
 
 class Mapped(nn.Module):
