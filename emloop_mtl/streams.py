@@ -14,6 +14,7 @@ from .data.task_stream import TaskStream
 from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated
 from .models.abstract_model import AbstractModel
 from .types import EpochData, State, Stream, TimeProfile
+from .utils.model_note import ModelNote
 from .utils.shown import shown
 
 AnyStream: TypeAlias = str | StreamWrapper | Stream
@@ -147,8 +148,7 @@ class Streams:
     def check_tasks(self) -> None:
         """Check that the streams hold what the model is to learn; all of them must tell their sources beforehand.
 
-        :raise ConfigError: naming what never occurs
-        :raise DataError: naming stream, loader and row, for one that is known to be of no use
+        :raise ConfigError: naming what never occurs, or stream, loader and row of one that is known to be of no use
         """
         try:
             self._model.check_tasks([probe for name in self._names() for probe in self._probes(name)])
@@ -160,7 +160,9 @@ class Streams:
                 try:
                     self._model.check_loader(loader)
                 except DataError as error:
-                    raise error.within(f"stream {name!r}, loader {loader.name!r}") from error
+                    note = ModelNote.on(error)
+                    path = () if note is None else ("model", *note.paths[0])
+                    raise ConfigError(f"stream {name!r}, loader {loader.name!r}: {error}", path) from error
 
     def _names(self) -> Sequence[str]:
         return self._dataset.stream_names() if isinstance(self._dataset, AbstractDataset) else [self._train_stream_name]

@@ -49,12 +49,13 @@ def check_lengths(
         tokens = lengths_of(source)
         if tokens is not None and len(odd := (tokens[rows] != lengths[rows]).nonzero()):
             row = int(rows[odd[0]])
-            text = length_mismatch(row, source, int(tokens[row]), label, int(lengths[row]))
-            raise DataError(f"task {task.name!r}: {text}")
+            error = DataError(length_mismatch(row, source, int(tokens[row]), label, int(lengths[row])))
+            raise task.label_error(error, label) from error
     elif takes_padding(task, label, (label + MASK_SUFFIX,)) and len(set(lengths[rows].tolist())) > 1:
         _refuse(task, label)
 
 
 def _refuse(task: Task, label: str) -> NoReturn:
-    text = f"task {task.name!r}: its labels {label!r} differ in length from row to row"
-    raise DataError(f"{text}; set its 'tokens' to the source of sequences whose tokens they are the labels of")
+    text = "labels differ in length from row to row; set the task's 'tokens' to the source of the sequences that they"
+    error = DataError(f"{text} belong to, one label to each token")
+    raise task.label_error(error, label) from error

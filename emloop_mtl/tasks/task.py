@@ -166,7 +166,7 @@ class Task:
         try:
             return self._label_check(label)
         except DataError as error:
-            raise self._label_error(error, source) from error
+            raise self.label_error(error, source) from error
 
     def labelled_tokens(self, batch: MutableMapping[str, Any], source: str, rows: Tensor | None = None) -> Tensor:
         """Return the int64 indices of the labelled tokens, counted through all sequences and their padding.
@@ -181,9 +181,10 @@ class Task:
         try:
             return self.tokens.labelled(self._label_check, batch, source, rows)
         except DataError as error:
-            raise self._label_error(error, source) from error
+            raise self.label_error(error, source) from error
 
-    def _label_error(self, error: DataError, source: str | None) -> DataError:
+    def label_error(self, error: DataError, source: str | None) -> DataError:
+        """Return an error of labels as one that names the task and the source, and leads to them in the config."""
         error.add_note(self._note("label"))
         return DataError(f"task {self.name!r}, source {source or self.label!r}: {error}")
 

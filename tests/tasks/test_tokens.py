@@ -286,9 +286,10 @@ def test_more_labels_than_tokens_are_found_before_the_first_batch(rows: list[int
             return [TaskLoader(Subset(data, rows), {"tag": "tags"}, name="news", batch_size=1)]
 
     model = model_of(tag_task())
-    text = "stream 'train', loader 'news': task 'tag': row 3 has 4 tokens in 'words', but 5 labels in 'tags'"
-    with pytest.raises(DataError, match=text):
+    text = "stream 'train', loader 'news': task 'tag', source 'tags': row 3 has 4 tokens in 'words', but 5 labels in 'tags'"
+    with pytest.raises(ConfigError, match=text) as caught:
         MainLoop(model, Texts(), [StopAfter(epochs=1)]).check()
+    assert caught.value.path == ("model", "tasks", "tag", "label")
 
 
 def test_more_labels_than_tokens_are_found_in_the_batches_of_other_datasets() -> None:
@@ -309,10 +310,10 @@ def test_a_label_that_is_no_class_is_named_with_its_row_and_token() -> None:
 def test_labels_that_differ_in_length_need_their_tokens_named() -> None:
     words, tags = texts(missing=0.0)
     with pytest.raises(
-        DataError, match=r"loader 'texts': task 'tag': its labels 'tags' differ .*; set its 'tokens' to"
+        ConfigError, match=r"loader 'texts': task 'tag', source 'tags': labels differ .*'tokens' to the source"
     ):
         wrong(words, tags, tokens=None)
-    with pytest.raises(DataError, match="task 'tag': its labels 'tags' differ in length"):
+    with pytest.raises(DataError, match="task 'tag', source 'tags': labels differ in length"):
         model_of(tag_task(tokens=None)).score(loader_of(words, tags))
 
 
