@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .stopping.stop_after import StopAfter
     from .stopping.stop_on_nan import StopOnNaN
     from .stopping.stop_on_plateau import StopOnPlateau
+    from .writing.save_file import SaveFile
     from .writing.write_csv import WriteCSV
     from .writing.write_json import WriteJSON
     from .writing.write_predictions import WritePredictions
@@ -49,6 +50,7 @@ __all__ = [
     "RestoreBest",
     "SaveBest",
     "SaveEvery",
+    "SaveFile",
     "SaveLatest",
     "ScoreTasks",
     "ShowProgress",
@@ -79,6 +81,7 @@ _MODULES = {
     "RestoreBest": ".checkpointing.restore_best",
     "SaveBest": ".checkpointing.save_best",
     "SaveEvery": ".checkpointing.save_every",
+    "SaveFile": ".writing.save_file",
     "SaveLatest": ".checkpointing.save_latest",
     "ScoreTasks": ".evaluation.score_tasks",
     "ShowProgress": ".reporting.show_progress",

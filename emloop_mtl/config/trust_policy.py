@@ -26,7 +26,7 @@ _METRICS = "sklearn.metrics"
 _FUNCTIONS = ("emloop_mtl.tasks", "torch.nn.functional", "torch.nn.init", _METRICS)
 _NEVER = ("emloop_mtl.cli", "emloop_mtl.config")
 
-_PATHS = ("path", "folder", "output_dir", "log_dir", "restore_from", "models_root", "models")
+_PATHS = ("path", "folder", "output_dir", "log_dir", "restore_from", "models_root", "models", "files")
 """Arguments of the package's classes that say where they write and read; some are lists."""
 
 

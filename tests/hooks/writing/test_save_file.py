@@ -1,0 +1,82 @@
+"""SaveFile: copies of files in the folder of a run, made once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emloop_mtl.config.trust_policy import TrustPolicy
+from emloop_mtl.errors import ConfigError
+from emloop_mtl.hooks import SaveFile
+from emloop_mtl.testing import run_hook
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with files to copy."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep").mkdir()
+    for name in ("vocabulary.txt", "deep/vocabulary.txt", "deep/config.yaml", "deep/notes"):
+        (tmp_path / name).write_text(f"this is {name}\n")
+    return tmp_path
+
+
+def run(files: Any, folder: str | None = "run", **arguments: Any) -> None:
+    run_hook(SaveFile(files, **arguments), output_dir=folder)
+
+
+def test_files_are_copied_under_their_names(folder: Path) -> None:
+    run([str(folder / "vocabulary.txt"), "deep/notes"])
+    found = {path.name: path.read_text() for path in (folder / "run").iterdir() if path.is_file()}
+    assert found == {"vocabulary.txt": "this is vocabulary.txt\n", "notes": "this is deep/notes\n"}
+    run(["deep/notes"], None, output_dir="elsewhere")
+    assert (folder / "elsewhere" / "notes").is_file()
+
+
+def test_a_resumed_run_keeps_its_copy_and_tells_what_has_changed(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(["vocabulary.txt", "deep/notes"])
+    (folder / "deep" / "notes").write_text("other notes\n")
+    caplog.clear()
+    run(["vocabulary.txt", "deep/notes"])
+    assert (folder / "run" / "notes").read_text() == "this is deep/notes\n"
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "SaveFile: deep/notes is not what it was when the run began; the copy of then stays"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ("vocabulary.txt", "files must be a list of names, such as [vocabulary.txt], not 'vocabulary.txt'"),
+        ([], "files must be a list of names, not []"),
+        (["vocabulary.txt", "vocab.txt"], "vocab.txt: there is no such file"),
+        (["deep"], "deep: is no file"),
+        (["pipe"], "pipe: is no file"),
+        (["vocabulary.txt", "deep/vocabulary.txt"], "two files are called 'vocabulary.txt', and each keeps its name"),
+        (["deep/config.yaml"], "files 'config.yaml' is what the run itself writes"),
+    ],
+    ids=["text", "empty", "missing", "folder", "pipe", "twins", "reserved"],
+)
+def test_mistakes_are_told_at_once(files: Any, says: str, folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(ConfigError) as caught:
+        run(files)
+    assert says in str(caught.value)
+    assert caught.value.path[:1] == ("files",)
+
+
+def test_a_run_without_a_folder_is_a_mistake(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="SaveFile needs a folder to copy files to"):
+        run(["deep/notes"], None)
+
+
+@pytest.mark.parametrize("file", ["/etc/hostname", "../secrets.txt"])
+def test_a_run_from_elsewhere_copies_nothing_from_outside_of_the_working_folder(file: str) -> None:
+    with pytest.raises(ConfigError, match="leads out of the run folder; --trust lets it") as caught:
+        TrustPolicy().check_call(SaveFile, {"files": ["config.yaml", file]})
+    assert caught.value.path == ("files",)
