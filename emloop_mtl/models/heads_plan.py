@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.modules.module import _has_any_global_hook
 
 from ..data.batch import Batch
@@ -16,11 +18,12 @@ from ..tasks.action_input import INPUT
 from ..tasks.flow_outputs import FlowOutputs
 from ..tasks.plan import Plan, _Modules, move
 from ..tasks.quick_call import quick_call
-from ..tasks.select_rows import select_rows, spread_rows
+from ..tasks.select_rows import select_rows
 from ..utils.model_note import ModelNote
 from .component import BACKBONE, Component
 from .given import Given
-from .head_task import LOSS, HeadTask
+from .head_task import HeadTask
+from .share_outputs import ShareOutputs
 
 Names = tuple[str, ...]
 
@@ -88,17 +91,20 @@ class HeadsPlan(Plan):
         shares: Mapping[str, Share] = batch.shares if isinstance(batch, Batch) else {}
         reading = self.reading(tuple(batch), encoded)
         found = [batch, encoded]
+        gathered = _gathered(encoded, [shares[head.name] for head in self._heads if head.name in shares], batch)
         for head, given in zip(self._heads, reading, strict=True):
             if head.name in shares:
                 assert isinstance(batch, Batch)
-                values = _values_of_share(batch.shares[head.name], given, encoded, batch)
+                values = _values_of_share(shares[head.name], given, encoded, next(gathered), batch)
             else:
                 values = {each.argument: _value(each, encoded, batch) for each in given}
             if head.name in self._devices:
                 values = {argument: move(value, self._devices[head.name]) for argument, value in values.items()}
-            told = _call(head, modules[head.name], values, quick)
-            found.append(_spread(told, shares[head.name], batch) if head.name in shares else told)
-        return FlowOutputs(self._slots, found)
+            found.append(_call(head, modules[head.name], values, quick))
+        if not shares:
+            return FlowOutputs(self._slots, found)
+        assert isinstance(batch, Batch)
+        return ShareOutputs(self._slots, found, shares, batch.count() or 0)
 
     def reading(self, sources: Names, encoded: Any) -> tuple[tuple[Given, ...], ...]:
         """Return what each head gets in a batch with these sources, of which the backbone has made ``encoded``."""
@@ -119,23 +125,35 @@ def bound(component: Component, sources: Names, encoded: Names | None = None) ->
         raise error.below(("model",)) from error
 
 
-def _values_of_share(share: Share, given: Sequence[Given], encoded: Any, batch: Batch) -> dict[str, Any]:
-    """Return what a head gets for the rows that are for it."""
+def _values_of_share(
+    share: Share, given: Sequence[Given], encoded: Any, gathered: Tensor | None, batch: Batch
+) -> dict[str, Any]:
+    """Return what a head gets for the rows that are for it.
+
+    :param gathered: what the backbone has returned for them, where that is known already
+    """
     size = batch.count() or 0
     values = {}
     for each in given:
+        if each.is_encoded and gathered is not None:
+            values[each.argument] = gathered
+            continue
         value = _value(each, encoded, batch)
         values[each.argument] = select_rows(value, share.rows, size) if each.is_encoded else _select(value, share, size)
     return values
 
 
-def _spread(told: Any, share: Share, batch: Mapping[str, Any]) -> Any:
-    """Return what a head has returned for some rows with as many rows as the batch has."""
-    assert isinstance(batch, Batch)
-    size = batch.count() or 0
-    if not isinstance(told, Mapping):
-        return spread_rows(told, share.rows, size)
-    return {key: value if key == LOSS else spread_rows(value, share.rows, size) for key, value in told.items()}
+def _gathered(encoded: Any, shares: Sequence[Share], batch: Mapping[str, Any]) -> Iterator[Tensor | None]:
+    """Return the rows of each share of the one value that the backbone has returned, None where it is none.
+
+    Taken one by one, each would have a gradient of its own that is as large as the batch.
+    """
+    if len(shares) > 1 and isinstance(encoded, Tensor) and isinstance(batch, Batch):
+        if encoded.dim() and encoded.shape[0] == batch.count():
+            order = torch.cat([share.rows for share in shares]).to(encoded.device, non_blocking=True)
+            sizes = [share.rows.shape[0] for share in shares]
+            return iter(torch.split(encoded.index_select(0, order), sizes))
+    return repeat(None)
 
 
 def _select(value: Any, share: Share, size: int) -> Any:

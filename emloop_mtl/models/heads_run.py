@@ -17,6 +17,7 @@ from .batch_run import BatchRun
 from .component import BACKBONE
 from .head_task import HeadTask
 from .plan_compiler import PlanCompiler
+from .share_outputs import ShareOutputs
 from .task_run import TaskRun
 
 
@@ -117,4 +118,17 @@ class HeadsRun(BatchRun):
         labelled = batch.rows.get(head.name)
         if entry.checks and labelled is None:
             return head.checked_loss(flow, batch[label], label)
+        if labelled is not None and isinstance(flow, ShareOutputs) and self._is_of_share(head, batch, labelled):
+            values = batch[label]
+            own = {head.name: flow.own(head.name)}
+            return head.task_loss(own, values.index_select(0, labelled.to(values.device, non_blocking=True)))
         return head.task_loss(flow, batch[label], labelled)
+
+    @staticmethod
+    def _is_of_share(head: HeadTask, batch: Batch, labelled: Tensor) -> bool:
+        """Whether the loss is that of the output of a head alone, for all rows that the head was run on."""
+        loss, share = head.loss, batch.shares.get(head.name)
+        if share is None or loss is None or loss.takes_all_outputs or head.tokens is not None:
+            return False
+        is_whole = 0 < labelled.shape[0] == share.rows.shape[0]
+        return is_whole and isinstance(batch[str(batch.tasks[head.name])], Tensor)

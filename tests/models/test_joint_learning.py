@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emloop_mtl import Batch, ConfigError, DataError, Head, JointLearning, LinearHeads, MainLoop
+from emloop_mtl import Batch, ConfigError, DataError, Head, JointLearning, LinearHeads, MainLoop, StreamWrapper
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data import per_kind
 from emloop_mtl.hooks import ComputeStats, Evaluate, SaveLatest, ScoreTasks, StopAfter, WriteJSON
-from emloop_mtl.models import multi_task_model
+from emloop_mtl.models import multi_task_model, share_outputs
 from emloop_mtl.schedulers import Sequential
 from emloop_mtl.tasks import task_network
+from emloop_mtl.tasks.select_rows import spread_rows
 
 from .joint import CLASSES, Tasks, by_hand, grouped, make_model, make_rows
 
@@ -165,6 +166,18 @@ def test_outputs_that_nobody_reads_are_not_made(tmp_path: Path) -> None:
     model.run = lambda *args, **how: seen.append(run(*args, **how)) or seen[-1]  # type: ignore[method-assign, func-returns-value]
     loop.run_training()
     assert all(name == "loss" or name.endswith("/loss") for outputs in seen for name in outputs)
+
+
+def test_what_a_head_says_of_its_rows_is_spread_over_the_others_only_where_somebody_reads_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    monkeypatch.setattr(share_outputs, "spread_rows", lambda *how: asked.append(how) or spread_rows(*how))  # type: ignore[func-returns-value]
+    model, stream = make_model(), StreamWrapper(list)
+    for outputs, count in ((("loss", "1/loss"), 0), (("1/pred", "2/pred"), 2)):
+        stream.outputs = frozenset(outputs)
+        model.run(make_rows(9), train=True, stream=stream)
+        assert len(asked) == count
 
 
 def test_hooks_read_what_is_said_of_a_batch_as_a_whole(tmp_path: Path) -> None:
