@@ -33,7 +33,13 @@ def in_process(job: Job) -> Result:
 
 def here(job: Job) -> Result:
     """Do a job in this process."""
-    kinds: dict[str, Callable[..., Result]] = {"train": _train, "score": _score, "hooks": _hooks, "peer": _peer}
+    kinds: dict[str, Callable[..., Result]] = {
+        "train": _train,
+        "score": _score,
+        "hooks": _hooks,
+        "draw": _draw,
+        "peer": _peer,
+    }
     with TemporaryDirectory(prefix="emloop_mtl_benchmark_") as folder:
         return kinds[job["job"]](Path(folder), **job["arguments"])
 
@@ -74,6 +80,15 @@ def hooks_job(kind: str, count: int, steps: int, epochs: int) -> Job:
     :param count: how many
     """
     return {"job": "hooks", "arguments": {"kind": kind, "count": count, "steps": steps, "epochs": epochs}}
+
+
+def draw_job(kind: str, draws: int) -> Job:
+    """Draw loaders by a task scheduler.
+
+    :param kind: one of ``draws.KINDS``
+    :param draws: how many in a pass
+    """
+    return {"job": "draw", "arguments": {"kind": kind, "draws": draws}}
 
 
 def peer_job(python: str, peer: str, workload: str, steps: int, epochs: int) -> Job:
@@ -131,6 +146,12 @@ def _hooks(folder: Path, kind: str, count: int, steps: int, epochs: int) -> Resu
     hooks = [] if kind == "none" else [{"empty": Empty, "pass": Pass}[kind]() for _ in range(count)]
     found = engine.train(WORKLOADS["A"], "sgd", steps, epochs, folder, hooks)
     return {"microseconds": 1e6 * min(found.train_seconds) / steps}
+
+
+def _draw(folder: Path, kind: str, draws: int) -> Result:
+    from .draws import draw
+
+    return draw(kind, draws)
 
 
 def _peer(folder: Path, peer: str, workload: str, steps: int, epochs: int) -> Result:

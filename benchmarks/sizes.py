@@ -12,6 +12,7 @@ class Sizes(NamedTuple):
     :param share: steps of an epoch, in times of the workload's own
     :param epochs: epochs of a process, of which the fastest counts
     :param samples: samples of each task to score
+    :param draws: draws of a task scheduler in a pass
     :param more: hooks, or tasks, to add where one more is measured
     """
 
@@ -19,6 +20,7 @@ class Sizes(NamedTuple):
     share: float = 0.5
     epochs: int = 3
     samples: tuple[int, int] = (10_000, 100_000)
+    draws: int = 1_000_000
     more_hooks: int = 100
     more_tasks: int = 20
 
@@ -27,4 +29,4 @@ class Sizes(NamedTuple):
         return multiple * max(1, round(full * self.share / multiple))
 
 
-QUICK = Sizes(rounds=1, share=0.01, epochs=2, samples=(200, 400), more_hooks=2, more_tasks=2)
+QUICK = Sizes(rounds=1, share=0.01, epochs=2, samples=(200, 400), draws=1000, more_hooks=2, more_tasks=2)

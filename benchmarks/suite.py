@@ -10,7 +10,7 @@ from typing import TypeAlias
 from . import imports
 from .against_peers import measure_peers
 from .agreement import Agreement, DifferentWorkError, check
-from .jobs import Job, Result, Run, hooks_job, in_turns, score_job, train_job
+from .jobs import Job, Result, Run, draw_job, hooks_job, in_turns, score_job, train_job
 from .rows import Row, ratio_row, value_row
 from .sizes import Sizes
 from .workloads import OPTIMIZERS, WORKLOADS, Workload
@@ -22,6 +22,9 @@ MOST_GROWTH_KB = 1024
 """How much more memory may be needed for ten times the samples: less than any allocation worth the name, and more than
 how the size of a process varies from one to another."""
 
+MOST_GROWTH_OF_A_DRAW = 1.25
+"""A draw is to cost the same; of many loaders, what belongs to each leaves the processor's cache."""
+
 
 def parts(peers_python: str = sys.executable) -> dict[str, Part]:
     """Return what there is to measure, by name: the workloads, what is no ratio of theirs, and other libraries.
@@ -29,7 +32,7 @@ def parts(peers_python: str = sys.executable) -> dict[str, Part]:
     :param peers_python: the interpreter that has those
     """
     workloads: dict[str, Part] = {name: partial(_workload, workload) for name, workload in WORKLOADS.items()}
-    others = {"scoring": _scoring, "hooks": _hooks, "more tasks": _more_tasks, "imports": _imports}
+    others = {"scoring": _scoring, "hooks": _hooks, "more tasks": _more_tasks, "draws": _draws, "imports": _imports}
     return {**workloads, **others, "peers": partial(measure_peers, peers_python)}
 
 
@@ -112,6 +115,16 @@ def _hooks(run: Run, sizes: Sizes) -> Iterator[Row]:
         pairs = zip(found["none"], found[kind], strict=True)
         costs = [(more["microseconds"] - less["microseconds"]) / count for less, more in pairs]
         yield value_row(title, costs, "µs", 0.05)
+
+
+def _draws(run: Run, sizes: Sizes) -> Iterator[Row]:
+    from .draws import FEW, KINDS, MANY
+
+    jobs = {kind: draw_job(kind, sizes.draws) for kind in KINDS}
+    for kind, found in in_turns(run, jobs, sizes.rounds).items():
+        few, many = ([each[key] for each in found] for key in ("few", "many"))
+        title = f"a draw by {kind}, of {MANY:,} loaders beside {FEW} (ns)"
+        yield ratio_row(title, few, many, (f"{FEW} loaders", f"{MANY:,} loaders"), MOST_GROWTH_OF_A_DRAW)
 
 
 def _more_tasks(run: Run, sizes: Sizes) -> Iterator[Row]:

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import against_peers, agreement, by_hand, engine, jobs, suite
+from benchmarks import against_peers, agreement, by_hand, draws, engine, jobs, suite
 from benchmarks.__main__ import PAGE, RESULTS, main
 from benchmarks.agreement import DifferentWorkError, check
 from benchmarks.rows import ratio_row, table, value_row, with_table
 from benchmarks.sizes import Sizes
 from benchmarks.workloads import OPTIMIZERS, WORKLOADS, make_batches, make_modules
 
-TINY = Sizes(rounds=2, share=0.001, epochs=1, samples=(64, 128), more_hooks=1, more_tasks=1)
+TINY = Sizes(rounds=2, share=0.001, epochs=1, samples=(64, 128), draws=100, more_hooks=1, more_tasks=1)
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +105,8 @@ def test_the_suite_yields_a_line_for_everything() -> None:
     assert len(titles) == 3 * 6 + 2 + 1  # three workloads with two optimizers and three lines each
     rows = list(run["scoring"](jobs.here, TINY))
     assert [row.target for row in rows] == [1.1] * 4 + [suite.MOST_GROWTH_KB] * 3
+    rows = list(run["draws"](jobs.here, TINY))
+    assert [row.title.split(",")[0] for row in rows] == [f"a draw by {kind}" for kind in draws.KINDS]
 
 
 def test_a_job_is_done_in_a_process_of_its_own() -> None:

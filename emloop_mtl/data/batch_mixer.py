@@ -77,8 +77,8 @@ class BatchMixer:
             names = [(next(iter(part.tasks)), part.stop - part.first) for part in parts]
             joined[self.task_source] = [name for name, count in names for _ in range(count)]
         if not self.data_names and len({part.sources for part in parts}) > 1:
-            names = " and ".join(repr(part.data_name) for part in parts[:2])
-            text = f"loaders {names} name no tasks, so that these cannot be told from sources that not all hold"
+            two = " and ".join(repr(part.data_name) for part in parts[:2])
+            text = f"loaders {two} name no tasks, so that these cannot be told from sources that not all hold"
             raise DataError(f"{text}; name the tasks of loaders whose rows are mixed")
         joined.mix = Mix(parts, self.data_names)
         _share_out(joined, parts)
