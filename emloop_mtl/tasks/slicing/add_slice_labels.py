@@ -16,6 +16,7 @@ from ...data.multi_task_dataset import MultiTaskDataset
 from ...data.subsets import rows_of, whole
 from ...data.task_loader import TaskLoader
 from ...errors import ConfigError
+from ...utils.shown import shown
 from ..task import Task
 from .slice_names import indicator_name, missing_label, predictor_name, score_name
 from .slicing_function import BASE, SlicingFunction, read_slices
@@ -63,12 +64,11 @@ def _loaders_of(data: Any) -> list[TaskLoader]:
         # Streams may share a loader.
         return list(dict.fromkeys(loader for stream in data.task_streams.values() for loader in stream.loaders))
     if not isinstance(data, Iterable):
-        text = f"slices need a MultiTaskDataset, or its loaders, not a {type(data).__name__}"
-        raise ConfigError(text)
+        raise ConfigError(f"slices need a MultiTaskDataset, or its loaders, not {shown(data)}")
     loaders = list(data)
     for loader in loaders:
         if not isinstance(loader, TaskLoader):
-            raise ConfigError(f"slices need loaders, not a {type(loader).__name__}")
+            raise ConfigError(f"slices need a MultiTaskDataset, or its loaders, not {shown(loader)}")
     return loaders
 
 

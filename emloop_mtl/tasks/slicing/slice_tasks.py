@@ -194,6 +194,10 @@ def _head_of(task: Task, modules: Mapping[str, nn.Module]) -> tuple[Action, nn.L
     if task.tokens is not None:
         text = "its labels are those of tokens, and slices are sets of rows"
         raise ConfigError(f"task {task.name!r}: {text}", (*place, "tokens"))
+    made = heads_name(task.name)
+    if made in modules or any(action.name == made for action in task.flow):
+        text = f"it has slices already, or a module or action called {made!r}"
+        raise ConfigError(f"task {task.name!r}: {text}", place)
     where = f"task {task.name!r}: slices need a head, the last action"
     head = task.flow[-1]
     if len(task.flow) == 1:

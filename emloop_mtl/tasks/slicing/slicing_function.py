@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...constants import UID_SOURCE
 from ...data.column_dataset import ColumnDataset
@@ -17,6 +18,8 @@ from ...utils.shown import shown
 
 BASE = "base"
 """The slice of all rows, which there always is."""
+
+_NAME = re.compile(r"[^./\[\]<\s]+")
 
 
 class SlicingFunction:
@@ -51,18 +54,18 @@ class SlicingFunction:
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__) if name is None else name
         self.by_row = bool(by_row)
-        if (
-            not isinstance(self.name, str)
-            or not self.name
-            or any(sign in self.name for sign in "./[]")
-            or "<" in self.name
-        ):
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or hasattr(nn.ModuleDict, self.name):
             text = f"{shown(self.name)} cannot name a slice; set 'name' to a word without '.', '/', '[', ']', '<'"
             raise ConfigError(text, ("name",))
         if self.name == BASE:
             raise ConfigError(f"{BASE!r} is the slice of all rows, which there always is; rename this one", ("name",))
         if isinstance(sources, str):
             raise ConfigError(f"slice {self.name!r}: sources is a list; write [{sources}]", ("sources",))
+        if sources is not None and not (
+            isinstance(sources, Sequence) and sources and all(isinstance(source, str) for source in sources)
+        ):
+            text = f"sources must be a list of names, at least one, not {shown(sources)}"
+            raise ConfigError(f"slice {self.name!r}: {text}", ("sources",))
         self._sources = None if sources is None else tuple(sources)
         self._arguments = {} if self._sources is not None else _arguments(function, self.name)
 
@@ -79,12 +82,16 @@ class SlicingFunction:
         args, kwargs = self._named_sources(data)
         where = f"slice {self.name!r} of data {data.name!r}"
         if self.by_row:
-            told = [self._told(row, args, kwargs) for row in _rows(data, {*args, *kwargs})]
+            told = [self._told(row, args, kwargs, where) for row in _rows(data, {*args, *kwargs})]
             return _as_bools([_as_bool(one, where) for one in told], len(data), where)
-        return _as_bools(self._told(_read(data, {*args, *kwargs}), args, kwargs), len(data), where)
+        return _as_bools(self._told(_read(data, {*args, *kwargs}), args, kwargs, where), len(data), where)
 
-    def _told(self, values: Mapping[str, Any], args: Sequence[str], kwargs: Sequence[str]) -> Any:
-        return self.function(*(values[name] for name in args), **{name: values[name] for name in kwargs})
+    def _told(self, values: Mapping[str, Any], args: Sequence[str], kwargs: Sequence[str], where: str) -> Any:
+        try:
+            return self.function(*(values[name] for name in args), **{name: values[name] for name in kwargs})
+        except Exception as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise DataError(f"{where}: the function fails: {text}") from error
 
     def _named_sources(self, data: ColumnDataset) -> tuple[Sequence[str], Sequence[str]]:
         """Return the sources that the function gets by position and by name."""

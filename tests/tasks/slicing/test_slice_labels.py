@@ -193,6 +193,11 @@ PARTS = {"train": slice(6), "valid": slice(2)}
             "true if it is one of a single row",
         ),
         (
+            lambda x: x.sizes,
+            "slice 'wrong' of data 'rows': the function fails: AttributeError: 'Tensor' object has no attribute "
+            "'sizes'",
+        ),
+        (
             lambda x: ["yes"] * 6,
             "slice 'wrong' of data 'rows': the function must return a bool for each row, not a list; set by_row: true "
             "if it is one of a single row",
@@ -208,7 +213,7 @@ PARTS = {"train": slice(6), "valid": slice(2)}
             "tensor([1., 0.])",
         ),
     ],
-    ids=["length", "one", "shape", "numbers", "nothing", "text", "ragged", "row"],
+    ids=["length", "one", "shape", "numbers", "nothing", "failure", "text", "ragged", "row"],
 )
 def test_a_function_that_returns_anything_else_is_bad_data(function: Any, text: str) -> None:
     each = function if isinstance(function, SlicingFunction) else SlicingFunction(function, "wrong")
@@ -256,6 +261,11 @@ def test_slices_that_cannot_be_are_told_in_one_line(slices: Any, text: str) -> N
     [
         (lambda: SlicingFunction(big, "base"), "'base' is the slice of all rows, which there always is; rename this "),
         (lambda: SlicingFunction(big, "a.b"), "'a.b' cannot name a slice; set 'name' to a word without '.', '/', "),
+        (lambda: SlicingFunction(big, "keys"), "'keys' cannot name a slice; set 'name' to a word without "),
+        (
+            lambda: SlicingFunction(big, sources=[]),
+            "slice 'big': sources must be a list of names, at least one, not []",
+        ),
         (lambda: SlicingFunction(big, sources="x"), "slice 'big': sources is a list; write [x]"),
         (lambda: slice_tasks(make_task(), [big], weight=-1), "weight must be a number >= 0, not -1"),
         (
@@ -274,6 +284,14 @@ def test_slices_that_cannot_be_are_told_in_one_line(slices: Any, text: str) -> N
         (
             lambda: slice_tasks(make_task(tokens="x", metrics=[]), [big]),
             "task 'kind': its labels are those of tokens, and slices are sets of rows",
+        ),
+        (
+            lambda: slice_tasks(slice_tasks(make_task(), [big])[0], [big]),
+            "task 'kind': it has slices already, or a module or action called 'kind_slices'",
+        ),
+        (
+            lambda: slice_tasks(make_task(), [big], dataset=5),  # type: ignore[arg-type]
+            "slices need a MultiTaskDataset, or its loaders, not 5",
         ),
         (
             lambda: slice_tasks(Task("kind", {}, make_task().flow, "kind", "cross_entropy"), [big]),
@@ -304,6 +322,8 @@ def test_slices_that_cannot_be_are_told_in_one_line(slices: Any, text: str) -> N
         *(
             "base",
             "dots",
+            "word of torch",
+            "no sources",
             "sources",
             "weight",
             "clash",
@@ -311,6 +331,8 @@ def test_slices_that_cannot_be_are_told_in_one_line(slices: Any, text: str) -> N
             "several tasks",
             "one action",
             "tokens",
+            "twice",
+            "no dataset",
             "no module",
         ),
         *("no linear head", "loss in Python", "rows", "no loader"),
