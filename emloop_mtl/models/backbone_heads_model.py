@@ -25,8 +25,8 @@ from .head_rows import head_rows
 from .head_task import HeadTask
 from .heads_network import HeadsNetwork
 from .heads_run import HeadsRun
-from .initializer import Initializer, find_initializer
-from .listed_heads import head_task, listed_heads
+from .initializer import Initializer, find_initializer, parameters_of
+from .listed_heads import check_keys, head_task, listed_heads
 from .mixed_heads import check_mixed
 from .multi_task_model import MultiTaskModel
 from .runs_batches import RunsBatches
@@ -108,33 +108,35 @@ class BackboneHeadsModel(MultiTaskModel):
             raise ConfigError(f"the backbone must be an nn.Module, not {backbone!r}", ("backbone",))
         listed = listed_heads(heads)
         weights = loss_weights or {}
-        _check_keys("loss_weights", weights, listed)
-        _check_keys("arg_name_mapping", arg_name_mapping or {}, [BACKBONE, *listed])
-        _check_keys("allowed_arguments", allowed_arguments or {}, [BACKBONE, *listed])
-        self._mapping = dict(arg_name_mapping or {})
-        modules = {BACKBONE: backbone, **{key: head.module for key, head in listed.items()}}
-        self._components = {}
-        for key, module in modules.items():
-            is_wrapped = key != BACKBONE and isinstance(heads[key], Head)
-            path = ("backbone",) if key == BACKBONE else ("heads", key, "module") if is_wrapped else ("heads", key)
-            allowed = None if allowed_arguments is None else allowed_arguments.get(key)
-            self._components[key] = Component(key, module, self._mapping.get(key), allowed, path)
-        self._backbone = self._components[BACKBONE]
-        tasks = []
+        mapping, allowed = arg_name_mapping or {}, allowed_arguments or {}
+        check_keys("loss_weights", weights, listed)
+        check_keys("arg_name_mapping", mapping, [BACKBONE, *listed])
+        check_keys("allowed_arguments", allowed, [BACKBONE, *listed])
+        self._backbone = Component(BACKBONE, backbone, mapping.get(BACKBONE), allowed.get(BACKBONE), (BACKBONE,))
+        components = {}
         for key, head in listed.items():
-            takes = self._components[key].takes(self._backbone)
-            tasks.append(head_task(key, head, weights.get(key, 1.0), takes))
+            path = ("heads", key, "module") if isinstance(heads[key], Head) else ("heads", key)
+            components[key] = Component(key, head.module, mapping.get(key), allowed.get(key), path)
+        tasks = [
+            head_task(key, head, weights.get(key, 1.0), components[key], self._backbone) for key, head in listed.items()
+        ]
         self._called: set[str] = set()
         self._learning: dict[str, bool] = {}
         self._told: set[str] = set()
         if initializer is not None:
             try:
-                Initializer(initializer)(_parameters_of(modules))
+                modules = {BACKBONE: backbone, **{key: head.module for key, head in listed.items()}}
+                Initializer(initializer)(parameters_of(modules))
             except ConfigError as error:
                 raise error.below(("initializer",)) from error.__cause__
         self.task_source = task_source
         where = device, precision, output_dir, stack_tasks, compile
         super().__init__(tasks, {BACKBONE: backbone}, name, optimizer, update, *where)
+
+    @property
+    def _components(self) -> dict[str, Component]:
+        """The arguments of backbone and heads by name."""
+        return {BACKBONE: self._backbone, **{name: self._head(name).component for name in self.tasks}}
 
     @property
     def input_names(self) -> Collection[str]:
@@ -150,9 +152,7 @@ class BackboneHeadsModel(MultiTaskModel):
         tasks = batch.tasks or self.tasks_of(batch)
         try:
             given = self._backbone.bind(batch)
-            found = [
-                each for name in tasks for each in self._components[self._task(name).name].check(batch, self._backbone)
-            ]
+            found = [each for name in tasks for each in self._head(name).component.check(batch, self._backbone)]
         except ConfigError as error:
             raise error.below(("model",)) from error
         labels = {label for label in tasks.values() if label is not None}
@@ -164,10 +164,10 @@ class BackboneHeadsModel(MultiTaskModel):
         if self.task_source not in (None, self.default_task_source, *known):
             text = f"task_source: no loader holds a source {self.task_source!r}{nearest(str(self.task_source), known)}"
             raise ConfigError(text, ("task_source",))
-        for key, names in self._mapping.items():
+        for key, component in self._components.items():
             returned = () if key == BACKBONE else self._backbone.returns
             told = (BACKBONE,) if returned == () and key != BACKBONE else returned
-            for name in names:
+            for name in component.mapped:
                 if told is not None and name not in known and name not in told:
                     text = f"arg_name_mapping.{key}: there is no {name!r}{nearest(name, {*known, *told})}"
                     raise ConfigError(text, ("arg_name_mapping", key, name))
@@ -199,6 +199,38 @@ class BackboneHeadsModel(MultiTaskModel):
             self._told.add(name)
             text = "is trained on batches that hold no labels for it, or under another name, and learns nothing so far"
             _LOGGER.warning("head %r %s; see arg_name_mapping.%s", name, text, name)
+
+    def add_head(
+        self,
+        name: str,
+        head: nn.Module | Head,
+        weight: float = 1.0,
+        arg_name_mapping: Mapping[str, str] | None = None,
+        allowed_arguments: Iterable[str] | None = None,
+    ) -> None:
+        """Add a head, at any time between two batches; ``remove_task`` removes one.
+
+        :param name: its name; its number is the one after those that there are
+        :param head: as of the model, like all that follow
+        :raise ConfigError: if it cannot be run with the others; then nothing is changed
+        """
+        self.add_tasks(self._made_head(name, head, weight, arg_name_mapping, allowed_arguments))
+
+    def update_head(
+        self,
+        name: str,
+        head: nn.Module | Head,
+        weight: float = 1.0,
+        arg_name_mapping: Mapping[str, str] | None = None,
+        allowed_arguments: Iterable[str] | None = None,
+    ) -> None:
+        """Put a head in the place of the one of its name, at any time between two batches.
+
+        :param name: its name
+        :param head: as of the model, like all that follow
+        :raise ConfigError: if there is none of that name, or it cannot be run with the others; then nothing is changed
+        """
+        self.update_task(self._made_head(name, head, weight, arg_name_mapping, allowed_arguments))
 
     def get_metrics(self, reset: bool = False) -> dict[str, float]:
         """Return the metrics that modules of heads collect by themselves, as ``<head>/<metric>``.
@@ -237,6 +269,17 @@ class BackboneHeadsModel(MultiTaskModel):
         assert isinstance(task, HeadTask)
         return task
 
+    def _made_head(
+        self,
+        name: str,
+        head: nn.Module | Head,
+        weight: float,
+        mapping: Mapping[str, str] | None,
+        allowed: Iterable[str] | None,
+    ) -> HeadTask:
+        listed = listed_heads({name: head})[name]
+        return head_task(name, listed, weight, Component(name, listed.module, mapping, allowed), self._backbone)
+
     def _share_out(self, batch: Batch, source: str) -> None:
         """Find out which rows go to which head; which of them have labels is found out later."""
         known = batch.tasks or {name: task.label if task.label in batch else None for name, task in self.tasks.items()}
@@ -255,13 +298,16 @@ class BackboneHeadsModel(MultiTaskModel):
         """Return the heads by the numbers that ``task_source`` has for them."""
         return dict(enumerate(self.tasks))
 
+    def _needs_label(self, task: Task) -> bool:
+        return super()._needs_label(task) and not self._head(task.name).computes_loss
+
     def _declares_label(self, task: Task, batches: Sequence[Batch]) -> bool:
         is_named = any(batch.tasks.get(task.name) is not None for batch in batches)
         return task.label is not None and (self._head(task.name).label_is_given or not is_named)
 
     def _finds_inputs(self, name: str, batch: Mapping[str, Any]) -> bool:
         try:
-            self._components[name].check(batch, self._backbone)
+            self._head(name).component.check(batch, self._backbone)
         except ConfigError:
             return False
         return True
@@ -269,10 +315,10 @@ class BackboneHeadsModel(MultiTaskModel):
     def _check_inputs(self, tasks: Sequence[Task], batch: Batch) -> None:
         self._backbone.bind(batch)
         for task in tasks:
-            self._components[task.name].check(batch, self._backbone)
+            self._head(task.name).component.check(batch, self._backbone)
 
     def _make_network(self, tasks: Sequence[Task], modules: Mapping[str, nn.Module]) -> TaskNetwork:
-        return HeadsNetwork(tasks, modules, self._components)
+        return HeadsNetwork(tasks, modules, self._backbone)
 
     def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> RunsBatches:
         heads = [self._head(task.name) for task in tasks]
@@ -288,23 +334,3 @@ class BackboneHeadsModel(MultiTaskModel):
         if self._stacks is not None and self.task_source in batch:
             self._stacks.keep_apart(batch.tasks, "batches tell which rows are for which of them")
         super()._settle_stacks(batch)
-
-
-def _check_keys(argument: str, given: Mapping[str, Any], known: Collection[str]) -> None:
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{argument} must be a mapping, not {given!r}", (argument,))
-    for key, value in given.items():
-        if argument == "arg_name_mapping" and not isinstance(value, Mapping):
-            text = f"{argument}.{key} must map names to arguments, not {value!r}"
-            raise ConfigError(text, (argument, str(key)))
-        if key not in known:
-            raise ConfigError(f"{argument}: there is no head {key!r}{nearest(str(key), known)}", (argument, key))
-
-
-def _parameters_of(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
-    """Return all parameters by name, one that several modules have under its first."""
-    found: dict[int, tuple[str, nn.Parameter]] = {}
-    for key, module in modules.items():
-        for name, parameter in module.named_parameters():
-            found.setdefault(id(parameter), (f"{key}.{name}", parameter))
-    return dict(found.values())

@@ -15,7 +15,7 @@ from ..tasks.nested import map_tensors, without_half
 from ..tasks.output import CLASS_DIM
 from ..tasks.task import Task
 from ..utils.model_note import ModelNote
-from .component import BACKBONE
+from .component import BACKBONE, Component
 from .head import Head
 from .returned_names import returned_names
 
@@ -32,12 +32,16 @@ class HeadTask(Task):
     :param name: the head's name
     :param head: the head
     :param weight: what its loss is multiplied by in the model's loss
+    :param component: the arguments of the module
     :param takes: all that the module gets, what the backbone returns or a part of it; None where it may get anything
         else
     :raise ConfigError: for a mistake in the head's settings, with the path below the head
     """
 
-    def __init__(self, name: str, head: Head, weight: float = 1.0, takes: ActionInput | None = None) -> None:
+    def __init__(
+        self, name: str, head: Head, weight: float, component: Component, takes: ActionInput | None = None
+    ) -> None:
+        self.component = component
         self.computes_loss = head.loss is None
         """Whether the module returns its own loss."""
         if self.computes_loss and returned_names(head.module) == ():

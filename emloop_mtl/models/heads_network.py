@@ -10,7 +10,7 @@ from ..errors import ConfigError
 from ..tasks.plan import Plan
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
-from .component import BACKBONE, Component
+from .component import Component
 from .head_task import HeadTask
 from .heads_plan import HeadsPlan
 
@@ -20,22 +20,22 @@ class HeadsNetwork(TaskNetwork):
 
     :param tasks: the heads as tasks
     :param modules: backbone and heads by name
-    :param components: the arguments of backbone and heads by name
+    :param backbone: the arguments of the backbone
     """
 
     def __init__(
         self,
         tasks: Sequence[Task],
         modules: Mapping[str, nn.Module],
-        components: Mapping[str, Component],
+        backbone: Component,
     ) -> None:
-        self._components = dict(components)  # before tasks are accepted, which looks at it
+        self._backbone = backbone
         super().__init__(tasks, modules)
 
     def _accept(self, tasks: Sequence[Task], module_names: set[str]) -> None:
         for task in tasks:
-            if task.name not in self._components:
-                text = f"task {task.name!r} is no head of this model; all of its heads are given when it is made"
+            if not isinstance(task, HeadTask):
+                text = f"task {task.name!r} is no head of this model; give its module to add_head or update_head"
                 raise ConfigError(text, (task.name,))
         super()._accept(tasks, module_names)
 
@@ -44,5 +44,4 @@ class HeadsNetwork(TaskNetwork):
 
     def plan_of(self, heads: Sequence[HeadTask]) -> HeadsPlan:
         """Return the plan for the backbone and some heads, which may be none."""
-        components = [self._components[task.name] for task in heads]
-        return HeadsPlan(heads, self._components[BACKBONE], components, self._module_devices())
+        return HeadsPlan(heads, self._backbone, [head.component for head in heads], self._module_devices())

@@ -83,6 +83,15 @@ class Initializer:
             raise ConfigError(text, (index, 1)) from error
 
 
+def parameters_of(modules: Mapping[str, nn.Module]) -> dict[str, nn.Parameter]:
+    """Return all parameters by name, one that several modules have under its first."""
+    found: dict[int, tuple[str, nn.Parameter]] = {}
+    for key, module in modules.items():
+        for name, parameter in module.named_parameters():
+            found.setdefault(id(parameter), (f"{key}.{name}", parameter))
+    return dict(found.values())
+
+
 def find_initializer(named: str | Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
     """Return what makes an initializing function of options that a config gives.
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from torch import nn
 
-from ..errors import ConfigError
-from ..tasks.action_input import INPUT, ActionInput
+from ..errors import ConfigError, nearest
+from ..tasks.action_input import INPUT
 from ..tasks.task_network import TaskNetwork
-from .component import BACKBONE
+from .component import BACKBONE, Component
 from .head import Head
 from .head_task import HeadTask
 
@@ -41,14 +42,30 @@ def _is_taken(name: str) -> bool:
     )
 
 
-def head_task(name: str, head: Head, weight: float, takes: ActionInput | None = None) -> HeadTask:
+def check_keys(argument: str, given: Mapping[str, Any], known: Collection[str]) -> None:
+    """Check that an argument of a model is a mapping whose keys are among those known.
+
+    :raise ConfigError: if it is not
+    """
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{argument} must be a mapping, not {given!r}", (argument,))
+    for key, value in given.items():
+        if argument == "arg_name_mapping" and not isinstance(value, Mapping):
+            text = f"{argument}.{key} must map names to arguments, not {value!r}"
+            raise ConfigError(text, (argument, str(key)))
+        if key not in known:
+            raise ConfigError(f"{argument}: there is no head {key!r}{nearest(str(key), known)}", (argument, key))
+
+
+def head_task(name: str, head: Head, weight: float, component: Component, backbone: Component) -> HeadTask:
     """Return a head as a task; errors have their path below the model.
 
     :param weight: its entry of ``loss_weights``
-    :param takes: all that the module gets; None where that depends on the batch
+    :param component: the arguments of its module
+    :param backbone: those of the backbone
     """
     try:
-        return HeadTask(name, head, weight, takes)
+        return HeadTask(name, head, weight, component, component.takes(backbone))
     except ConfigError as error:
         is_weight = error.path == ("weight",)
         below = ("device",) if error.path[:1] == ("module_device",) else error.path

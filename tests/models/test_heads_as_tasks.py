@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from typing import Any
 
 import pytest
@@ -153,8 +154,58 @@ def test_a_head_that_is_removed_takes_its_module_along_and_a_plain_task_is_none(
     assert {name.split(".")[0] for name in model.state_dict()} == {"backbone", "mood"}
     assert "mood/loss" in model.run(Batch(make_batch()), train=False)
     task = Task("new", {"new": nn.Linear(4, 2)}, [{"name": "n", "module": "new", "inputs": "text"}])
-    with pytest.raises(ConfigError, match="task 'new' is no head of this model"):
-        model.network.add_tasks(task)
+    for change in (model.network.add_tasks, model.add_tasks):
+        with pytest.raises(ConfigError, match="task 'new' is no head of this model; give its module to add_head"):
+            change(task)
+
+
+@pytest.mark.parametrize("stack_tasks", [True, False])
+def test_a_head_that_is_added_between_two_steps_trains_as_if_it_had_been_there(stack_tasks: bool) -> None:
+    def twin(names: str) -> BackboneHeadsModel:
+        torch.manual_seed(0)
+        made = {name: Head(nn.Linear(6, 2), loss="cross_entropy", label="mood") for name in "abcd"}
+        mapping = {name: {"encoded": "input"} for name in names}
+        heads = {name: made[name] for name in names}
+        options = {"optimizer": {"class": "sgd", "lr": 0.1}, "device": "cpu", "stack_tasks": stack_tasks}
+        return BackboneHeadsModel(Encoder(), heads, None, mapping, **options)  # type: ignore[arg-type]
+
+    early, late = twin("abcd"), twin("abc")
+    late.load_state_dict({name: value for name, value in early.state_dict().items() if not name.startswith("d.")})
+    first = {"tasks": dict.fromkeys("abc", "mood")}
+    for model in (early, late):
+        model.run(Batch(make_batch(), **first), train=True)
+    head = Head(nn.Linear(6, 2), loss="cross_entropy", label="mood")
+    head.module.load_state_dict(early.network["d"].state_dict())
+    late.add_head("d", head, weight=1.0, arg_name_mapping={"encoded": "input"})
+    for seed in (1, 2):
+        for model in (early, late):
+            model.run(Batch(make_batch(seed=seed), tasks=dict.fromkeys("abcd", "mood")), train=True)
+    for name, value in early.state_dict().items():
+        # Which heads run as one may differ, and with it the last digits of float32.
+        torch.testing.assert_close(late.state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    late.remove_task("a")
+    late.update_head("b", Classifier(classes=2), 0.5, {"mood": "label"})
+    outputs = late.run(Batch(make_batch()), train=True)
+    losses = {name: outputs[f"{name}/loss"].item() for name in "bcd"}
+    assert outputs["loss"].item() == pytest.approx(0.5 * losses["b"] + losses["c"] + losses["d"])
+    assert "a/loss" not in outputs
+
+
+def test_a_head_that_cannot_be_added_changes_nothing() -> None:
+    model = make_model()
+    before = set(model.state_dict())
+    for name, head, mapping, says in (
+        ("new", nn.Linear(6, 2), {}, "computes no loss of its own"),
+        ("new", Classifier(), {"topic_label": "lable"}, "head 'new' takes no argument 'lable'; did you mean 'label'?"),
+        ("mood", Classifier(), {}, "there are two tasks called 'mood'"),
+        ("backbone", Classifier(), {}, "'backbone' cannot name a head"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(says)):
+            model.add_head(name, head, arg_name_mapping=mapping)
+    with pytest.raises(ConfigError, match="the model has no task 'new'"):
+        model.update_head("new", Classifier())
+    assert set(model.state_dict()) == before
+    assert model.run(Batch(make_batch()), train=True)["loss"].isfinite()
 
 
 class Unlabelled(AbstractDataset):
