@@ -37,8 +37,8 @@ def evaluate(
     """Score a trained model on STREAM of its dataset.
 
     The config is that of the run, overridden by its section eval.STREAM and then by KEY=VALUE; hooks that only make
-    sense in a training are left out unless eval.STREAM lists them. Nothing is written into RUN_DIR. For an Ensemble or a
-    Sequence its config stands in place of RUN_DIR.
+    sense in a training are left out unless eval.STREAM lists them. Nothing is written into RUN_DIR. For an Ensemble or
+    a Sequence its config stands in place of RUN_DIR.
     """
     with reported(verbose):
         from .evaluating import evaluate_run

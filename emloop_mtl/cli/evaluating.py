@@ -13,7 +13,7 @@ from ..config.create import Training, create_training
 from ..config.evaluation import checked_overrides, evaluation_config
 from ..config.load import load_config
 from ..config.open_run import load_weights
-from ..constants import SCORES_FILE
+from ..constants import RUN_FILE, SCORES_FILE
 from ..errors import ConfigError
 from ..types import EpochData
 from .building import building, running
@@ -49,6 +49,8 @@ def open_evaluated(
     if path.is_file() and path.suffix in CONFIG_SUFFIXES:
         if tag is not None:
             raise ConfigError(f"--checkpoint {tag}: {path} is a config, and only runs have checkpoints")
+        if (path.parent / RUN_FILE).is_file():  # which may come from elsewhere, and is not trusted as a config is
+            raise ConfigError(f"{path}: is the config of a run; give the folder of the run, {path.parent}")
         return load_config(path, overrides), None, {"trust_runs": trust}
     folder = RunFolder.existing(path)
     if not trust:

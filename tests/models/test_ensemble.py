@@ -259,6 +259,25 @@ def test_a_config_stands_for_a_run_only_where_no_weights_are_needed(folder: Path
 
 
 @pytest.mark.parametrize("name", ["eval", "predict"])
+def test_the_config_of_a_run_is_not_taken_for_one_of_the_users_own(folder: Path, name: str) -> None:
+    done = command(name, "valid", "log/a/config.yaml")
+    text = "log/a/config.yaml: is the config of a run; give the folder of the run, log/a\n"
+    assert (done.exit_code, done.stderr) == (2, text)
+
+
+def test_a_damaged_checkpoint_is_told_in_one_line(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "log" / "a", tmp_path / "run")
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    (checkpoint / "model.safetensors").write_bytes(b"nothing")
+    (folder / "ensemble.yaml").write_text(write_yaml(composed_config("Ensemble", [str(tmp_path / "run"), "log/a"])))
+    done = command("eval", "valid", "ensemble.yaml")
+    assert done.exit_code == 1
+    assert "has no valid checkpoint" in done.stderr.splitlines()[-1]
+    assert "model.safetensors" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["eval", "predict"])
 def test_a_run_from_elsewhere_runs_no_code_without_trust(folder: Path, name: str, tmp_path: Path) -> None:
     evil = tmp_path / "evil"
     shutil.copytree(folder / "log" / "a", evil)
