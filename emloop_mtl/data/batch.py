@@ -20,7 +20,8 @@ class Batch(dict[str, Any]):
         batch is prepared for fills in all its tasks whose label source the batch holds
     :param data_name: the name of the loader that made the batch
     :param split: the split of that loader
-    :param rows: task name -> int64 indices of the rows that have a label; a task is absent when all rows have one
+    :param rows: task name -> int64 indices of the rows that have a label; a task is absent when all rows have one. Of a
+        task of tokens, always those of the tokens that have one, counted through all rows and their padding
     :param ends_step: whether a step of the task scheduler ends with this batch
     :param size: number of samples; None until counted
     """

@@ -39,7 +39,7 @@ class ComputeStats(AbstractHook):
     """Compute statistics of sources and outputs over each epoch, stream by stream.
 
     A variable with one value per batch, a loss for example, is averaged with the number of samples as weight,
-    ``<task>/loss`` with the number of the task's labelled rows; other aggregations run over the values of the
+    ``<task>/loss`` with the number of the task's labelled rows or tokens; other aggregations run over the values of the
     batches. A variable with values per sample is aggregated over all of them. The numbers are written to
     ``epoch_data[stream][variable][aggregation]``. Variables ``<task>/…`` are computed from the batches that carry
     the task.

@@ -252,6 +252,43 @@ def test_sequences_that_are_cut_lose_the_labels_of_what_is_cut() -> None:
     assert loss == pytest.approx(wanted, rel=1e-12)  # the same numbers in float64, added up in another order
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_sequences_without_any_token_count_nowhere(batch_size: int) -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    words, tags = [none, torch.tensor([3, 4]), none], [none, torch.tensor([1, MISSING]), none]
+    task = tag_task(missing_label=MISSING, metrics=["accuracy"])
+    model = model_of(task)
+    wanted = functional.cross_entropy(task.modules["table"](torch.tensor([3])), torch.tensor([1])).item()
+    assert model.score({"valid": loader_of(words, tags, batch_size)})["tag/texts/valid/loss"] == wanted
+    predicted = model.predict(loader_of(words, tags, batch_size))["tag"]
+    assert predicted.is_labelled.tolist() == [False, True, False]
+    assert predicted.preds is not None
+    assert list(map(len, predicted.preds)) == [0, 2, 0]
+
+
+def test_tokens_may_have_several_labels_each() -> None:
+    generator = torch.Generator().manual_seed(0)
+    words, tags = (
+        torch.randint(1, 9, (7, 5), generator=generator),
+        torch.randint(2, (7, 5, CLASSES), generator=generator),
+    )
+    tags[0, 0], tags[1] = -1, -1
+    names = ["f1_macro", "exact_match", "hamming_loss"]
+    loader = TaskLoader(ColumnDataset("texts", {"words": words}, {"tags": tags}), split="valid", batch_size=3)
+    task = tag_task(loss="bce_with_logits", missing_label=-1, metrics=names, num_classes=None)
+    table = task.modules["table"]
+    scores = model_of(task).score(loader)
+    kept = (tags != -1).all(-1)
+    gold, pred = tags[kept].numpy(), (table(words)[kept] > 0).long().numpy()
+    wanted = {
+        "f1_macro": sklearn_metrics.f1_score(gold, pred, average="macro"),
+        "exact_match": sklearn_metrics.accuracy_score(gold, pred),
+        "hamming_loss": sklearn_metrics.hamming_loss(gold, pred),
+    }
+    for name, value in wanted.items():
+        assert scores[f"tag/texts/valid/{name}"] == pytest.approx(value, rel=1e-12), name  # of counts, in float64
+
+
 def test_dense_labels_of_tokens_go_without_a_mask() -> None:
     words, tags = torch.tensor([[1, 2], [3, 4]]), torch.tensor([[0, 1], [2, MISSING]])
     task = tag_task(missing_label=MISSING)
@@ -286,7 +323,7 @@ def test_more_labels_than_tokens_are_found_before_the_first_batch(rows: list[int
             return [TaskLoader(Subset(data, rows), {"tag": "tags"}, name="news", batch_size=1)]
 
     model = model_of(tag_task())
-    text = "stream 'train', loader 'news': task 'tag', source 'tags': row 3 has 4 tokens in 'words', but 5 labels in 'tags'"
+    text = "stream 'train', loader 'news': task 'tag', source 'tags': row 3 has 4 tokens in 'words', but 5 labels"
     with pytest.raises(ConfigError, match=text) as caught:
         MainLoop(model, Texts(), [StopAfter(epochs=1)]).check()
     assert caught.value.path == ("model", "tasks", "tag", "label")
