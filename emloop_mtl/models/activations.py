@@ -26,6 +26,8 @@ class Activations:
     def __init__(self, backbone: nn.Module, layers: Sequence[str] | None = None) -> None:
         known = dict(backbone.named_modules())
         known.pop("")
+        if isinstance(layers, str):
+            raise ConfigError(f"activations must be a list of names of layers, not {layers!r}", ("activations",))
         for index, name in enumerate(layers or ()):
             if name not in known:
                 text = f"the backbone has no layer {name!r}{nearest(str(name), known)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from torch import nn
@@ -16,16 +16,16 @@ DEFAULT_LOSS, DEFAULT_METRICS = "cross_entropy", ["accuracy"]
 _T = TypeVar("_T")
 
 
-def joint_heads(heads: Any, label: str) -> tuple[dict[int, str], Any]:
-    """Return the names of the heads by number, and the heads by name, with what each does not say itself.
+def joint_heads(heads: Any, label: str) -> Any:
+    """Return the heads by name, with what each does not say itself.
 
     :param heads: id or name -> ``Head`` or module; what is no mapping is returned as it is
     :param label: the source of the labels of those that name none
     :raise ConfigError: for ids that cannot be told apart, or are no whole numbers
     """
     if not isinstance(heads, Mapping):
-        return {}, heads
-    numbers = {}
+        return heads
+    numbers: dict[int, str] = {}
     for key in heads:
         if isinstance(key, bool) or not isinstance(key, str | int) or (isinstance(key, int) and key < 0):
             text = f"{key!r} cannot be the id of a task; take a whole number, 0 or more, or a name"
@@ -38,8 +38,13 @@ def joint_heads(heads: Any, label: str) -> tuple[dict[int, str], Any]:
         other = next(key for key in heads if str(key) not in numbers.values())
         text = f"{other!r} is no id, but other heads have ids ({', '.join(numbers.values())})"
         raise ConfigError(f"{text}; take whole numbers or names for all", ("heads", other))
-    named = {str(key): _completed(head, label) for key, head in heads.items()}
-    return numbers or dict(enumerate(named)), named
+    return {str(key): _completed(head, label) for key, head in heads.items()}
+
+
+def numbered(names: Iterable[str]) -> dict[int, str]:
+    """Return the names of heads by the ids that they are, or by their places where they are none."""
+    names = list(names)
+    return {int(name): name for name in names} if names and names[0].isdecimal() else dict(enumerate(names))
 
 
 def with_names(settings: Mapping[int | str, _T] | None) -> Any:

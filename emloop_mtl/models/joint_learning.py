@@ -20,7 +20,8 @@ from .activations import Activations
 from .backbone_heads_model import BackboneHeadsModel
 from .batch_kind import BatchKind
 from .head import Head
-from .joint_heads import joint_heads, with_names
+from .head_task import HeadTask
+from .joint_heads import joint_heads, numbered, with_names
 from .joint_run import OUTPUTS, JointRun
 from .runs_batches import RunsBatches
 
@@ -93,7 +94,8 @@ class JointLearning(BackboneHeadsModel):
         output_dir: str | Path | None = None,
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
-        self._numbers, named = joint_heads(heads, label or LABEL)
+        self._label = label or LABEL
+        named = joint_heads(heads, self._label)
         self._hparams = _checked_hparams(hparams)
         super().__init__(
             backbone,
@@ -183,7 +185,18 @@ class JointLearning(BackboneHeadsModel):
             raise ConfigError(str(error), ("label",) if task.name in self._without_label else error.path) from error
 
     def _numbered_heads(self) -> Mapping[int, str]:
-        return self._numbers
+        return numbered(self.tasks)
+
+    def _made_head(
+        self,
+        name: str,
+        head: nn.Module | Head,
+        weight: float,
+        mapping: Mapping[str, str] | None,
+        allowed: Iterable[str] | None,
+    ) -> HeadTask:
+        named = joint_heads({**dict.fromkeys(self.tasks, head), name: head}, self._label)
+        return super()._made_head(str(name), named[str(name)], weight, mapping, allowed)
 
     def _make_run(self, kind: BatchKind, tasks: Sequence[Task], *how: Any) -> RunsBatches:
         unchecked, outputs, *others = how

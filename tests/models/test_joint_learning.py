@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 from emloop_mtl import Batch, ConfigError, DataError, Head, JointLearning, LinearHeads, MainLoop, StreamWrapper
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data import per_kind
-from emloop_mtl.hooks import ComputeStats, Evaluate, SaveLatest, ScoreTasks, StopAfter, WriteJSON
+from emloop_mtl.hooks import ComputeStats, Evaluate, SaveEvery, ScoreTasks, StopAfter, WriteJSON
 from emloop_mtl.models import multi_task_model, share_outputs
-from emloop_mtl.schedulers import Sequential
+from emloop_mtl.schedulers import Interleaved, Sequential
 from emloop_mtl.tasks import task_network
 from emloop_mtl.tasks.select_rows import spread_rows
 
@@ -100,12 +101,20 @@ def test_a_batch_of_one_task_without_ids_uses_the_head_of_its_loader() -> None:
         assert not any(name.startswith(f"{other}/") for other in CLASSES if other != key for name in outputs)
 
 
-@pytest.mark.parametrize("is_mixed", [True, False], ids=["mixed", "one by one"])
-def test_validation_and_test_go_task_by_task(is_mixed: bool, tmp_path: Path) -> None:
+TRAINED: dict[str, Callable[[], Tasks]] = {
+    "ids": Tasks,
+    "Interleaved": lambda: Tasks(is_mixed=False, streams={"train": {"scheduler": Interleaved(batch_size=8)}}),
+    "one by one": lambda: Tasks(is_mixed=False),
+}
+"""How the batches that are trained on come to be."""
+
+
+@pytest.mark.parametrize("way", TRAINED)
+def test_validation_and_test_go_task_by_task(way: str, tmp_path: Path) -> None:
     model = make_model()
     hooks = [Evaluate(["valid", "test"]), ScoreTasks(), StopAfter(epochs=2)]
     seen: dict[str, set[tuple[str, ...]]] = {}
-    loop = MainLoop(model, Tasks(is_mixed), hooks, output_dir=tmp_path)
+    loop = MainLoop(model, TRAINED[way](), hooks, output_dir=tmp_path)
     run = model.run
 
     def noted(batch: Batch, train: bool, stream: Any = None) -> Any:
@@ -115,7 +124,7 @@ def test_validation_and_test_go_task_by_task(is_mixed: bool, tmp_path: Path) -> 
     model.run = noted  # type: ignore[method-assign]
     loop.run_training()
     assert seen["valid"] == seen["test"] == {("1",), ("2",), ("7",)}
-    assert (max(map(len, seen["train"])) > 1) is is_mixed
+    assert max(map(len, seen["train"])) == (1 if way == "one by one" else 3)
 
 
 def test_activations_are_what_the_backbone_returns() -> None:
@@ -290,6 +299,19 @@ def test_heads_with_names_are_numbered_in_their_order() -> None:
     assert set(model.tasks) == {"one", "two"}
 
 
+def test_heads_may_come_and_go_between_batches_and_keep_their_ids() -> None:
+    model, rows = make_model(), make_rows(12)
+    model.run(rows, train=True)
+    model.remove_task("2")
+    model.add_head("9", nn.Linear(5, 2))
+    rows["task_id"][rows["task_id"] == 2] = 9
+    expected, outputs = by_hand(model, rows), model.run(rows, train=True)
+    assert outputs["preds"].equal(expected["preds"])
+    assert outputs["loss"].item() == pytest.approx(expected["loss"].item(), abs=CLOSE)
+    with pytest.raises(ConfigError, match="'left' is no id, but other heads have ids"):
+        model.add_head("left", nn.Linear(5, 2))
+
+
 def test_accumulated_steps_are_the_mean_of_their_means() -> None:
     batches = [make_rows(7, seed) for seed in range(2)]
     one, other = make_model(update={"accumulate": 2}), make_model()
@@ -319,22 +341,23 @@ def test_what_is_known_of_the_sets_of_tasks_in_a_batch_does_not_grow_forever(
     assert ends[0] == ends[1]
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": {"class": "adam", "lr": 0.01}}], ids=["sgd", "adam"])
-def test_a_run_that_is_resumed_ends_like_one_that_was_not(settings: dict[str, Any], tmp_path: Path) -> None:
-    def train(folder: str, epochs: int, restore: str | None = None) -> JointLearning:
-        model = make_model(hparams={"lr": "low"} if restore is None else None, **settings)
-        hooks = [Evaluate(["valid"]), ScoreTasks(), SaveLatest(), StopAfter(epochs=epochs)]
-        loop = MainLoop(model, Tasks(), hooks, output_dir=tmp_path / folder)
-        if restore is not None:
-            loop.restore(newest_checkpoint(tmp_path / restore / "checkpoints", "latest"))
+@pytest.mark.parametrize("way", TRAINED)
+def test_a_run_that_is_resumed_ends_like_one_that_was_not(way: str, tmp_path: Path) -> None:
+    def train(folder: str, hparams: dict[str, Any] | None, restored: str | None = None) -> JointLearning:
+        model = make_model(hparams=hparams, optimizer={"class": "adam", "lr": 0.01}, update={"accumulate": 2})
+        hooks = [Evaluate(["valid"]), ScoreTasks(), ComputeStats(["acc"]), WriteJSON(), SaveEvery(steps=5)]
+        loop = MainLoop(model, TRAINED[way](), [*hooks, StopAfter(epochs=3)], output_dir=tmp_path / folder)
+        if restored is not None:
+            shutil.copytree(tmp_path / "whole", tmp_path / folder, dirs_exist_ok=True)
+            loop.restore(newest_checkpoint(tmp_path / folder / "checkpoints", restored))
         loop.run_training()
         return model
 
-    whole = train("whole", 4)
-    train("half", 2)
-    resumed = train("rest", 4, restore="half")
-    assert all(torch.equal(v, resumed.state_dict()[k]) for k, v in whole.state_dict().items())
-    assert resumed.hparams == {"lr": "low"}
+    whole = train("whole", {"lr": "low"})
+    rest = train("rest", None, restored="step-5")  # in the middle of an epoch and of a window
+    assert all(torch.equal(value, rest.state_dict()[name]) for name, value in whole.state_dict().items())
+    assert rest.hparams == {"lr": "low"}
+    assert (tmp_path / "rest" / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
 
 
 def test_hyperparameters_are_kept_with_the_run() -> None:
@@ -374,6 +397,7 @@ def test_heads_that_cannot_be_told_apart_are_refused(settings: Any, says: str, p
     [
         ({"loss_weights": {3: 1.0}}, "loss_weights: there is no head '3'", ("loss_weights", "3")),
         ({"activations": ["1", "9"]}, "the backbone has no layer '9'", ("activations", 1)),
+        ({"activations": "1"}, "activations must be a list of names of layers, not '1'", ("activations",)),
         ({"hparams": {"size": torch.nn.ReLU()}}, "hparams/size: torch.nn.modules", ("hparams",)),
         ({"hparams": [1]}, "hparams must be a mapping, not [1]", ("hparams",)),
     ],
