@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..types import State
 from ..utils.isolated_random import IsolatedRandom, isolated
 from ..utils.random import derive_seed
@@ -135,7 +135,11 @@ class StreamReader:
                     assert batch is not None
                     batch.number = found
                     if prepare is not None and not batch.prepared:
-                        batch = prepare(batch)
+                        try:
+                            batch = prepare(batch)
+                        except ConfigError as error:  # as of a task that the batch names and nobody knows
+                            where = f"stream {self.name!r}, {batch.place}"
+                            raise ConfigError(f"{where}: {error}", error.path) from error.__cause__
                     found += 1
                     ended = found == total
                     yield batch, ended

@@ -96,6 +96,10 @@ class TaskLoader:
             AutoWorkers(self.name, most=MOST_WORKERS if self._has_rows else 1) if num_workers == "auto" else None
         )
         self.tasks = self._checked_tasks({} if tasks is None else tasks)
+        if not isinstance(ragged, Iterable) or not all(isinstance(source, str) for source in ragged):
+            raise ConfigError(f"loader {self.name!r}: ragged must be a list of sources, not {ragged!r}")
+        if collate is not None and not callable(collate):
+            raise ConfigError(f"loader {self.name!r}: collate must be a function of a list of samples, not {collate!r}")
         ragged = (ragged,) if isinstance(ragged, str) else tuple(ragged)
         bounds = SequenceLengths.of(min_data_len, max_data_len, f"loader {self.name!r}")
         self._check_ragged(ragged, bounds, collate)
@@ -287,6 +291,12 @@ class TaskLoader:
 
     def _check_arguments(self) -> None:
         where = f"loader {self.name!r}"
+        for key, text in {"name": self.name, "split": self.split}.items():
+            if not isinstance(text, str):
+                raise ConfigError(f"{where}: {key} must be a word, not {text!r}")
+        for key, given in {"batch_size": self.batch_size, "n_batches": self.n_batches, "seed": self.seed}.items():
+            if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
+                raise ConfigError(f"{where}: {key} must be a whole number, not {given!r}")
         if self.batch_size is None and self._has_rows:
             raise ConfigError(f"{where}: batch_size may be None only for an iterable dataset that yields whole batches")
         if self.batch_size is not None and self.batch_size < 1:

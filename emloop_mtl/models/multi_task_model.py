@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -11,8 +12,8 @@ from torch import nn
 
 from ..constants import TRAIN_STREAM
 from ..data.batch import Batch
-from ..data.per_kind import MOST_KINDS
 from ..data.column_dataset import ColumnDataset
+from ..data.per_kind import MOST_KINDS
 from ..data.share import Share
 from ..data.subsets import rows_of, whole
 from ..errors import ConfigError, DataError, KeyPath, nearest
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from ..data.task_loader import TaskLoader
     from ..tasks.global_metrics import GlobalMetric
     from .task_prediction import TaskPrediction
+
+_LOGGER = logging.getLogger(__name__)
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -115,6 +118,7 @@ class MultiTaskModel(AbstractModel):
         self._checked_columns = CheckedColumns()
         self._kinds: dict[tuple[tuple[str, ...], tuple[tuple[str, str | None], ...] | None, bool], BatchKind] = {}
         self._removed: RemovedTasks | None = None
+        self._told_left_out = False
         if self._has_trainable():
             self._update = self._make_update()
         self._stack_tasks = stack_tasks
@@ -256,8 +260,17 @@ class MultiTaskModel(AbstractModel):
             # Where a carried task names another label than its loader does, one of the two is a mistake.
             if name in carried and self._declares_label(task, batches) and task.label not in known:
                 self._refuse_label(task, known)
+        for batch in batches:
+            if batch.split == TRAIN_STREAM:
+                self._check_labelled(batch)
         left_out = [task for name, task in self.tasks.items() if name not in carried]
-        if not left_out or all(batch.tasks for batch in batches):  # loaders that name their tasks leave others out
+        if all(batch.tasks for batch in batches):  # loaders that name their tasks leave others out
+            if left_out and not self._told_left_out:
+                self._told_left_out = True
+                names = ", ".join(repr(task.name) for task in left_out)
+                _LOGGER.warning("no loader names the task %s, so it is neither trained nor evaluated", names)
+            return
+        if not left_out:
             return
         task = left_out[0]
         for batch in batches:
@@ -278,6 +291,17 @@ class MultiTaskModel(AbstractModel):
             if label is not None and labels is not None and name in self.tasks:
                 rows = rows_of(loader.dataset, torch.arange(len(loader.dataset)))
                 check_lengths(self._task(name), rows, labels, label, data.lengths)
+
+    def _check_labelled(self, batch: Batch) -> None:
+        """Check that a loader that is trained on names labels for tasks that cannot be learnt without."""
+        for name, label in self._carried(batch).items():
+            if label is None and self._needs_label(self.tasks[name]):
+                text = f"loader {batch.data_name!r}: task {name!r}: it cannot be trained on without labels"
+                raise ConfigError(f"{text}; name their source instead of None, or another split", (self.section, name))
+
+    def _needs_label(self, task: Task) -> bool:
+        """Whether a batch without labels cannot be trained on."""
+        return task.loss is not None and task.label is not None
 
     def _declares_label(self, task: Task, batches: Sequence[Batch]) -> bool:
         """Whether a task says where its labels are, so that the data must have them there."""

@@ -51,7 +51,8 @@ class ActionInput:
             if match is None:
                 raise ConfigError(f"cannot read input {form!r}; write 'x', 'x[0]' or 'x.key'")
             return cls(match["name"].strip(), tuple(map(_key, _STEP.finditer(match["path"]))))
-        if isinstance(form, tuple) and len(form) == 2 and isinstance(form[0], str) and isinstance(form[1], str | int):
+        is_pair = isinstance(form, tuple) and len(form) == 2 and isinstance(form[0], str)
+        if is_pair and isinstance(form[1], str | int) and not isinstance(form[1], bool):
             return cls(form[0], (form[1],))
         raise ConfigError(
             f"cannot read input {form!r}; write 'x', 'x[0]', 'x.key' or a pair ('x', 0), and several as a list"
@@ -105,4 +106,8 @@ def _part(value: Any, key: str | int) -> Any:
 
 def _key(match: re.Match[str]) -> str | int:
     text = (match["key"] or match["index"]).strip()
-    return int(text) if _INTEGER.fullmatch(text) else text.strip("'\"")
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if match["key"] is None and text[:1] not in ("'", '"'):
+        raise ConfigError(f"cannot read index [{text}]; write a whole number, or '.{text}' for the key of a mapping")
+    return text.strip("'\"")

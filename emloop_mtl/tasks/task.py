@@ -83,6 +83,8 @@ class Task:
         if not isinstance(name, str) or not name or "/" in name or name == "model":
             raise ConfigError(f"{name!r} cannot name a task; take a word without '/', other than 'model'")
         self.name = name
+        if label is not None and (not isinstance(label, str) or not label):
+            raise self._error(f"label must name a source, not {label!r}", "label")
         self.label = label
         self.weight = self._number("weight", weight)
         if not 0 <= self.weight <= sys.float_info.max:
@@ -99,6 +101,9 @@ class Task:
         self.flow = self._read_flow(flow)
         self.modules = self._read_modules(modules)
         self.action_outputs = self._read_action_outputs(action_outputs)
+        if module_device is not None and not isinstance(module_device, Mapping):
+            text = f"module_device must be a mapping of module names to devices, not {module_device!r}"
+            raise self._error(text, "module_device")
         self.module_device = {key: self._read_device(key, device) for key, device in (module_device or {}).items()}
         self.loss = None if loss is None else self._named(Loss, loss, self.missing_label)
         self._adopt_loss_module()
@@ -112,8 +117,8 @@ class Task:
         self.output = self._named(Output, default if output is None else output, target, class_dim)
         self.scorer = self._read_scorer(scorer, metrics)
         self._scorer_path: KeyPath = () if scorer is None else ("scorer",)
-        self.require_prob_for_eval = bool(require_prob_for_eval)
-        self.require_pred_for_eval = bool(require_pred_for_eval)
+        self.require_prob_for_eval = self._flag("require_prob_for_eval", require_prob_for_eval)
+        self.require_pred_for_eval = self._flag("require_pred_for_eval", require_pred_for_eval)
         self.eval_outputs = self._find_eval_outputs()
         ignored = None if self.loss is None else self.loss.ignored_label
         self._label_check = LabelCheck(target, num_classes, self.missing_label, ignored)
@@ -300,8 +305,15 @@ class Task:
             raise self._error(f"{key} must be a number, not {value!r}", key)
         return value
 
+    def _flag(self, key: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self._error(f"{key} must be true or false, not {value!r}", key)
+        return value
+
     def _read_flow(self, flow: Iterable[Action | Mapping[str, Any]]) -> tuple[Action, ...]:
         actions: list[Action] = []
+        if not isinstance(flow, Iterable) or isinstance(flow, str | Mapping):
+            raise self._error(f"flow must be a list of actions, not {flow!r}", "flow")
         for index, entry in enumerate(flow):
             try:
                 actions.append(Action.from_config(entry) if isinstance(entry, Mapping) else entry)
@@ -314,6 +326,8 @@ class Task:
         return tuple(actions)
 
     def _read_modules(self, modules: Mapping[str, nn.Module] | nn.ModuleDict | None) -> dict[str, nn.Module]:
+        if modules is not None and not isinstance(modules, Mapping | nn.ModuleDict):
+            raise self._error(f"modules must be a mapping of names to modules, not {modules!r}", "modules")
         known = dict(modules.items()) if modules is not None else {}
         for key, module in known.items():
             if not isinstance(module, nn.Module):
