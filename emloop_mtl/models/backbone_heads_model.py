@@ -121,7 +121,7 @@ class BackboneHeadsModel(MultiTaskModel):
             head_task(key, head, weights.get(key, 1.0), components[key], self._backbone) for key, head in listed.items()
         ]
         self._called: set[str] = set()
-        self._learning: dict[str, bool] = {}
+        self._learning: dict[str, bool | None] = {}
         self._told: set[str] = set()
         if initializer is not None:
             try:
@@ -193,12 +193,22 @@ class BackboneHeadsModel(MultiTaskModel):
         return batch
 
     def settle(self) -> None:
-        """Do what other models do, and warn, once, of each head that is trained but has had no loss so far."""
+        """Do what other models do, and warn, once, of each head that is trained but has learnt nothing so far."""
         super().settle()
-        for name in [name for name, learns in self._learning.items() if not learns and name not in self._told]:
+        for name, learns in self._learning.items():
+            if learns or name in self._told or name not in self.tasks:
+                continue
+            if learns is None:
+                text = "is trained on batches that hold no labels for it, or under another name, and learns nothing so"
+                text = f"{text} far; see arg_name_mapping.{name}"
+            elif any(parameter.requires_grad for parameter in self.network[name].parameters()):
+                text = (
+                    "returns a 'loss' without a gradient, as of a tensor that was detached, and learns nothing so far"
+                )
+            else:
+                continue
             self._told.add(name)
-            text = "is trained on batches that hold no labels for it, or under another name, and learns nothing so far"
-            _LOGGER.warning("head %r %s; see arg_name_mapping.%s", name, text, name)
+            _LOGGER.warning("head %r %s", name, text)
 
     def add_head(
         self,

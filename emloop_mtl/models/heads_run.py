@@ -27,7 +27,8 @@ class HeadsRun(BatchRun):
     :param network: the modules
     :param heads: the heads of the batches, in their order
     :param may_lack_losses: whether a head may have no loss in a batch that is trained on, as nobody has named it
-    :param learning: gets, by the names of heads that are trained, whether they have ever had a loss
+    :param learning: gets, by the names of heads that are trained, whether they have had a loss with a gradient, None
+        where they have had no loss
     :param called: gets the names of the heads that are run
     :param unchecked: the names of heads whose labels their losses check
     :param outputs: names of the outputs that somebody reads; None for all
@@ -41,7 +42,7 @@ class HeadsRun(BatchRun):
         network: TaskNetwork,
         heads: Sequence[HeadTask],
         may_lack_losses: bool,
-        learning: dict[str, bool],
+        learning: dict[str, bool | None],
         called: set[str],
         unchecked: Collection[str],
         outputs: frozenset[str] | None,
@@ -85,8 +86,8 @@ class HeadsRun(BatchRun):
     ) -> Tensor | None:
         """Add what a head says to the outputs, and return the sum of the weighted losses up to it."""
         loss = self._loss_of(head, entry, flow, batch, train)
-        if train:
-            self._learning[head.name] = loss is not None or self._learning.get(head.name, False)
+        if train and not self._learning.get(head.name):
+            self._learning[head.name] = None if loss is None else loss.requires_grad
         if loss is not None:
             outputs[entry.loss] = loss.detach()
             weighted = loss if head.weight == 1 else loss * head.weight

@@ -308,7 +308,8 @@ class MultiTaskModel(AbstractModel):
         return task.label is not None
 
     def _refuse_label(self, task: Task, known: Collection[str]) -> NoReturn:
-        text = f"task {task.name!r}: no loader holds its label {task.label!r}{nearest(str(task.label), known)}"
+        kind = self.section.removesuffix("s")
+        text = f"{kind} {task.name!r}: no loader holds its label {task.label!r}{nearest(str(task.label), known)}"
         raise ConfigError(text, (self.section, task.name, "label"))
 
     def _check_losses(self, path: KeyPath = ()) -> None:

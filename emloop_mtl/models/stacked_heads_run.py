@@ -44,7 +44,7 @@ class StackedHeadsRun(HeadsRun):
         labels: Mapping[str, str | None],
         keep_apart: Callable[[Collection[str], str], None],
         may_lack_losses: bool,
-        learning: dict[str, bool],
+        learning: dict[str, bool | None],
         called: set[str],
         unchecked: Collection[str],
         outputs: frozenset[str] | None,

@@ -226,6 +226,25 @@ def test_a_head_that_never_gets_labels_is_told_of(caplog: pytest.LogCaptureFixtu
     assert said[0].endswith("see arg_name_mapping.topic")
 
 
+class Detached(Classifier):
+    """Returns a loss that nothing can be learnt from."""
+
+    def forward(self, encoded: Tensor, label: Tensor | None = None) -> dict[str, Any]:
+        return {name: value.detach() for name, value in super().forward(encoded, label).items()}
+
+
+def test_a_head_whose_loss_has_no_gradient_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    heads: dict[str, nn.Module | Head] = {"topic": Detached(), "mood": Head(nn.Linear(6, 2), loss="cross_entropy")}
+    heads["frozen"] = Classifier().requires_grad_(False)
+    mapping = {"topic": {"topic_lable": "label"}, "mood": {"encoded": "input"}, "frozen": {"topic_lable": "label"}}
+    model = BackboneHeadsModel(Encoder().requires_grad_(False), heads, arg_name_mapping=mapping, device="cpu")
+    MainLoop(model, Unlabelled(), [StopAfter(epochs=2)], on_unused_sources="ignore").run_training()
+    said = [record.getMessage() for record in caplog.records if "learns nothing" in record.getMessage()]
+    assert said == [
+        "head 'topic' returns a 'loss' without a gradient, as of a tensor that was detached, and learns nothing so far"
+    ]
+
+
 class Lossy(nn.Module):
     def forward(self, input: Tensor) -> dict[str, Tensor]:
         return {"loss": input.square().mean()}
