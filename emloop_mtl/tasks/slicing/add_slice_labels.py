@@ -37,8 +37,8 @@ def add_slice_labels(
     :param data: a dataset, or loaders, whose data are columns
     :param task: the task that has slices, as it was or as ``slice_tasks`` has returned it
     :param slices: slicing functions, or functions of sources
-    :raise ConfigError: for data that are no columns, names that are taken, or a slice that has no labelled row at all
-    :raise DataError: for a slicing function that does not return a bool for each row
+    :raise ConfigError: for data that are no columns, names that are taken, a slicing function that does not return a
+        bool for each row, or a slice that has no labelled row at all
     """
     functions = read_slices(slices)
     carriers = [(loader, label) for loader in _loaders_of(data) if (label := _label_of(loader, task)) is not None]
@@ -50,9 +50,10 @@ def add_slice_labels(
     for (_, label), columns in zip(carriers, read, strict=True):
         if (key := (id(columns), label)) not in members:
             members[key] = _add_columns(columns, task, label, functions, id(columns) in trained)
-    for each in functions:
+    for index, each in enumerate(functions):
         if not any(found[each.name].any() for found in members.values()):
-            raise ConfigError(f"slice {each.name!r} of task {task.name!r} has no labelled row in any loader")
+            text = f"slice {each.name!r} of task {task.name!r} has no labelled row in any loader"
+            raise ConfigError(text, ("slices", index))
     for (loader, label), columns in zip(carriers, read, strict=True):
         _add_tasks(loader, task, label, members[id(columns), label])
 
@@ -103,8 +104,11 @@ def _add_columns(
     labelled = ~(marked.flatten(1).all(1) if marked.ndim > 1 else marked).cpu()
     found: dict[str, Tensor] = {}
     added: dict[str, Tensor] = {}
-    for each in slices:
-        rows = each.rows_of(data)
+    for index, each in enumerate(slices):
+        try:
+            rows = each.rows_of(data)
+        except ConfigError as error:
+            raise ConfigError(str(error), ("slices", index)) from error
         found[each.name] = rows & labelled
         has_rows = bool(found[each.name].any())
         if has_rows or is_trained:

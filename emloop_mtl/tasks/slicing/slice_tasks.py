@@ -77,7 +77,11 @@ def slice_tasks(
         functions = chosen[task.name]
         made += _slice(task, [one.name for one in functions], shared, float(weight), indicator_metrics)
         if dataset is not None:
-            add_slice_labels(dataset, task, functions)
+            try:
+                add_slice_labels(dataset, task, functions)
+            except ConfigError as error:
+                place = ("slices", task.name) if isinstance(slices, Mapping) else ("slices",)
+                raise ConfigError(str(error), (*place, *error.path[1:])) from error
     return made
 
 

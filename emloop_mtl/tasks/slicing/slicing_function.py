@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...constants import UID_SOURCE
 from ...data.column_dataset import ColumnDataset
-from ...errors import ConfigError, DataError, nearest
+from ...errors import ConfigError, nearest
 from ...utils.shown import shown
 
 BASE = "base"
@@ -76,8 +76,8 @@ class SlicingFunction:
     def rows_of(self, data: ColumnDataset) -> Tensor:
         """Return which rows of ``data`` belong to the slice, bool [n].
 
-        :raise ConfigError: for a source that the data lacks
-        :raise DataError: if the function returns anything but a bool for each row
+        :raise ConfigError: for a source that the data lacks, or if the function fails or returns anything but a bool
+            for each row
         """
         args, kwargs = self._named_sources(data)
         where = f"slice {self.name!r} of data {data.name!r}"
@@ -91,7 +91,7 @@ class SlicingFunction:
             return self.function(*(values[name] for name in args), **{name: values[name] for name in kwargs})
         except Exception as error:
             text = " ".join(f"{type(error).__name__}: {error}".split())
-            raise DataError(f"{where}: the function fails: {text}") from error
+            raise ConfigError(f"{where}: the function fails: {text}") from error
 
     def _named_sources(self, data: ColumnDataset) -> tuple[Sequence[str], Sequence[str]]:
         """Return the sources that the function gets by position and by name."""
@@ -199,7 +199,7 @@ def _as_bool(told: Any, where: str) -> bool:
     value = told.item() if is_one else told
     if isinstance(value, bool | int) and value in (0, 1):
         return bool(value)
-    raise DataError(f"{where}: the function must return a bool for each row, or 0 or 1, not {shown(value)}")
+    raise ConfigError(f"{where}: the function must return a bool for each row, or 0 or 1, not {shown(value)}")
 
 
 def _as_bools(result: Any, length: int, where: str) -> Tensor:
@@ -208,13 +208,13 @@ def _as_bools(result: Any, length: int, where: str) -> Tensor:
         values = result if isinstance(result, Tensor) else torch.from_numpy(np.asarray(result))
     except (TypeError, ValueError) as error:
         text = f"the function must return a bool for each row, not a {type(result).__name__}"
-        raise DataError(f"{where}: {text}; set by_row: true if it is one of a single row") from error
+        raise ConfigError(f"{where}: {text}; set by_row: true if it is one of a single row") from error
     values = values.detach().cpu()
     if values.ndim == 2 and values.shape[1] == 1:
         values = values.squeeze(1)
     if values.shape != (length,):
         text = f"the function returned shape {list(values.shape)}, where a bool for each of {length} rows is needed"
-        raise DataError(f"{where}: {text}; set by_row: true if it is one of a single row")
+        raise ConfigError(f"{where}: {text}; set by_row: true if it is one of a single row")
     if values.dtype is not torch.bool and not ((values == 0) | (values == 1)).all():
-        raise DataError(f"{where}: the function must return bools, or 0 and 1, not {values.dtype} with other values")
+        raise ConfigError(f"{where}: the function must return bools, or 0 and 1, not {values.dtype} with other values")
     return values.bool()

@@ -17,7 +17,6 @@ from emloop_mtl import (
     Action,
     ColumnDataset,
     ConfigError,
-    DataError,
     MultiTaskModel,
     SlicingFunction,
     Task,
@@ -215,9 +214,9 @@ PARTS = {"train": slice(6), "valid": slice(2)}
     ],
     ids=["length", "one", "shape", "numbers", "nothing", "failure", "text", "ragged", "row"],
 )
-def test_a_function_that_returns_anything_else_is_bad_data(function: Any, text: str) -> None:
+def test_a_function_that_returns_anything_else_is_refused(function: Any, text: str) -> None:
     each = function if isinstance(function, SlicingFunction) else SlicingFunction(function, "wrong")
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(ConfigError) as caught:
         labels_of([each], CLASSES)
     assert str(caught.value) == text
 
