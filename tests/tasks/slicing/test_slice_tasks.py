@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +182,7 @@ def test_the_slices_are_run_as_one_and_come_out_the_same_apart(left_out: str | N
     for together in (True, False):
         dataset = Rules(rows=300)
         torch.manual_seed(0)
-        slices = [member, left, SlicingFunction(lambda x: x[:, 0] > 1, "right")]
+        slices: list[Callable[..., Any]] = [member, left, SlicingFunction(lambda x: x[:, 0] > 1, "right")]
         model = make_model(slice_tasks(make_task(), slices, dataset), stack_tasks=together)
         if left_out is not None:
             model.remove_task(left_out)
