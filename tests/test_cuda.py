@@ -225,3 +225,31 @@ def test_a_batch_that_is_not_finite_is_named_by_its_step(on_nan: str, caplog: py
         said = str(error)
     said = said if on_nan == "error" else caplog.messages[0]
     assert said.startswith("the loss of task 'a', 'b' is nan: step 3, task 'a', 'b'")
+
+
+def test_modules_of_one_flow_on_two_devices_learn_what_they_learn_on_one(tmp_path: Path) -> None:
+    def make(device: str, **places: Any) -> MultiTaskModel:
+        torch.manual_seed(0)
+        modules = {"trunk": nn.Linear(5, 8), "a_head": nn.Linear(8, 3), "b_head": nn.Linear(8, 3)}
+        tasks = []
+        for name in "ab":
+            flow = [Action("features", "trunk", "x"), Action(f"{name}_out", f"{name}_head", "features")]
+            options = {"missing_label": -100, "module_device": places if name == "a" else None}
+            tasks.append(Task(name, flow=flow, label=name, loss="cross_entropy", **options))
+        return MultiTaskModel(tasks, modules, optimizer={"class": "adamw", "lr": 0.01}, device=device)
+
+    models = {"cpu": make("cpu"), "both": make("cuda", a_head=-1)}
+    for name, model in models.items():
+        train(model, tmp_path / name, 8)
+    both = models["both"]
+    devices = {name: value.device.type for name, value in both.network.state_dict().items()}
+    assert devices == {name: "cpu" if name.startswith("a_head") else "cuda" for name in devices}
+    for parameter, entry in both.optimizer.state.items():
+        assert entry["exp_avg"].device == parameter.device
+    # float32 sums in another order, over eight steps of Adam, whose first ones are as long for small gradients
+    for name, value in models["cpu"].network.state_dict().items():
+        torch.testing.assert_close(both.network.state_dict()[name].cpu(), value, rtol=1e-3, atol=1e-4)
+    again = make("cuda", a_head=-1)
+    train(again, tmp_path / "again", 8, resume=tmp_path / "both")
+    for name, value in both.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name], value), name

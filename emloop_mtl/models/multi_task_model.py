@@ -295,7 +295,7 @@ class MultiTaskModel(AbstractModel):
     def _check_labelled(self, batch: Batch) -> None:
         """Check that a loader that is trained on names labels for tasks that cannot be learnt without."""
         for name, label in self._carried(batch).items():
-            if label is None and self._needs_label(self.tasks[name]):
+            if label is None and name in self.tasks and self._needs_label(self.tasks[name]):
                 text = f"loader {batch.data_name!r}: task {name!r}: it cannot be trained on without labels"
                 raise ConfigError(f"{text}; name their source instead of None, or another split", (self.section, name))
 
@@ -423,6 +423,7 @@ class MultiTaskModel(AbstractModel):
             for name, (_, host) in batch.shares.items():
                 batch.shares[name] = Share(to_device(host, device), host)
         batch.kind = kind
+        batch.masks = kind.masks
         batch.origin = None
         batch.prepared = True
         return batch
