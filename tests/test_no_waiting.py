@@ -182,6 +182,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fp16": {"precision": "fp16"},
     "windows": {"update": {"accumulate": 3, "clip_norm": 0.5}},
     "Mixed": {"streams": {"train": {"scheduler": Mixed()}}, "update": {"clip_norm": 0.5}},
+    "Interleaved": {"streams": {"train": {"scheduler": Interleaved(batch_size=8)}}, "stack_tasks": False},
     "sgd": {"optimizer": {"class": "sgd", "lr": 0.1, "momentum": 0.9}},
     "plain adam": {"optimizer": {"class": "adam", "fused": False}},
     "bert_adam": {"optimizer": {"class": "bert_adam"}},

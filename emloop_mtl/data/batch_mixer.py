@@ -173,7 +173,8 @@ def _uids(pieces: Sequence[Piece]) -> Any:
         ]
 
 
-def _joined(names: Sequence[str]) -> str:
+def _joined(loaders: Iterable[str]) -> str:
+    names = list(dict.fromkeys(loaders))  # two splits of one name are one
     if len(names) <= MOST_NAMES:
         return "+".join(names)
     return "+".join([*names[: MOST_NAMES - 1], f"{len(names) - MOST_NAMES + 1} more"])

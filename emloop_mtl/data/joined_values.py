@@ -55,21 +55,20 @@ def _join_tensors(source: str, pieces: Sequence[Piece], held: Sequence[Piece], i
         value: Tensor = pieces[0].value
         return value
     _check_alike(source, held, is_ragged)
+    if len(held) == len(pieces) and not is_ragged:
+        return torch.cat([piece.value for piece in pieces])
     like: Tensor = held[0].value
-    shape = list(like.shape[1:])
+    shape = [sum(piece.size for piece in pieces), *like.shape[1:]]
     if is_ragged:
-        shape[0] = max(piece.value.shape[1] for piece in held)
-    values = []
+        shape[1] = max(piece.value.shape[1] for piece in held)
+    joined = like.new_full(shape, padding)
+    first = 0
     for piece in pieces:
-        value = piece.value
-        if not piece.is_held:
-            value = like.new_full((piece.size, *shape), padding)
-        elif is_ragged and value.shape[1] < shape[0]:
-            padded = value.new_full((piece.size, *shape), padding)
-            padded[:, : value.shape[1]] = value
-            value = padded
-        values.append(value)
-    return torch.cat(values)
+        if piece.is_held:
+            place = joined.narrow(0, first, piece.size)
+            (place.narrow(1, 0, piece.value.shape[1]) if is_ragged else place).copy_(piece.value)
+        first += piece.size
+    return joined
 
 
 def _check_rows(source: str, piece: Piece) -> None:
@@ -82,17 +81,20 @@ def _check_rows(source: str, piece: Piece) -> None:
 
 
 def _check_alike(source: str, held: Sequence[Piece], is_ragged: bool) -> None:
-    first = held[0]
     skipped = 2 if is_ragged else 1
-    for piece in held[1:]:
-        for what, one, other in (
-            ("dtype", first.value.dtype, piece.value.dtype),
-            ("shape", list(first.value.shape[skipped:]), list(piece.value.shape[skipped:])),
-            ("device", getattr(first.value, "device", None), getattr(piece.value, "device", None)),
-        ):
-            if one != other:
-                text = f"has {what} {one} in loader {first.loader!r} and {other} in loader {piece.loader!r}"
-                raise DataError(f"source {source!r} {text}; rows of one batch must be alike")
+    features = [_features(piece.value, skipped) for piece in held]
+    if features.count(features[0]) == len(features):
+        return
+    number = next(number for number, each in enumerate(features) if each != features[0])
+    names = zip(("dtype", "shape", "device"), features[0], features[number], strict=True)
+    what, one, other = next(each for each in names if each[1] != each[2])
+    text = f"has {what} {one} in loader {held[0].loader!r} and {other} in loader {held[number].loader!r}"
+    raise DataError(f"source {source!r} {text}; rows of one batch must be alike")
+
+
+def _features(value: Any, skipped: int) -> tuple[Any, list[int], Any]:
+    """Return dtype, shape without some dimensions, and device."""
+    return value.dtype, list(value.shape[skipped:]), getattr(value, "device", None)
 
 
 def _kind(piece: Piece) -> str:

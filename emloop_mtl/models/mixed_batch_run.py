@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from ..tasks.action_input import INPUT
 from ..tasks.plan import Plan
 from .batch_run import BatchRun
 from .mixed_outputs import MixedOutputs, move_rows
+from .mixed_rows import MixedRows
 from .picked_values import PickedValues
 from .row_set import RowSet
 from .task_run import TaskRun
@@ -34,17 +35,19 @@ class MixedBatchRun(BatchRun):
         :param train: whether it is trained on, so that every task with a loss needs its labels
         :raise DataError: if it lacks labels that it needs, or a source in some of the rows where it is read
         """
-        size = batch.count() or 0
-        shares = {name: RowSet(share.host) for name, share in batch.shares.items()}
+        whose = batch.stacked.get(MixedRows)
+        if whose is None:  # as where tasks were taken from the batch
+            whose = MixedRows(batch)
+        size = whose.size
         if self._autocast is None:
-            flow = self._run_actions(batch, shares, size)
+            flow = self._run_actions(batch, whose)
         else:
             with self._autocast:
-                flow = self._run_actions(batch, shares, size)
+                flow = self._run_actions(batch, whose)
         total: Tensor | None = None
         outputs: dict[str, Any] = {}
         for entry in self._tasks:
-            task, rows = entry.task, shares.get(entry.task.name)
+            task, rows = entry.task, whose.of((entry.task.name,))
             label = batch.tasks[task.name]
             if task.loss is not None:
                 if label is not None or task.label is None:
@@ -64,12 +67,8 @@ class MixedBatchRun(BatchRun):
         outputs["loss"] = total.detach()
         return total, outputs
 
-    def _run_actions(self, batch: Batch, shares: Mapping[str, RowSet], size: int) -> MixedOutputs:
-        sets: dict[tuple[str, ...], RowSet | None] = {}
-        for users in self._users.values():
-            if users not in sets:
-                sets[users] = _union(users, shares, size)
-        rows = {name: sets[users] for name, users in self._users.items()}
+    def _run_actions(self, batch: Batch, whose: MixedRows) -> MixedOutputs:
+        rows = {name: whose.of(users) for name, users in self._users.items()}
         plan = self._plan
         slots = {name: slot for name, slot in plan.slots.items() if name in rows}
         made_for = {slot: rows[name] for name, slot in slots.items()}
@@ -79,7 +78,7 @@ class MixedBatchRun(BatchRun):
 
         values = plan.run_picked(self._modules, batch, pick)
         found = {name: (rows[name], values[slot]) for name, slot in slots.items()}
-        return MixedOutputs({INPUT: (None, batch), **found}, None, size)
+        return MixedOutputs({INPUT: (None, batch), **found}, None, whose.size)
 
     def _loss_of(self, entry: TaskRun, flow: MixedOutputs, batch: Batch, rows: RowSet | None, size: int) -> Tensor:
         task = entry.task
@@ -99,10 +98,3 @@ class MixedBatchRun(BatchRun):
         self._plan = plan
         self._users = {name: plan.users(name) for name in plan.action_names}
 
-
-def _union(tasks: Sequence[str], shares: Mapping[str, RowSet], size: int) -> RowSet | None:
-    """Return the rows that any of some tasks is about, None for all."""
-    if any(task not in shares for task in tasks):
-        return None
-    found = RowSet.of(list({id(shares[task].host): shares[task] for task in tasks}.values()))
-    return None if found.size == size else found

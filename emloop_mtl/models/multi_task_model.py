@@ -36,6 +36,7 @@ from .evaluation import predict, score
 from .find_device import find_device
 from .label_join import LabelJoin
 from .mixed_batch_run import MixedBatchRun
+from .mixed_rows import MixedRows
 from .plan_compiler import PlanCompiler
 from .removed_tasks import RemovedTasks
 from .runs_batches import RunsBatches
@@ -422,6 +423,8 @@ class MultiTaskModel(AbstractModel):
         if batch.shares:
             for name, (_, host) in batch.shares.items():
                 batch.shares[name] = Share(to_device(host, device), host)
+        if kind.is_mixed:
+            batch.stacked[MixedRows] = MixedRows(batch)
         batch.kind = kind
         batch.masks = kind.masks
         batch.origin = None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..tasks.nested import map_tensors
@@ -16,30 +16,24 @@ from .device_copy import to_device
 class RowSet:
     """Some rows of a batch, in rising order; where they lie side by side, to pick them copies nothing.
 
-    :param host: their int64 numbers, on the host
+    :param numbers: of the rows, int64, on the host
     """
 
-    __slots__ = ("_on_device", "first", "host", "size")
+    __slots__ = ("_on_device", "first", "numbers", "size")
 
-    def __init__(self, host: Tensor) -> None:
-        self.host = host
-        self.size = host.shape[0]
-        first = int(host[0]) if self.size else 0
-        self.first = first if not self.size or int(host[-1]) - first + 1 == self.size else None
+    def __init__(self, numbers: NDArray[np.int64]) -> None:
+        self.numbers = numbers
+        self.size = len(numbers)
+        first = int(numbers[0]) if self.size else 0
+        self.first = first if not self.size or int(numbers[-1]) - first + 1 == self.size else None
         """The first of them where they lie side by side, else None."""
         self._on_device: dict[torch.device, Tensor] = {}
 
-    @classmethod
-    def of(cls, sets: Sequence[RowSet]) -> RowSet:
-        """Return the rows that are in any of some sets."""
-        return sets[0] if len(sets) == 1 else cls(torch.cat([each.host for each in sets]).unique())
-
     def among(self, others: RowSet) -> RowSet:
         """Return the places that these rows have among others, which hold all of them."""
-        if self.first is not None and others.first is not None:
-            first = self.first - others.first
-            return RowSet(torch.arange(first, first + self.size))
-        return RowSet(torch.searchsorted(others.host, self.host))
+        if others.first is not None:
+            return self if others.first == 0 else RowSet(self.numbers - others.first)
+        return RowSet(np.searchsorted(others.numbers, self.numbers))
 
     def pick(self, value: Any, size: int) -> Any:
         """Return these rows of a value.
@@ -53,16 +47,16 @@ class RowSet:
                 return tensor
             if self.first is not None:
                 return tensor.narrow(0, self.first, self.size)
-            return tensor.index_select(0, self._numbers(tensor.device))
+            return tensor.index_select(0, self._indices(tensor.device))
 
         return map_tensors(value, select)
 
     def pick_source(self, value: Any, size: int) -> Any:
         """Return these rows of a source, which may also be an array, or a list of whatever the rows hold."""
         if isinstance(value, np.ndarray):
-            return value[self.host.numpy()] if value.ndim and len(value) == size else value
+            return value[self.numbers] if value.ndim and len(value) == size else value
         if isinstance(value, list | tuple):
-            return [value[row] for row in self.host.tolist()] if len(value) == size else value
+            return [value[row] for row in self.numbers.tolist()] if len(value) == size else value
         return self.pick(value, size)
 
     def spread(self, value: Any, size: int) -> Any:
@@ -75,7 +69,7 @@ class RowSet:
             if tensor.dim() == 0 or tensor.shape[0] != self.size:
                 return tensor
             everywhere = tensor.new_zeros((size, *tensor.shape[1:]))
-            return everywhere.index_copy(0, self._numbers(tensor.device), tensor)
+            return everywhere.index_copy(0, self._indices(tensor.device), tensor)
 
         return map_tensors(value, place)
 
@@ -83,9 +77,9 @@ class RowSet:
         """Tell whether one of the rows lies between two."""
         if self.first is not None:
             return self.first < stop and first < self.first + self.size
-        return bool(((self.host >= first) & (self.host < stop)).any())
+        return bool(((self.numbers >= first) & (self.numbers < stop)).any())
 
-    def _numbers(self, device: torch.device) -> Tensor:
+    def _indices(self, device: torch.device) -> Tensor:
         if device not in self._on_device:
-            self._on_device[device] = to_device(self.host, device)
+            self._on_device[device] = to_device(torch.from_numpy(self.numbers), device)
         return self._on_device[device]
