@@ -11,6 +11,8 @@ from .mix import Mix
 from .origin import Origin
 from .share import Share
 
+_NO_MASKS: Mapping[str, str] = {}
+
 
 class Batch(dict[str, Any]):
     """Source names (later also output names) -> tensors, arrays or lists of equal length.
@@ -27,8 +29,8 @@ class Batch(dict[str, Any]):
     """
 
     __slots__ = (
-        *("data_name", "ends_step", "kind", "mix", "number", "origin", "prepared", "rows", "shares", "size", "split"),
-        *("stacked", "tasks"),
+        *("data_name", "ends_step", "kind", "masks", "mix", "number", "origin", "prepared", "rows", "shares", "size"),
+        *("split", "stacked", "tasks"),
     )
 
     def __init__(
@@ -56,6 +58,8 @@ class Batch(dict[str, Any]):
         """The columns that its values are copies of, and these values by name; until the batch is prepared."""
         self.shares: dict[str, Share] = {}
         """Task name -> the rows that the task is about, labelled or not; a task is absent when it is about all rows."""
+        self.masks: Mapping[str, str] = _NO_MASKS
+        """Task of tokens -> the source that is True where sequences are padded, which need not be there."""
         self.mix: Mix | None = None
         """The loaders whose rows it holds, where it is mixed of several."""
         self.stacked: dict[Any, Any] = {}
@@ -77,6 +81,7 @@ class Batch(dict[str, Any]):
         twin.prepared = self.prepared
         twin.number = self.number
         twin.kind = self.kind
+        twin.masks = self.masks
         twin.mix = self.mix
         twin.shares = dict(self.shares)
         twin.stacked = dict(self.stacked)

@@ -27,7 +27,7 @@ class BatchKind:
     __slots__ = (
         *("known", "named"),
         *("_network", "_version", "is_inferred", "is_mixed", "is_settled", "joins", "labels", "moved", "runs", "tasks"),
-        *("padded_labels", "token_labels", "tokens", "unchecked"),
+        *("masks", "padded_labels", "token_labels", "unchecked"),
     )
 
     def __init__(
@@ -49,8 +49,8 @@ class BatchKind:
         self.token_labels = tuple((task, label) for task, label in labels if task.name in tokens)
         """The same of tasks of tokens."""
         self.padded_labels = tuple(padded)
-        self.tokens = {name: task.tokens for name, task in tokens.items() if task.tokens is not None}
-        """Task name -> its tokens, of all tasks that have some."""
+        self.masks = {name: task.tokens.mask for name, task in tokens.items() if task.tokens is not None}
+        """Task of tokens -> the source that is True where sequences are padded."""
         self.unchecked = frozenset(unchecked)
         self.joins = tuple(joins)
         self.moved = tuple(moved)

@@ -154,6 +154,8 @@ def adopt(batch: Batch, ran: Batch, tasks: Collection[str]) -> None:
             for found, known in ((ran.rows, batch.rows), (ran.shares, batch.shares)):
                 if name in found:
                     known[name] = found[name]  # type: ignore[index]
+            if name in ran.masks:
+                batch.masks = {**batch.masks, name: ran.masks[name]}
 
 
 def _listed(models: object, models_root: str | Path | None) -> list[tuple[Any, KeyPath]]:

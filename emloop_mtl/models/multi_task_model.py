@@ -600,8 +600,7 @@ class MultiTaskModel(AbstractModel):
             tokens = {name: task for name in tasks if (task := self._task(name)).tokens is not None}
             self._check_tokens([task.name for task in tokens.values()], batch, ("model",))
             kind = BatchKind(self.network, version, tasks, labels, unchecked, joins, tuple(moved), tokens, padded)
-            kind.known = tuple(self._task(name) for name in tasks)
-            kind.named, kind.is_inferred = dict(batch.tasks), named is None
+            kind.is_inferred = not batch.tasks
             kind.is_mixed = is_mixed
             if len(self._kinds) >= MOST_KINDS:
                 self._kinds.clear()

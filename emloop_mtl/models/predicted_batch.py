@@ -41,7 +41,7 @@ class PredictedBatch:
             values[rows] = batch.rows.get(task)
             if values[prob] is values[pred]:
                 self.predicts_values.add(task)
-        self._masks = {task: tokens.mask for task, tokens in getattr(batch.kind, "tokens", {}).items() if task in names}
+        self._masks = {task: mask for task, mask in batch.masks.items() if task in names}
         """Tasks of tokens, with the names of what tells where sequences are padded."""
         values.update({mask: batch.get(mask) for mask in self._masks.values()})
         self._values = HostCopy(values)

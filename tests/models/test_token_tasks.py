@@ -14,6 +14,7 @@ from torch.nn import functional
 from emloop_mtl import (
     BackboneHeadsModel,
     ColumnDataset,
+    Ensemble,
     Head,
     Interleaved,
     MainLoop,
@@ -22,6 +23,7 @@ from emloop_mtl import (
     TaskLoader,
 )
 from emloop_mtl.hooks import Evaluate, ScoreTasks, StopAfter, WritePredictions
+from emloop_mtl.models.prediction_rows import PredictionRows
 from emloop_mtl.tasks import Action, Task
 
 CLASSES = 4
@@ -169,3 +171,19 @@ def test_a_file_of_predictions_has_lists_as_long_as_the_sequences(tmp_path: Path
     rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [len(row["pred"]) for row in rows] == list(map(len, words))
     assert [row["label"] for row in rows] == [[None if t == MISSING else t for t in each.tolist()] for each in tags]
+
+
+def test_models_that_answer_together_tell_of_sequences_at_their_own_length() -> None:
+    words, tags = texts(0)
+    ensemble = Ensemble(models=[two_tasks(), two_tasks()])
+    rows, taken = PredictionRows(), []
+    loader = TaskLoader(
+        ColumnDataset("texts", {"words": words}, {"tags": tags}), {"first": "tags"}, split="valid", batch_size=4
+    )
+    for batch in loader:
+        prepared = ensemble.prepare(batch)
+        prepared.update(ensemble.run(prepared, train=False))
+        taken += rows.take(prepared)
+    taken += rows.rest()
+    assert [len(row["pred"]) for row in taken] == list(map(len, words))
+    assert [row["label"] for row in taken] == [[None if t == MISSING else t for t in each.tolist()] for each in tags]
