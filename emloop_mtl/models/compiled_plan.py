@@ -85,7 +85,7 @@ class CompiledPlan:
         # torch keeps what it has compiled, and counts how often it had to, by code object; so each plan has its own.
         code = function.__code__.replace(co_name="run_flow")
         own = FunctionType(code, function.__globals__, closure=function.__closure__)
-        return torch.compile(own, **self._options)  # type: ignore[no-any-return]
+        return torch.compile(own, **self._options)
 
     @property
     def _names(self) -> str:

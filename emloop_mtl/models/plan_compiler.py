@@ -78,8 +78,11 @@ class PlanCompiler:
     def __call__(self, plan: Plan, modules: Mapping[str, Callable[..., Any]]) -> CompiledPlan:
         """Return the plan, compiled when it is first run."""
         if id(plan) not in self._compiled:
-            kind = CompiledHeadsPlan if isinstance(plan, HeadsPlan) else CompiledPlan
-            self._compiled[id(plan)] = plan, kind(plan, modules, self._options)
+            if isinstance(plan, HeadsPlan):
+                compiled: CompiledPlan = CompiledHeadsPlan(plan, modules, self._options)
+            else:
+                compiled = CompiledPlan(plan, modules, self._options)
+            self._compiled[id(plan)] = plan, compiled
         return self._compiled[id(plan)][1]
 
 

@@ -11,7 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emloop_mtl import BackboneHeadsModel, Batch, ColumnDataset, DataError, Head, MainLoop, MultiTaskDataset, TaskLoader
+from emloop_mtl import (
+    Action,
+    BackboneHeadsModel,
+    Batch,
+    ColumnDataset,
+    DataError,
+    Head,
+    MainLoop,
+    MultiTaskDataset,
+    MultiTaskModel,
+    Task,
+    TaskLoader,
+)
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.hooks import Evaluate, ScoreTasks, StopAfter, WriteJSON
 from emloop_mtl.testing import SaveAndFail
@@ -219,10 +231,15 @@ def test_rows_of_single_heads_are_evaluated_with_heads_that_are_trained_as_one()
     assert together.stacked_tasks == [tuple("abcd")]
 
 
+@pytest.mark.parametrize(
+    "update", [{}, {"accumulate": 2, "on_nan": "skip", "clip_norm": 0.5}], ids=["plain", "windows"]
+)
 @pytest.mark.parametrize("kind", ["mapped", "computed"])
-def test_a_source_that_takes_the_place_of_what_the_backbone_returns_reaches_stacked_heads(kind: str) -> None:
+def test_a_source_that_takes_the_place_of_what_the_backbone_returns_reaches_stacked_heads(
+    kind: str, update: dict[str, Any]
+) -> None:
     mapping = {name: {"encoded": "input"} for name in "abcd"}
-    twins = [equal_heads(BACKBONES[kind], stack, arg_name_mapping=mapping) for stack in (True, False)]
+    twins = [equal_heads(BACKBONES[kind], stack, arg_name_mapping=mapping, update=update) for stack in (True, False)]
     train_alike(twins[0], twins[1], [rows_of(0)])
     assert twins[0].stacked_tasks == [tuple("abcd")]
     train_alike(twins[0], twins[1], [rows_of(1, encoded=torch.ones(8, 6)), rows_of(2)])
@@ -236,6 +253,29 @@ def test_a_part_that_nobody_has_named_before_reaches_stacked_heads() -> None:
 
     twins = [equal_heads(Named, stack, arg_name_mapping={}) for stack in (True, False)]
     train_alike(twins[0], twins[1], [rows_of(0), rows_of(1)])
+
+
+def test_tasks_that_begin_with_a_part_of_an_output_run_as_one() -> None:
+    twins = []
+    for stack in (True, False):
+        torch.manual_seed(0)
+        modules: dict[str, nn.Module] = {"trunk": Mapped(), **{name: nn.Linear(6, 3) for name in "abc"}}
+        tasks = [
+            Task(
+                name,
+                flow=[Action("features", "trunk", "x"), Action(f"{name}_out", name, "features.encoded")],
+                label=name,
+                loss="cross_entropy",
+                missing_label=-100,
+            )
+            for name in "abc"
+        ]
+        settings = {"optimizer": {"class": "sgd", "lr": 0.1}, "device": "cpu"}
+        twins.append(MultiTaskModel(tasks, modules, stack_tasks=stack, **settings))  # type: ignore[arg-type]
+    for step in range(3):
+        outputs = [model.run(Batch(rows_of(step)), train=True) for model in twins]
+        assert_close(*outputs, 2e-5)  # float32 has seven digits
+    assert twins[0].stacked_tasks == [tuple("abc")]
 
 
 def test_mistakes_in_labels_of_stacked_heads_name_the_head() -> None:
@@ -328,7 +368,10 @@ def test_rows_of_a_head_that_computes_its_own_loss_part_the_others() -> None:
         twins.append(BackboneHeadsModel(Mapped(), heads, arg_name_mapping=mapping, device="cpu", stack_tasks=stack))
     for step in range(3):
         batch = {name: value.clamp(min=0) if name != "x" else value for name, value in rows_of(step).items()}
-        given = {"tasks": {"a": "a", "b": "b", "c": "c", "own": "d"}, "rows": {"own": torch.tensor([1, 4])} if step else None}
+        given = {
+            "tasks": {"a": "a", "b": "b", "c": "c", "own": "d"},
+            "rows": {"own": torch.tensor([1, 4])} if step else None,
+        }
         outputs = [model.run(Batch(batch, **given), train=True) for model in twins]  # type: ignore[arg-type]
         assert_close(*outputs, 1e-4)  # adam divides by roots of what may be small, in float32
         assert twins[0].stacked_tasks == ([tuple("abc")] if step == 0 else [])
