@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from sys import maxsize
 from typing import Any, Literal
 
 import torch
@@ -16,6 +15,7 @@ from ..errors import ConfigError, DataError, nearest
 from ..utils.random import permutation
 from .auto_workers import FEW, MOST_WORKERS, AutoWorkers
 from .batch import Batch
+from .check_loader import check_loader
 from .collate import collate as default_collate
 from .column_dataset import ColumnDataset
 from .column_reader import ColumnReader
@@ -91,7 +91,7 @@ class TaskLoader:
         self.seed = seed
         self._has_rows = not isinstance(dataset, IterableDataset) and hasattr(dataset, "__getitem__")
         self.shuffle = (split == TRAIN_STREAM and self._has_rows) if shuffle is None else shuffle
-        self._check_arguments()
+        check_loader(self)
         self._auto = (
             AutoWorkers(self.name, most=MOST_WORKERS if self._has_rows else 1) if num_workers == "auto" else None
         )
@@ -104,8 +104,9 @@ class TaskLoader:
         bounds = SequenceLengths.of(min_data_len, max_data_len, f"loader {self.name!r}")
         self._check_ragged(ragged, bounds, collate)
         self._by_row = collate is not None
-        lengths = {"min_data_len": min_data_len, "max_data_len": max_data_len}
-        self._collate = collate or partial(default_collate, ragged=ragged, **lengths)
+        self._collate = collate or partial(
+            default_collate, ragged=ragged, min_data_len=min_data_len, max_data_len=max_data_len
+        )
         if deterministic is None:
             plain = collate is None and _reads_as_ever(whole(dataset))
             deterministic = bool(getattr(whole(dataset), "deterministic", plain))
@@ -288,40 +289,6 @@ class TaskLoader:
             return len(self.dataset)
         except TypeError:
             return None
-
-    def _check_arguments(self) -> None:
-        where = f"loader {self.name!r}"
-        for key, text in {"name": self.name, "split": self.split}.items():
-            if not isinstance(text, str):
-                raise ConfigError(f"{where}: {key} must be a word, not {text!r}")
-        for key, given in {"batch_size": self.batch_size, "n_batches": self.n_batches, "seed": self.seed}.items():
-            if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
-                raise ConfigError(f"{where}: {key} must be a whole number, not {given!r}")
-        if self.batch_size is None and self._has_rows:
-            raise ConfigError(f"{where}: batch_size may be None only for an iterable dataset that yields whole batches")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ConfigError(f"{where}: batch_size {self.batch_size} is less than 1")
-        if self.batch_size is not None and self.batch_size > maxsize:
-            raise ConfigError(f"{where}: batch_size {self.batch_size} is more than a dataset can hold")
-        if self.n_batches is not None and self.n_batches < 0:
-            raise ConfigError(f"{where}: n_batches {self.n_batches} is less than 0 (0 or None takes all batches)")
-        number: object = self.num_workers
-        if number != "auto" and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
-            raise ConfigError(
-                f"{where}: num_workers {number!r} is neither a number of processes, 0 or more, nor 'auto'"
-            )
-        if self._has_rows and not hasattr(self.dataset, "__len__"):
-            raise ConfigError(f"{where}: {type(self.dataset).__name__} has no __len__; make it an IterableDataset")
-        if not self._has_rows:
-            if not isinstance(self.dataset, Iterable) or isinstance(self.dataset, Iterator):
-                raise ConfigError(
-                    f"{where}: a {type(self.dataset).__name__} cannot be read in every pass; give a dataset with "
-                    f"__len__ and __getitem__, or one whose __iter__ begins anew each time"
-                )
-            if self.shuffle:
-                raise ConfigError(f"{where}: an iterable dataset cannot be shuffled; set shuffle: false")
-            if self.drop_last and self.batch_size is None:
-                raise ConfigError(f"{where}: drop_last needs a batch_size")
 
     def _checked_tasks(self, tasks: Mapping[str, str | None]) -> dict[str, str | None]:
         if not isinstance(tasks, Mapping):

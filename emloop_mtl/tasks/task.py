@@ -101,10 +101,11 @@ class Task:
         self.flow = self._read_flow(flow)
         self.modules = self._read_modules(modules)
         self.action_outputs = self._read_action_outputs(action_outputs)
-        if module_device is not None and not isinstance(module_device, Mapping):
-            text = f"module_device must be a mapping of module names to devices, not {module_device!r}"
+        places: Any = module_device or {}
+        if not isinstance(places, Mapping):
+            text = f"module_device must be a mapping of module names to devices, not {places!r}"
             raise self._error(text, "module_device")
-        self.module_device = {key: self._read_device(key, device) for key, device in (module_device or {}).items()}
+        self.module_device = {key: self._read_device(key, device) for key, device in places.items()}
         self.loss = None if loss is None else self._named(Loss, loss, self.missing_label)
         self._adopt_loss_module()
         target = Target.OTHER if self.loss is None else self.loss.target
