@@ -52,6 +52,9 @@ class FileDataset(MultiTaskDataset):
         super().__init__(**settings)
         if not isinstance(tables, Mapping) or not tables:
             raise ConfigError("a table is needed, such as {flowers: {files: {train: flowers.csv}}}", ("tables",))
+        for name, table in tables.items():
+            if not isinstance(table, FileTable | Mapping):
+                raise ConfigError("a mapping is needed, such as {files: {train: train.csv}}", ("tables", name))
         self._tables = {
             name: table if isinstance(table, FileTable) else FileTable(**table) for name, table in tables.items()
         }

@@ -265,3 +265,5 @@ def test_bad_data_is_one_line_without_a_run(config: Path, monkeypatch: pytest.Mo
 def test_a_dataset_needs_a_table() -> None:
     with pytest.raises(ConfigError, match="a table is needed, such as"):
         FileDataset({})
+    with pytest.raises(ConfigError, match="a mapping is needed, such as {files: {train: train.csv}}"):
+        FileDataset({"flowers": "train.csv"})  # type: ignore[dict-item]
