@@ -47,10 +47,10 @@ class ColumnDataset(Dataset[dict[str, Any]]):
         max_data_len: int = 0,
     ) -> None:
         if not isinstance(name, str) or not name:
-            raise ConfigError(f"a dataset is called by a word, not {name!r}", ("name",))
+            raise ConfigError(f"a dataset is called by a word, not {name!r}")
         for kind, columns in {"features": features, "labels": labels or {}}.items():
             if not isinstance(columns, Mapping) or not all(isinstance(key, str) for key in columns):
-                raise ConfigError(f"dataset {name!r}: {kind} must be a mapping of names to columns", (kind,))
+                raise ConfigError(f"dataset {name!r}: {kind} must be a mapping of names to columns")
         if not features:
             raise ConfigError(f"dataset {name!r} has no features; at least one is needed")
         self.name = name
