@@ -12,9 +12,10 @@ from ..constants import MASK_SUFFIX, UID_SOURCE
 from ..errors import ConfigError, DataError, nearest
 from .batch import Batch
 from .cut_batch import is_mask_of
-from .joined_values import Piece, join_values
+from .joined_values import join_values
 from .mix import Mix
 from .mixed_part import MixedPart
+from .piece import Piece
 from .share import Share
 from .task_loader import TaskLoader
 

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import DataError
-
-
-class Piece(NamedTuple):
-    """Some rows of a loader: their number, and their values, or whether there are none."""
-
-    loader: str
-    size: int
-    value: Any
-    is_held: bool
+from .piece import Piece
 
 
 def join_values(source: str, pieces: Sequence[Piece], is_ragged: bool, padding: Any) -> Any:
