@@ -527,8 +527,9 @@ class MultiTaskModel(AbstractModel):
 
         :raise DataError: for labels that are missing as a whole, or can be neither used nor left out
         """
+        tasks = self._named(batch) or {}  # without those that were removed
         for name, share in batch.shares.items():
-            label, rows = batch.tasks.get(name), batch.rows.get(name)
+            label, rows = tasks.get(name), batch.rows.get(name)
             # Where the rows are those of the share itself, nobody has looked at the labels.
             if label is None or not (rows is None or rows is share.rows):
                 continue

@@ -350,3 +350,13 @@ def test_loaders_without_tasks_go_together_where_they_hold_the_same() -> None:
     stream = TaskStream([loader("m", x=torch.randn(3, 3)), loader("n", w=torch.randn(3, 3))], Interleaved(4))
     with pytest.raises(DataError, match="loaders 'm' and 'n' name no tasks, so that these cannot be told"):
         train(model, stream)
+
+
+def test_a_task_may_be_removed_while_mixed_batches_of_it_are_on_their_way() -> None:
+    model, twin = make_model(), make_model()
+    batch, other = (each.prepare(next(iter(mixed()))) for each in (model, twin))
+    model.remove_task("c")
+    del other.tasks["c"]
+    outputs, expected = model.run(batch, train=False), twin.run(other, train=False)
+    assert [name for name in outputs if name.endswith("/loss")] == ["a/loss", "b/loss"]
+    assert torch.equal(outputs["loss"], expected["loss"])
