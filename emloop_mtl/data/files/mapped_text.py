@@ -21,7 +21,7 @@ class MappedText(Sequence[str]):
     def __init__(self, values: MappedArray, starts: MappedArray, lengths: MappedArray) -> None:
         self._arrays = values, starts, lengths
         self._values, self._starts, self._lengths = (array.open() for array in self._arrays)
-        self._view = memoryview(self._values)
+        self._view = self._values.data
 
     def __reduce__(self) -> tuple[type[MappedText], tuple[Any, ...]]:
         return MappedText, self._arrays
