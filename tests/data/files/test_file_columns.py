@@ -487,7 +487,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[str | int, ...], str]] = {
         "column 'y': 'x' is not of dtype",
     ),
     "a delimiter": ({"delimiter": "--"}, ("delimiter",), "delimiter is one character, such as ';', not '--'"),
-    "lengths": ({"min_data_len": 3, "max_data_len": 2}, ("min_data_len",), "min_data_len 3 is more than max_data_len"),
+    "lengths": ({"min_data_len": 3, "max_data_len": 2}, (), "min_data_len 3 is more than max_data_len"),
 }
 
 
