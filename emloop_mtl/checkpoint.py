@@ -12,7 +12,6 @@ import functools
 import logging
 import pickle
 import platform
-import re
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +22,18 @@ from pathlib import Path
 import torch
 
 from .errors import CheckpointError, nearest
-from .snapshot import MODEL_FILE, STATE_FILE, Snapshot
+from .snapshot import Snapshot
 from .types import Position, State
+from .utils.checkpoint_names import (
+    FOLDER_NAME,
+    FORMAT,
+    MANIFEST_FILE,
+    MODEL_FILE,
+    STATE_FILE,
+    TAG,
+    list_checkpoints,
+    sequence_of,
+)
 from .utils.disk_room import lack_of_room
 from .utils.files import link_or_copy, make_folder, sync_folder
 from .utils.host_memory import HostMemory
@@ -33,6 +42,8 @@ from .utils.plain import check_plain
 from .utils.tensor_tree import TensorTree, put_together
 
 __all__ = [
+    "FOLDER_NAME",
+    "MANIFEST_FILE",
     "MODEL_FILE",
     "STATE_FILE",
     "Checkpoint",
@@ -50,14 +61,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-MANIFEST_FILE = "manifest.json"
-
 TEMPORARY = ".tmp-"
 """What the name of a folder begins with while it is written or removed."""
-
-TAG = re.compile(r"\w[\w.+=-]*")
-FOLDER_NAME = re.compile(rf"(?P<tag>{TAG.pattern})-(?P<sequence>\d{{8,}})")
 
 
 @dataclass(frozen=True)
@@ -206,20 +211,6 @@ def complete_checkpoint(checkpoint: Checkpoint) -> None:
                 remove_checkpoint(path)
 
 
-def list_checkpoints(folder: str | Path, tag: str | None = None) -> list[Path]:
-    """Return the checkpoints in ``folder``, newest first, without looking into them; empty if there is no folder.
-
-    :param tag: only those saved for this
-    """
-    found = []
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        for path in Path(folder).iterdir():
-            match = FOLDER_NAME.fullmatch(path.name)
-            if match and path.is_dir() and tag in (None, match["tag"]):
-                found.append((int(match["sequence"]), path))
-    return [path for _, path in sorted(found, reverse=True)]
-
-
 def remove_checkpoint(path: str | Path) -> None:
     """Remove a checkpoint so that no part of it is ever taken for one; a failure is logged, it endangers nothing."""
     path = Path(path)
@@ -328,12 +319,6 @@ def _remove_leftovers(folder: Path) -> None:
     """Remove what a save or a removal has left behind that was killed."""
     for leftover in folder.glob(f"{TEMPORARY}*"):
         shutil.rmtree(leftover, ignore_errors=True)
-
-
-def sequence_of(path: Path) -> int:
-    """Return the number of a checkpoint among those of its run by the name of its folder, 0 if it is none."""
-    match = FOLDER_NAME.fullmatch(path.name)
-    return int(match["sequence"]) if match else 0
 
 
 def _link_files(source: Path, target: Path) -> None:

@@ -10,14 +10,12 @@ from typing import Any
 import torch
 
 from .types import State
+from .utils.checkpoint_names import MODEL_FILE, STATE_FILE
 from .utils.hashing_writer import HashingWriter
 from .utils.host_memory import HostMemory
 from .utils.plain import check_plain
 from .utils.tensor_file import DTYPES, write_tensors
 from .utils.tensor_tree import compact, take_apart
-
-MODEL_FILE = "model.safetensors"
-STATE_FILE = "state.pt"
 
 SLACK, SLACK_PER_TENSOR = 2**16, 2**10
 """Bytes wanted on disk beyond those of the tensors: for headers, the manifest and plain values."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import stat
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from ..checkpoint import FOLDER_NAME, TEMPORARY, load_checkpoint, sequence_of
 from ..constants import CHECKPOINT_FOLDER
 from ..errors import CheckpointError, ConfigError
+from ..utils.shown import printable
 from .checked_checkpoint import CheckedCheckpoint
 from .checked_run import CheckedRun
 from .reporting import one_line
@@ -58,12 +58,6 @@ def check_run(run_dir: Path) -> CheckedRun:
             if checked.fault is None and result.resume is None:
                 result.resume = checked.name
     return result
-
-
-def printable(name: object) -> str:
-    """Return a name in which bytes that are no UTF-8, and characters that a terminal would obey, are spelt out."""
-    text = os.fsencode(str(name)).decode("utf-8", "backslashreplace")
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _entries(folder: Path) -> list[Path]:

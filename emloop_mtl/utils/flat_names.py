@@ -13,32 +13,12 @@ import torch
 from ..constants import ALL_STREAMS
 from ..errors import ConfigError
 from ..types import EpochData
+from .flat_name import MODEL_AVERAGES, SCORE_PARTS, flat_name
 
-SCORE_PARTS = 3
-"""A score's variable is ``task/data/metric``; its stream goes before the metric, as in Emmental."""
+__all__ = ["MODEL_AVERAGES", "POSITION", "SCORE_PARTS", "flat_name", "flatten", "stream_of_score"]
 
 POSITION = ("epoch", "step", "samples")
 """What stands in front of the numbers in files, and so cannot be the name of one."""
-
-MODEL_AVERAGES = "model/all/"
-"""What the variables of averages over tasks and datasets begin with."""
-
-
-def flat_name(stream: str, variable: str, aggregation: str | None = None) -> str:
-    """Return the one name of a number: ``digit/digits/valid/accuracy``, ``train/loss/mean``.
-
-    :param stream: the stream it belongs to; the reserved ``all`` gives ``model/all/all/micro_average``, and leaves a
-        number that is no average its own name
-    :param variable: ``task/data/metric``, ``model/all/micro_average``, or the name of a batch variable
-    :param aggregation: its key where the variable has several numbers, ``mean`` for example
-    """
-    if stream == ALL_STREAMS and not variable.startswith(MODEL_AVERAGES):
-        name = variable
-    else:
-        parts = variable.split("/", SCORE_PARTS - 1)
-        position = SCORE_PARTS - 1 if len(parts) == SCORE_PARTS else 0
-        name = "/".join((*parts[:position], stream, *parts[position:]))
-    return name if aggregation is None else f"{name}/{aggregation}"
 
 
 def stream_of_score(name: str) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 MOST = 100
 """Characters that are shown of a value."""
 
@@ -10,3 +12,9 @@ def shown(value: object) -> str:
     """Return what a value looks like, in one short line, whatever it is."""
     text = " ".join(repr(value).split())
     return text if len(text) <= MOST else f"{text[:MOST]}…"
+
+
+def printable(name: object) -> str:
+    """Return a name in which bytes that are no UTF-8, and characters that a terminal would obey, are spelt out."""
+    text = os.fsencode(str(name)).decode("utf-8", "backslashreplace")
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
