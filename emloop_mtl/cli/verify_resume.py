@@ -70,11 +70,12 @@ def verify_resume(
     steps = _steps(where)
     with reported(verbose):
         from .training_server import TrainingServer
-        from .verifying_resume import verify_resuming
+        from .verifying_resume import trial_folder, verify_resuming
 
         with ExitStack() as stack:
+            folder = stack.enter_context(trial_folder(keep))
             servers = [stack.enter_context(TrainingServer()) for _ in range(2 * jobs)]
-            if not verify_resuming(config, overrides, steps, times, natural, keep, servers):
+            if not verify_resuming(config, overrides, steps, times, natural, folder, servers, keep is not None):
                 raise SystemExit(FAILURE)
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
@@ -33,8 +33,9 @@ def verify_resuming(
     steps: Sequence[int] | None,
     times: int,
     natural: bool,
-    keep: Path | None,
+    folder: Path,
     servers: Sequence[TrainingServer],
+    keep: bool = False,
 ) -> bool:
     """Kill and resume a training at each of the steps, print what differs, and return whether nothing does.
 
@@ -42,30 +43,49 @@ def verify_resuming(
     :param steps: where to kill; None for every step
     :param times: how often each training is killed
     :param natural: save nothing but what the hooks of the config save
-    :param keep: where the runs are kept; None to remove them
+    :param folder: where the runs lie
     :param servers: what trains, two for each of the trainings that run at the same time
+    :param keep: whether runs stay there once they are compared
     """
     check_config(load_config(config_path, overrides))
-    with ExitStack() as stack:
-        folder = _folder(keep, stack)
-        trials = [
-            ResumeTrials(config_path, overrides, folder, pair, times, natural, keep is not None)
-            for pair in zip(servers[::2], servers[1::2], strict=True)
-        ]
-        log.info("training undisturbed, twice, to see whether that ends alike")
-        total = trials[0].train_undisturbed()
-        found = trials[0].compare_undisturbed()
-        if found:
-            for difference in found:
-                click.echo(f"undisturbed, twice: {difference}")
-            log.error("two trainings that nobody disturbs do not end alike, so resuming cannot be exact either")
-            return False
-        chosen = range(1, total + 1) if steps is None else sorted(set(steps))
-        late = [step for step in chosen if step > total]
-        if late:
-            raise ConfigError(f"--at {late[0]}: the training has {total} steps only")
-        log.info("killing %i trainings of %i steps, each up to %i times", len(chosen), total, times)
-        return _report(chosen, _all_disturbed(chosen, trials))
+    trials = [
+        ResumeTrials(config_path, overrides, folder, pair, times, natural, keep)
+        for pair in zip(servers[::2], servers[1::2], strict=True)
+    ]
+    log.info("training undisturbed, twice, to see whether that ends alike")
+    total = trials[0].train_undisturbed()
+    found = trials[0].compare_undisturbed()
+    if found:
+        for difference in found:
+            click.echo(f"undisturbed, twice: {difference}")
+        log.error("two trainings that nobody disturbs do not end alike, so resuming cannot be exact either")
+        return False
+    chosen = range(1, total + 1) if steps is None else sorted(set(steps))
+    late = [step for step in chosen if step > total]
+    if late:
+        raise ConfigError(f"--at {late[0]}: the training has {total} steps only")
+    log.info("killing %i trainings of %i steps, each up to %i times", len(chosen), total, times)
+    return _report(chosen, _all_disturbed(chosen, trials))
+
+
+@contextmanager
+def trial_folder(keep: Path | None) -> Iterator[Path]:
+    """Give a folder for the runs: ``keep``, or a temporary one, to be removed once nothing trains there any more.
+
+    :raise ConfigError: if ``keep`` cannot be made or holds something
+    """
+    if keep is None:
+        with TemporaryDirectory(prefix="emloop-mtl-verify-resume-", ignore_cleanup_errors=True) as name:
+            yield Path(name)
+        return
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+        is_used = any(keep.iterdir())
+    except OSError as error:
+        raise ConfigError(f"--keep {keep}: {error.strerror or error}") from error
+    if is_used:
+        raise ConfigError(f"--keep {keep}: is not empty")
+    yield keep.resolve()
 
 
 def _all_disturbed(steps: Sequence[int], trials: Sequence[ResumeTrials]) -> Iterator[DisturbedRun]:
@@ -107,25 +127,6 @@ def _report(steps: Sequence[int], results: Iterator[DisturbedRun]) -> bool:
         click.echo(f"{len(steps)} trainings, killed {kills} times in all, end exactly as the undisturbed one")
         log.info("compared were weights, optimizer, streams, hooks, random states and files; not %s", NOT_COMPARED)
     return not bad
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    with TemporaryDirectory(prefix="emloop-mtl-verify-resume-", ignore_cleanup_errors=True) as name:
-        yield Path(name)
-
-
-def _folder(keep: Path | None, stack: ExitStack) -> Path:
-    if keep is None:
-        return stack.enter_context(_temporary_folder())
-    try:
-        keep.mkdir(parents=True, exist_ok=True)
-        is_used = any(keep.iterdir())
-    except OSError as error:
-        raise ConfigError(f"--keep {keep}: {error.strerror or error}") from error
-    if is_used:
-        raise ConfigError(f"--keep {keep}: is not empty")
-    return keep.resolve()
 
 
 def _times(number: int) -> str:

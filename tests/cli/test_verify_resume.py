@@ -16,7 +16,7 @@ import torch
 from emloop_mtl.checkpoint import list_checkpoints, save_checkpoint
 from emloop_mtl.cli.run_comparison import differences, differences_of_runs
 from emloop_mtl.cli.training_server import TrainingServer
-from emloop_mtl.cli.verifying_resume import verify_resuming
+from emloop_mtl.cli.verifying_resume import trial_folder, verify_resuming
 from emloop_mtl.types import Position
 
 from .conftest import ENVIRONMENT, PROGRAM, ROOT, SHORT, Command, Program
@@ -47,7 +47,8 @@ def verify(
     keep: Path | None = None,
 ) -> Check:
     """Return whether all ends are equal, and the lines on stdout."""
-    is_equal = verify_resuming(config, words, at, times, natural, keep, servers)
+    with trial_folder(keep) as folder:
+        is_equal = verify_resuming(config, words, at, times, natural, folder, servers, keep is not None)
     return is_equal, capsys.readouterr().out.splitlines()
 
 
