@@ -18,6 +18,7 @@ from ..errors import ConfigError, DataError, nearest
 from ..types import State
 from ..utils.pick import pick
 from ..utils.running_means import RunningMeans
+from .loss_means import LossMeans, SeparateMeans
 from .metrics.picked_uids import PickedUids
 from .scorer import Scorer
 from .select_rows import select_rows
@@ -52,7 +53,7 @@ class _Kind(NamedTuple):
     tasks: tuple[str, ...]
     """Those with a loss."""
     pick_losses: Callable[[Batch], Sequence[Tensor]]
-    losses: RunningMeans | None
+    losses: RunningMeans | SeparateMeans | None
     scored: tuple[_Scored, ...]
     waiting: WaitingScores
     apart: tuple[_Scored, ...]
@@ -68,12 +69,11 @@ class ScoreTable:
     def __init__(self) -> None:
         self._scorers: dict[tuple[str, str], Scorer | None] = {}
         """By task and dataset, of all that have occurred."""
-        self._losses: dict[tuple[tuple[str, ...], tuple[str, ...]], RunningMeans] = {}
-        """By the tasks whose losses come together, with the dataset of each in front."""
+        self._losses = LossMeans()
         self._tasks: Mapping[str, Task] = {}
         self._kinds = PerKind(self._find_kind)
         self._waiting: dict[tuple[tuple[str, ...], tuple[str, ...]], WaitingScores] = {}
-        """What waits, by the same."""
+        """What waits, by the tasks whose losses come together, with the dataset of each in front."""
         self._result: dict[str, float] | None = None
 
     def add(self, batch: Batch, tasks: Mapping[str, Task]) -> None:
@@ -114,7 +114,7 @@ class ScoreTable:
         if self._result is None:
             self._take_in()
             scores: dict[str, float] = {}
-            losses = self._mean_losses()
+            losses = self._losses.means()
             for (task, data), scorer in self._scorers.items():
                 scores[f"{task}/{data}/loss"] = losses.get((task, data), math.nan)
                 if scorer is not None:
@@ -156,10 +156,7 @@ class ScoreTable:
                 {"task": task, "data": data, "scorer": None if scorer is None else scorer.state_dict()}
                 for (task, data), scorer in self._scorers.items()
             ],
-            "losses": [
-                {"data": list(data), "tasks": list(tasks), "means": means.state_dict()}
-                for (data, tasks), means in self._losses.items()
-            ],
+            "losses": self._losses.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, State], tasks: Mapping[str, Task]) -> None:
@@ -178,8 +175,7 @@ class ScoreTable:
                 raise ConfigError(f"task {name!r} has a scorer now or had one then, not both; it cannot be restored")
             if scorer is not None:
                 scorer.load_state_dict(kept["scorer"])
-        for kept in state["losses"]:
-            self._means(tuple(kept["data"]), tuple(kept["tasks"])).load_state_dict(kept["means"])
+        self._losses.load_state_dict(state["losses"])
 
     def _find_kind(self, batch: Batch) -> _Kind:
         scored: list[_Scored] = []
@@ -196,7 +192,7 @@ class ScoreTable:
                 scored.append(_Scored(task, scorer, label, scorer.takes_uids, f"{name}/prob", f"{name}/pred"))
         tasks = tuple(name for name in batch.tasks if f"{name}/loss" in batch)
         data = tuple(batch.data_name_of(name) or UNNAMED_DATA for name in tasks)
-        means = self._means(data, tasks) if tasks else None
+        means = self._losses.of(data, tasks) if tasks else None
         together: list[_Scored] = []
         apart: list[_Scored] = []
         for each in scored:
@@ -208,14 +204,21 @@ class ScoreTable:
         return _Kind(tasks, pick([f"{name}/loss" for name in tasks]), means, tuple(scored), waiting, tuple(apart))
 
     def _find_waiting(
-        self, data: tuple[str, ...], tasks: tuple[str, ...], means: RunningMeans | None, together: Sequence[_Scored]
+        self,
+        data: tuple[str, ...],
+        tasks: tuple[str, ...],
+        means: RunningMeans | SeparateMeans | None,
+        together: Sequence[_Scored],
     ) -> WaitingScores:
         """Return where batches of a kind may wait; losses of the same tasks are taken in in the order of coming."""
         waiting = WaitingScores(
             [(each.label, each.pred, partial(_update, each.task.name, each.scorer)) for each in together],
             [f"{name}/loss" for name in tasks],
-            means,
+            means if isinstance(means, RunningMeans) else None,
         )
+        if isinstance(means, SeparateMeans):  # whose losses come in several kinds of batches
+            waiting.close()
+            return waiting
         before = self._waiting.setdefault((data, tasks), waiting)
         if before.names == waiting.names:
             return before
@@ -233,20 +236,6 @@ class ScoreTable:
             ignored = None if task.loss is None else task.loss.ignored_label
             self._scorers[key] = None if task.scorer is None else task.scorer.fresh(task.num_classes, ignored)
         return self._scorers[key]
-
-    def _means(self, data: tuple[str, ...], tasks: tuple[str, ...]) -> RunningMeans:
-        if (data, tasks) not in self._losses:
-            self._losses[data, tasks] = RunningMeans(len(tasks))
-        return self._losses[data, tasks]
-
-    def _mean_losses(self) -> dict[tuple[str, str], float]:
-        totals: dict[tuple[str, str], float] = {}
-        weights: dict[tuple[str, str], int] = {}
-        for (names, tasks), means in self._losses.items():
-            for task, data, total, weight in zip(tasks, names, means.totals(), means.weights, strict=True):
-                totals[task, data] = totals.get((task, data), 0.0) + total
-                weights[task, data] = weights.get((task, data), 0) + weight
-        return {key: total / weights[key] for key, total in totals.items() if weights[key]}
 
     @staticmethod
     def _add_scores(scored: _Scored, batch: Batch) -> None:
