@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,23 +14,24 @@ from ..errors import DataError
 from .batch import Batch
 
 
-def cut_batch(batch: Batch, first: int, stop: int) -> Batch:
-    """Return rows of a batch that was just read, ragged ones padded to the longest of them.
+def cut_batch(batch: Batch, first: int, stop: int, ragged: Collection[str] = (), least: int = 0) -> Batch:
+    """Return rows of a batch that was just read.
 
     :param batch: all of its sources hold a value for each row
     :param first: number of the first row
     :param stop: number of the row after the last
+    :param ragged: sources to pad to the longest of these rows alone; what else has a mask stays as wide as it is
+    :param least: how long these are at least
     :raise DataError: naming a source whose rows cannot be told apart
     """
     size = batch.count()
     if first == 0 and stop == size:
         return batch
     sources = {name: _cut(name, value, first, stop, size, batch.data_name) for name, value in batch.items()}
-    for name, value in batch.items():
-        mask: Any = sources.get(name + MASK_SUFFIX)
-        if is_mask_of(batch.get(name + MASK_SUFFIX), value):
-            longest = int((~mask).sum(1).max()) if len(mask) else 0
-            sources[name], sources[name + MASK_SUFFIX] = sources[name][:, :longest], mask[:, :longest]
+    for name in ragged:
+        mask = sources[name + MASK_SUFFIX]
+        width = max(least, int((~mask).sum(1).max()))
+        sources[name], sources[name + MASK_SUFFIX] = sources[name][:, :width], mask[:, :width]
     return Batch(sources, tasks=batch.tasks, data_name=batch.data_name, split=batch.split, size=stop - first)
 
 

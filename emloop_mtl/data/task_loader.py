@@ -103,6 +103,7 @@ class TaskLoader:
         ragged = (ragged,) if isinstance(ragged, str) else tuple(ragged)
         bounds = SequenceLengths.of(min_data_len, max_data_len, f"loader {self.name!r}")
         self._check_ragged(ragged, bounds, collate)
+        self._ragged = ragged if batch_size is not None else (), min_data_len
         self._by_row = collate is not None
         self._collate = collate or partial(
             default_collate, ragged=ragged, min_data_len=min_data_len, max_data_len=max_data_len
@@ -231,7 +232,7 @@ class TaskLoader:
 
         :raise DataError: naming a source whose rows cannot be told apart
         """
-        return cut_batch(batch, first, stop)
+        return cut_batch(batch, first, stop, *self._ragged)
 
     @property
     def _reads_columns(self) -> bool:

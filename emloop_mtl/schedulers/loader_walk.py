@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import DataError
 from ..utils.reading_again import ReadingAgain
+from .row_turns import ENDLESS
 
 if TYPE_CHECKING:
     from ..data.batch import Batch
@@ -69,5 +70,6 @@ def _walk(loader: Loader, pass_number: int, asked: int | None, length: int | Non
             if asked is None:
                 return
             if taken == 0:
-                raise DataError(f"loader {loader.name!r} is empty, but {asked} batches are asked of it")
+                what = "batches" if asked == ENDLESS else f"{asked} batches"
+                raise DataError(f"loader {loader.name!r} is empty, but {what} are asked of it")
         number, taken = number + 1, 0

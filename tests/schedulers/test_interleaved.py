@@ -291,6 +291,17 @@ def test_ragged_batches_that_are_cut_are_as_long_as_their_rows() -> None:
 
     stream = TaskStream([TaskLoader(Some(), {"a": None}, batch_size=4, ragged="t")], Interleaved(2))
     assert [batch["t"].shape[1] for batch in stream] == [2, 5]
+    stream = TaskStream([TaskLoader(Some(), {"a": None}, batch_size=4, ragged="t", min_data_len=3)], Interleaved(2))
+    assert [batch["t"].shape[1] for batch in stream] == [3, 5]
+
+
+def test_what_a_dataset_pads_itself_stays_as_wide_when_it_is_cut() -> None:
+    class Whole(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            yield {"t": torch.zeros(4, 8), "t_mask": torch.arange(8).expand(4, 8) > 1}
+
+    stream = TaskStream([TaskLoader(Whole(), {"a": None}, batch_size=None)], Interleaved(2))
+    assert [batch["t"].shape[1] for batch in stream] == [8, 8]
 
 
 def test_task_source_tells_the_task_of_each_row() -> None:
@@ -389,7 +400,7 @@ def test_a_batch_that_lacks_the_label_source_of_a_task_names_loader_and_task() -
 
 def test_an_unknown_loader_without_rows_is_an_error_where_rows_are_asked_of_it() -> None:
     loaders = [loader_of(0, "columns", 2, 1, None), loader_of(1, "samples", 0, 1, None)]
-    with pytest.raises(DataError, match="loader 'b' is empty"):
+    with pytest.raises(DataError, match="loader 'b' is empty, but batches are asked of it"):
         list(TaskStream(loaders, Interleaved(2, batches_per_pass=3)))
     assert len(list(TaskStream(loaders, Interleaved(2)))) == 1
 
