@@ -151,9 +151,10 @@ def adopt(batch: Batch, ran: Batch, tasks: Collection[str]) -> None:
             batch.tasks[name] = label = ran.tasks[name]
             if label is not None and label in ran:
                 batch[label] = ran[label]
-            for found, known in ((ran.rows, batch.rows), (ran.shares, batch.shares)):
-                if name in found:
-                    known[name] = found[name]  # type: ignore[index]
+            if name in ran.rows:
+                batch.rows[name] = ran.rows[name]
+            if name in ran.shares:
+                batch.shares[name] = ran.shares[name]
             if name in ran.masks:
                 batch.masks = {**batch.masks, name: ran.masks[name]}
 

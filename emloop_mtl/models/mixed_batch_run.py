@@ -97,4 +97,3 @@ class MixedBatchRun(BatchRun):
             raise ConfigError(f"compile: {text}; set compile: false, or another scheduler", ("model", "compile"))
         self._plan = plan
         self._users = {name: plan.users(name) for name in plan.action_names}
-
