@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
-from torch import Tensor
+from collections.abc import Iterator
 
 from ..types import State
 from ..utils.running_means import RunningMeans
+from .separate_means import SeparateMeans
 
 MOST_SETS = 64
 """The losses of so many sets of tasks are kept together. Rows of n tasks that are mixed make up to 2^n sets."""
@@ -75,19 +74,3 @@ class LossMeans:
             yield data, tasks, means
         for (name, task), means in self._single.items():
             yield (name,), (task,), means
-
-
-class SeparateMeans:
-    """Takes in losses that come together, each by itself.
-
-    :param means: of each number
-    """
-
-    def __init__(self, means: Sequence[RunningMeans]) -> None:
-        self._means = means
-
-    def add(self, values: Sequence[Tensor], weights: int | tuple[int, ...]) -> None:
-        """Take in a value of each number, as ``RunningMeans`` does."""
-        each = (weights,) * len(self._means) if isinstance(weights, int) else weights
-        for means, value, weight in zip(self._means, values, each, strict=True):
-            means.add([value], weight)

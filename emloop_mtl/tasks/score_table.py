@@ -18,10 +18,11 @@ from ..errors import ConfigError, DataError, nearest
 from ..types import State
 from ..utils.pick import pick
 from ..utils.running_means import RunningMeans
-from .loss_means import LossMeans, SeparateMeans
+from .loss_means import LossMeans
 from .metrics.picked_uids import PickedUids
 from .scorer import Scorer
 from .select_rows import select_rows
+from .separate_means import SeparateMeans
 from .task import Task
 from .tokens import select_tokens
 from .waiting_scores import WaitingScores
