@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from .checkpointing.save_every import SaveEvery
     from .checkpointing.save_latest import SaveLatest
     from .evaluation.accumulate_variables import AccumulateVariables
+    from .evaluation.classification_metrics import ClassificationMetrics
     from .evaluation.compute_stats import ComputeStats
     from .evaluation.evaluate import Evaluate
     from .evaluation.flatten import Flatten
+    from .evaluation.save_confusion_matrix import SaveConfusionMatrix
     from .evaluation.score_tasks import ScoreTasks
     from .learning_rate.lr_schedule import LRSchedule
     from .learning_rate.warmup import Warmup
+    from .reporting.benchmark import Benchmark
     from .reporting.every_n_epoch import EveryNEpoch
+    from .reporting.log_dir import LogDir
     from .reporting.log_profile import LogProfile
     from .reporting.log_variables import LogVariables
     from .reporting.show_progress import ShowProgress
@@ -38,17 +42,21 @@ if TYPE_CHECKING:
 __all__ = [
     "AbstractHook",
     "AccumulateVariables",
+    "Benchmark",
     "Check",
+    "ClassificationMetrics",
     "ComputeStats",
     "Evaluate",
     "EveryNEpoch",
     "Flatten",
     "LRSchedule",
+    "LogDir",
     "LogProfile",
     "LogVariables",
     "OnPlateau",
     "RestoreBest",
     "SaveBest",
+    "SaveConfusionMatrix",
     "SaveEvery",
     "SaveFile",
     "SaveLatest",
@@ -69,17 +77,21 @@ __all__ = [
 _MODULES = {
     "AbstractHook": "emloop_mtl.abstract_hook",
     "AccumulateVariables": ".evaluation.accumulate_variables",
+    "Benchmark": ".reporting.benchmark",
     "Check": ".stopping.check",
+    "ClassificationMetrics": ".evaluation.classification_metrics",
     "ComputeStats": ".evaluation.compute_stats",
     "Evaluate": ".evaluation.evaluate",
     "EveryNEpoch": ".reporting.every_n_epoch",
     "Flatten": ".evaluation.flatten",
     "LRSchedule": ".learning_rate.lr_schedule",
+    "LogDir": ".reporting.log_dir",
     "LogProfile": ".reporting.log_profile",
     "LogVariables": ".reporting.log_variables",
     "OnPlateau": ".stopping.on_plateau",
     "RestoreBest": ".checkpointing.restore_best",
     "SaveBest": ".checkpointing.save_best",
+    "SaveConfusionMatrix": ".evaluation.save_confusion_matrix",
     "SaveEvery": ".checkpointing.save_every",
     "SaveFile": ".writing.save_file",
     "SaveLatest": ".checkpointing.save_latest",

@@ -1,0 +1,203 @@
+"""Draw which classes are taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emloop_mtl.errors import ConfigError, DataError, nearest
+from emloop_mtl.types import EpochData, EpochNumber
+from emloop_mtl.utils.files import make_folder
+
+from ..arguments import check_names
+from ..writing.figure import check_color_map, check_figure_size, check_matplotlib, new_figure, pixels_of, save_figure
+from .abstract_predicted_classes import AbstractPredictedClasses
+
+if TYPE_CHECKING:
+    from emloop_mtl.main_loop import MainLoop
+
+MOST_TOLD = 50
+"""Of more classes than these, fields have no text: nobody could read it."""
+
+Counts = np.ndarray[Any, Any]
+
+
+class SaveConfusionMatrix(AbstractPredictedClasses):
+    """Draw the confusion matrix of every stream after every epoch: a row for each label, a column for each prediction.
+
+    A field says what share of the row's labels it has, and how many, unless there are more than 50 classes. The
+    figure is saved in the output folder as ``confusion_matrix_epoch_<number>_<stream>.png``, or stored in the epoch's
+    data as ``confusion_heatmap``, an array [height, width, 3] of bytes. Of a task, predicted as ``<task>/pred``, rows
+    without a label are left out, as are batches that do not carry it. All values of an epoch are kept until it ends.
+    Needs matplotlib, the extra ``plot``.
+
+    :param labels_name: name of the labels, classes counted from 0
+    :param predictions_name: name of the predicted classes
+    :param classes_names: names of the classes
+    :param figsize: width and height of the figure in inches; by default it grows with the number of classes
+    :param figure_action: ``save`` or ``store``
+    :param num_classes_method_name: the method of the dataset that returns the number of classes, if it has one; else
+        there are as many as are seen
+    :param classes_names_method_name: the method of the dataset that returns the names of the classes, if it has one
+    :param mask_name: name of a variable that is true where a row counts
+    :param normalize: whether colours stand for shares of the rows, not for counts
+    :param cmap: a color map of matplotlib
+    :param streams: names of the streams to draw; by default all
+    :param output_dir: the folder; by default that of the main loop
+    :raise ConfigError: for a wrong argument, without matplotlib, and for figures to save without a folder
+
+    .. code-block:: yaml
+
+        hooks:
+          - Evaluate: {streams: [valid]}
+          - SaveConfusionMatrix: {labels_name: digit, predictions_name: digit/pred, streams: [valid]}
+    """
+
+    FIGURE_ACTIONS = ("save", "store")
+    """What can be done with a figure."""
+
+    def __init__(
+        self,
+        output_dir: str | None = None,
+        dataset: Any = None,
+        labels_name: str = "labels",
+        predictions_name: str = "predictions",
+        classes_names: Sequence[str] | None = None,
+        figsize: Sequence[float] | None = None,
+        figure_action: str = "save",
+        num_classes_method_name: str = "num_classes",
+        classes_names_method_name: str = "classes_names",
+        mask_name: str | None = None,
+        normalize: bool = True,
+        cmap: str = "Blues",
+        streams: Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        others = () if mask_name is None else (mask_name,)
+        super().__init__(predictions_name, labels_name, others, streams, **kwargs)
+        if figure_action not in self.FIGURE_ACTIONS:
+            hint = nearest(str(figure_action), self.FIGURE_ACTIONS)
+            raise ConfigError(f"{self.name}: unknown figure_action {figure_action!r}{hint}", ("figure_action",))
+        if not isinstance(normalize, bool):
+            raise ConfigError(f"{self.name}: normalize must be true or false, not {normalize!r}", ("normalize",))
+        check_matplotlib(self.name)
+        self._color_map = check_color_map(self.name, "cmap", cmap)
+        self._size = check_figure_size(self.name, "figsize", figsize)
+        self._names = None if classes_names is None else check_names(self.name, "classes_names", classes_names)
+        self._dataset = dataset
+        self._names_method = classes_names_method_name
+        self._number_method = num_classes_method_name
+        self._stores = figure_action == "store"
+        self._mask = mask_name
+        self._normalize = normalize
+        self._output_dir = output_dir
+
+    def register_mainloop(self, main_loop: MainLoop) -> None:
+        """Find the folder."""
+        super().register_mainloop(main_loop)
+        self._output_dir = main_loop.output_dir if self._output_dir is None else self._output_dir
+        if self._output_dir is None and not self._stores:
+            text = f"{self.name} needs a folder for its figures: set --output-dir or the main loop's output_dir"
+            raise ConfigError(f"{text}, or figure_action to 'store'", ("figure_action",))
+        if self._dataset is None:
+            self._dataset = main_loop.dataset
+
+    def provides(self) -> Collection[str | EpochNumber]:
+        """Return nothing: a figure is no number."""
+        return ()
+
+    def after_epoch(self, epoch_id: int = 0, epoch_data: EpochData | None = None) -> None:
+        """Draw the matrix of every stream.
+
+        :raise DataError: for values that are no classes, or more of them than the dataset says or have names
+        """
+        assert epoch_data is not None
+        for stream, values in self._labelled_rows():
+            expected = self._classes(self._expected, values[self._expected])
+            predicted = self._classes(self._predicted, values[self._predicted])
+            if len(expected) != len(predicted):
+                sizes = f"{len(predicted)} entries of {self._predicted!r} and {len(expected)} of {self._expected!r}"
+                raise DataError(f"{self.name}: stream {stream!r} has {sizes}")
+            if self._mask is not None:
+                mask = _entries(values[self._mask]).astype(bool)
+                if len(mask) != len(expected):
+                    text = f"{len(mask)} entries of {self._mask!r} and {len(expected)} of {self._expected!r}"
+                    raise DataError(f"{self.name}: stream {stream!r} has {text}")
+                expected, predicted = expected[mask], predicted[mask]
+            if not len(expected):
+                continue
+            names = self._class_names()
+            counts = self._counts(expected, predicted, names)
+            figure = self._draw(counts, names)
+            if self._stores:
+                epoch_data.setdefault(stream, {})["confusion_heatmap"] = pixels_of(figure)
+                continue
+            assert self._output_dir is not None
+            path = Path(self._output_dir, f"confusion_matrix_epoch_{epoch_id}_{stream}.png")
+            make_folder(path.parent)
+            save_figure(self.name, figure, path)
+
+    def _classes(self, name: str, values: Sequence[Any]) -> Counts:
+        classes = _entries(values)
+        if len(classes) and classes.dtype.kind not in "biu":
+            text = f"the variable {name!r} must hold classes, which are whole numbers, not {classes.dtype}"
+            raise DataError(f"{self.name}: {text}")
+        if (classes < 0).any():
+            text = f"the variable {name!r} holds {classes.min()}, and classes are counted from 0"
+            raise DataError(f"{self.name}: {text}; mask_name can name what tells the rows that count")
+        return classes.astype(np.int64)
+
+    def _class_names(self) -> Sequence[str] | None:
+        if self._names is not None:
+            return self._names
+        method = getattr(self._dataset, self._names_method, None)
+        return None if method is None else [str(name) for name in method()]
+
+    def _counts(self, expected: Counts, predicted: Counts, names: Sequence[str] | None) -> Counts:
+        seen = int(max(expected.max(), predicted.max())) + 1
+        method = getattr(self._dataset, self._number_method, None)
+        number = len(names) if names else seen if method is None else int(method())
+        if number < seen:
+            what = "names of classes" if names else f"classes, says {self._number_method} of the dataset"
+            raise DataError(f"{self.name}: there are {number} {what}, but class {seen - 1} was seen")
+        counts = np.zeros((number, number), np.int64)
+        np.add.at(counts, (expected, predicted), 1)
+        return counts
+
+    def _draw(self, counts: Counts, names: Sequence[str] | None) -> Any:
+        totals = counts.sum(axis=1, keepdims=True)
+        shares = counts / np.maximum(totals, 1)  # of a class without labels: all 0
+        shown = shares if self._normalize else counts
+        number = len(counts)
+        side = min(max(6.4, 2 + 0.8 * number), 40.0)  # inches; 0.8 is as wide as what a field says
+        figure = new_figure(self._size or (side, 0.8 * side))
+        axes = figure.add_subplot()
+        image = axes.imshow(shown, interpolation="nearest", cmap=self._color_map)
+        axes.set_xlabel("Predicted")
+        axes.xaxis.set_label_position("top")
+        axes.set_ylabel("Expected")
+        axes.tick_params(labeltop=True, labelbottom=False, top=True, bottom=False)
+        figure.colorbar(image)
+        if names:
+            axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
+            axes.set_yticks(range(len(names)), names, parse_math=False)
+        bright = shown > shown.max() / 2
+        for row, column in np.ndindex(*counts.shape) if number <= MOST_TOLD else ():
+            axes.text(
+                column,
+                row,
+                f"{shares[row, column]:.2f} / {counts[row, column]}",
+                size=8,
+                ha="center",
+                color="white" if bright[row, column] else "black",
+            )
+        figure.tight_layout()
+        return figure
+
+
+def _entries(values: Sequence[Any]) -> Counts:
+    """Return the entries of all rows in one dimension."""
+    return np.concatenate([np.ravel(value) for value in values]) if len(values) else np.empty(0, np.int64)
