@@ -57,7 +57,7 @@ def test_the_set_up_is_two_commands_that_exist() -> None:
 
 def test_the_commands_run_one_after_the_other(folder: Path) -> None:
     lines = snippets("sh")[1].splitlines()
-    check, train, shorter, resume, verify, evaluate, predict = lines
+    check, train, shorter, resume, verify, ls, evaluate, predict = lines
     assert "area" in run(emloop(check), folder)
     run(emloop(train), folder)
     (first,) = folder.glob("log/flowers_*")
@@ -69,6 +69,10 @@ def test_the_commands_run_one_after_the_other(folder: Path) -> None:
     assert "log/flowers_…" in resume
     run(emloop(resume.replace("log/flowers_…", str(trained))), folder)
     assert "resume takes latest-" in run(emloop(verify.replace("log/flowers_…", str(trained))), folder)
+    assert [line.split()[0] for line in run(emloop(ls), folder).splitlines() if "Flowers" in line] == [
+        "first",
+        second.name,
+    ]
     assert "accuracy" in run(emloop(evaluate.replace("log/flowers_…", str(trained))), folder)
     run(emloop(predict.replace("log/flowers_…", str(trained))), folder)
     rows = list(csv.DictReader((folder / "out.csv").read_text().splitlines()))

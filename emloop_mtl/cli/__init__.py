@@ -11,6 +11,7 @@ import click
 
 from .check import check
 from .eval import evaluate
+from .ls import ls
 from .predict import predict
 from .resume import resume
 from .train import train
@@ -35,5 +36,5 @@ def main() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
-for command in (train, resume, evaluate, predict, check, verify, verify_resume):
+for command in (train, resume, evaluate, predict, check, verify, verify_resume, ls):
     main.add_command(command)

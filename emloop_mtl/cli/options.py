@@ -12,3 +12,4 @@ trust_option = click.option(
     "--trust", is_flag=True, help="Run code from anywhere that the run's config names, not only from below this folder."
 )
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Show debug messages, and tracebacks of errors.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of tables.")

@@ -6,16 +6,17 @@ import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from errno import EAGAIN, EWOULDBLOCK
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config.recorded_run import RecordedRun
 from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, RUN_FILE, TRACE_FILE
 from ..errors import ConfigError
+from .folder_in_use import LOCKED
 from .folder_in_use_error import FolderInUseError
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ TEMPORARY = ".tmp-"
 
 NOTES = ("ended", "longer")
 """What ``RunFolder.note`` records."""
+
+WAITS = (0.01, 0.05)
+"""Seconds after which a lock is tried again: whoever only looks whether it is held, holds it for a moment."""
 
 _HELD: set[int] = set()
 """Handles of the folders that this process trains in."""
@@ -150,12 +154,7 @@ class RunFolder(RecordedRun):
         handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         _HELD.add(handle)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno in (EAGAIN, EWOULDBLOCK):
-                    raise FolderInUseError(self.path) from error
-                # A file system without locks: then nobody is kept out.
+            self._lock(handle)
             if not self._is_still(handle):  # a run that could not begin was removed together with its folder
                 raise FolderInUseError(self.path)
             yield
@@ -212,6 +211,18 @@ class RunFolder(RecordedRun):
     def restart(self) -> None:
         """Remove what a run has left that was ended before its first checkpoint."""
         self.empty(keep=(CONFIG_FILE, RUN_FILE, LOG_FILE))
+
+    def _lock(self, handle: int) -> None:
+        for seconds in (*WAITS, None):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as error:
+                if error.errno not in LOCKED:
+                    return  # a file system without locks: then nobody is kept out
+                if seconds is None:
+                    raise FolderInUseError(self.path) from error
+            time.sleep(seconds)
 
     def _is_still(self, handle: int) -> bool:
         """Whether an open folder is the one that has the path."""

@@ -1,0 +1,301 @@
+"""``emloop-mtl ls``: runs as a table, read as data only, whoever has made them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from emloop_mtl.cli.run_folder import RunFolder
+
+from .conftest import PROGRAM, SHORT, Command, command_here
+from .made_runs import make_run
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """Runs the command in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    with command_here() as run:
+        yield run
+
+
+def listed(command: Command, *words: object) -> dict[str, dict[str, Any]]:
+    done = command("ls", *words, "--json")
+    assert done.exit_code == 0, done.stderr
+    return {each["run"]: each for each in json.loads(done.stdout)}
+
+
+def test_a_table_has_a_row_for_each_run_the_last_one_at_the_end(command: Command) -> None:
+    make_run(Path("log/b"), began="2026-01-01 12:00:00+00:00", scores={1: 0.5, 2: 0.75})
+    make_run(Path("log/a"), began="2026-01-02 12:00:00+00:00", epochs=7, end="failed")
+    done = command("ls")
+    assert done.exit_code == 0
+    assert done.stderr == ""
+    rows = [line.split() for line in done.stdout.splitlines() if line.split()[:1] in (["a"], ["b"])]
+    assert [row[:6] for row in rows] == [
+        ["b", "flowers", "Flowers", "finished", "2", "0.75"],
+        ["a", "flowers", "Flowers", "failed", "7", rows[1][5]],
+    ]
+    assert rows[0][6] == "kind/iris/valid/accuracy"
+    assert "kind/iris/valid/accuracy" not in rows[1]
+
+
+def test_programs_get_all_of_it(command: Command) -> None:
+    make_run(Path("log/one"), began="2026-01-01 12:00:00+00:00", took=90, scores={1: 0.5, 2: 0.75, 3: 0.625}, epochs=3)
+    one = listed(command)["log/one"]
+    assert one.pop("age") > 0
+    assert one == {
+        "run": "log/one",
+        "state": "finished",
+        "model": "flowers",
+        "model_class": "MultiTaskModel",
+        "dataset": "flowers.Flowers",
+        "epochs": 3,
+        "steps": 30,
+        "best": {"name": "kind/iris/valid/accuracy", "mode": "max", "value": 0.75, "epoch": 2, "step": 20},
+        "began": "2026-01-01T12:00:00+00:00",
+        "ended": "2026-01-01T12:01:30+00:00",
+        "bytes": sum(path.stat().st_size for path in Path("log/one").rglob("*") if path.is_file()),
+        "checkpoints": 1,
+        "fault": None,
+    }
+
+
+def test_more_columns_are_shown_on_request(command: Command) -> None:
+    make_run(Path("log/one"), took=7200)
+    short, long = command("ls"), command("ls", "-l")
+    assert "MultiTaskModel" not in short.stdout
+    for text in ("class", "steps", "began", "took", "2 h"):
+        assert text in long.stdout
+
+
+def test_runs_without_an_epoch_are_shown_on_request(command: Command) -> None:
+    make_run(Path("log/none"), epochs=0)
+    make_run(Path("log/some"), epochs=1)
+    done = command("ls")
+    assert "some" in done.stdout
+    assert "none" not in done.stdout
+    assert done.stderr == "1 run has not finished an epoch; -a shows it, too\n"
+    assert list(listed(command)) == ["log/some"]
+    assert sorted(listed(command, "-a")) == ["log/none", "log/some"]
+
+
+def test_folders_below_are_looked_into_on_request_but_runs_are_not(command: Command) -> None:
+    make_run(Path("log/deep/er/one"))
+    make_run(Path("log/top"))
+    make_run(Path("log/top/inside"))
+    Path("log/link").symlink_to("deep/er")
+    assert list(listed(command)) == ["log/top"]
+    assert sorted(listed(command, "-r")) == ["log/deep/er/one", "log/top"]
+    assert list(listed(command, "log/top")) == ["log/top"]
+
+
+def test_a_folder_without_runs_is_no_error(command: Command) -> None:
+    Path("log").mkdir()
+    done = command("ls")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == "log: has no runs; -r looks into the folders below\n"
+    assert json.loads(command("ls", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(("path", "says"), [("nowhere", "no such folder"), ("file", "is a file, not a folder")])
+def test_what_is_no_folder_is_refused(command: Command, path: str, says: str) -> None:
+    Path("file").touch()
+    done = command("ls", path)
+    assert done.exit_code == 2
+    assert done.stderr == f"{path}: {says}\n"
+
+
+@pytest.mark.parametrize("end", ["finished", "interrupted", "failed"])
+def test_how_a_run_ended_is_told(command: Command, end: str) -> None:
+    make_run(Path("log/one"), end=end)
+    assert listed(command)["log/one"]["state"] == end
+
+
+def test_a_run_that_is_trained_is_told_from_one_that_was_killed(command: Command) -> None:
+    make_run(Path("log/killed"), end=None)
+    make_run(Path("log/running"), end=None)
+    with RunFolder(Path("log/running")).locked():
+        found = listed(command)
+        assert [found[f"log/{name}"]["state"] for name in ("killed", "running")] == ["killed", "running"]
+    with RunFolder(Path("log/running")).locked():  # looking has left no lock
+        pass
+
+
+def test_a_run_without_writers_and_trace_is_listed_by_its_checkpoints(command: Command) -> None:
+    make_run(Path("log/one"), epochs=4)
+    for name in ("trace.yaml", "metrics.jsonl"):
+        Path("log/one", name).unlink()
+    one = listed(command)["log/one"]
+    assert (one["state"], one["epochs"], one["best"]) == ("finished", 4, None)
+
+
+def test_scores_are_read_from_a_table_as_well(command: Command) -> None:
+    make_run(Path("log/one"))
+    Path("log/one/metrics.jsonl").unlink()
+    name = "kind/iris/valid/accuracy"
+    Path("log/one/training.csv").write_text(f"epoch,step,samples,{name}\n1,10,1,0.25\n2,20,2,0.5\n3,30,3,\n")
+    assert listed(command)["log/one"]["best"]["value"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("watched", "record", "value"),
+    [
+        ("{}", {"valid/loss": 2.0}, 2.0),
+        ("{}", {"valid/loss/mean": 2.0, "valid/loss/max": 5.0}, 2.0),
+        ("{aggregation: max}", {"valid/loss/mean": 2.0, "valid/loss/max": 5.0}, 5.0),
+        ("{aggregation: min}", {"valid/loss/mean": 2.0}, None),
+        ("{variable: acc, mode: max}", {"valid/acc/median": 0.5}, 0.5),
+        ("{variable: model/all/macro_average, stream: all}", {"model/all/all/macro_average": 0.5}, 0.5),
+        ("{mode: most}", {"valid/loss": 2.0}, None),
+        ("{variable: [1]}", {"valid/loss": 2.0}, None),
+    ],
+)
+def test_the_number_that_save_best_watches_is_found(
+    command: Command, watched: str, record: dict[str, float], value: float | None
+) -> None:
+    make_run(Path("log/one"), save_best=watched)
+    lines = [{"epoch": 1, "step": 10, "samples": 1, **record}, {"epoch": 2, "step": 20, "samples": 2, "other": 1.0}]
+    Path("log/one/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    best = listed(command)["log/one"]["best"]
+    assert (best and best["value"]) == value
+
+
+def test_a_config_that_was_written_by_hand_is_read_as_well(command: Command) -> None:
+    make_run(Path("log/one"), scores={1: 0.5})
+    hooks = "[SaveBest: {variable: kind/iris/accuracy, mode: max}]"
+    text = f"{{model: {{class: a.Model}}, dataset: {{class: b.Data}}, hooks: {hooks}}}"
+    Path("log/one/config.yaml").write_text(text)
+    one = listed(command)["log/one"]
+    assert (one["model"], one["dataset"], one["best"]["value"]) == ("Model", "b.Data", 0.5)
+
+
+def no_config(run: Path) -> None:
+    (run / "config.yaml").unlink()
+
+
+def empty_config(run: Path) -> None:
+    (run / "config.yaml").write_text("")
+
+
+def tagged_config(run: Path) -> None:
+    (run / "config.yaml").write_text("model: !!python/object/apply:os.abort []\n")
+
+
+def linked_config(run: Path) -> None:
+    no_config(run)
+    (run / "config.yaml").symlink_to("/etc/hostname")
+
+
+def piped_config(run: Path) -> None:
+    no_config(run)
+    os.mkfifo(run / "config.yaml")
+
+
+def bytes_config(run: Path) -> None:
+    (run / "config.yaml").write_bytes(b"\xff\x00\x1b[31m")
+
+
+def cut_weights(run: Path) -> None:
+    (run / "checkpoints/latest-00000001/model.safetensors").write_bytes(b"")
+
+
+def no_manifest(run: Path) -> None:
+    (run / "checkpoints/latest-00000001/manifest.json").unlink()
+
+
+def changed_manifest(run: Path) -> None:
+    path = run / "checkpoints/latest-00000001/manifest.json"
+    path.write_text(path.read_text().replace("epoch", "epoche"))
+
+
+def strange_trace(run: Path) -> None:
+    (run / "trace.yaml").write_text("train_begin: \x7f\n")
+
+
+def other_trace(run: Path) -> None:
+    (run / "trace.yaml").write_text("[1, 2]\n")
+
+
+def negative_trace(run: Path) -> None:
+    path = run / "trace.yaml"
+    path.write_text(path.read_text().replace("epochs_done: 2", "epochs_done: -2"))
+
+
+def strange_lines(run: Path) -> None:
+    (run / "metrics.jsonl").write_text("kind/iris/valid/accuracy\n")
+
+
+def endless_lines(run: Path) -> None:
+    with (run / "metrics.jsonl").open("wb") as file:
+        file.truncate(2**40)  # takes no room on the disk, but would in memory
+
+
+BREAKS = (
+    no_config,
+    empty_config,
+    tagged_config,
+    linked_config,
+    piped_config,
+    bytes_config,
+    cut_weights,
+    no_manifest,
+    changed_manifest,
+    strange_trace,
+    other_trace,
+    negative_trace,
+    strange_lines,
+    endless_lines,
+)
+
+
+@pytest.mark.timeout(20)  # a pipe that is opened would be waited for
+@pytest.mark.parametrize("damage", BREAKS, ids=lambda damage: damage.__name__)
+def test_a_broken_run_is_shown_as_such_beside_the_others(command: Command, damage: Callable[[Path], None]) -> None:
+    make_run(Path("log/good"))
+    make_run(Path("log/bad"))
+    damage(Path("log/bad"))
+    done = command("ls")
+    assert done.exit_code == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("broken: log/bad: ")
+    assert line.isprintable()
+    found = listed(command)
+    assert [found[f"log/{name}"]["state"] for name in ("good", "bad")] == ["finished", "broken"]
+
+
+def test_names_that_steer_a_terminal_are_spelt_out(command: Command) -> None:
+    make_run(Path("log/\x1b[31mred"), model="\x1b[2Jname")
+    done = command("ls", "-l")
+    assert "\x1b" not in done.stdout
+    assert "\\x1b[31mred" in done.stdout
+
+
+def test_nothing_is_imported_from_a_run_and_neither_is_torch() -> None:
+    script = "import sys\nfrom emloop_mtl.cli import main\nmain(['ls', 'nowhere'], standalone_mode=False)\n"
+    script = script.replace("main([", "try: main([") + "except SystemExit: pass\nprint('torch' in sys.modules)\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_the_installed_program_lists_a_real_training(folder: Path) -> None:
+    with command_here() as run:
+        assert run("train", "config.yaml", "--output-dir", "log/real", *SHORT).exit_code == 0
+    done = subprocess.run([str(PROGRAM), "ls", "--json"], capture_output=True, text=True, timeout=60, check=True)
+    (real,) = json.loads(done.stdout)
+    lines = [json.loads(line) for line in Path("log/real/metrics.jsonl").read_text().splitlines()]
+    name = "digit/digits/valid/accuracy"
+    assert (real["model"], real["dataset"], real["epochs"], real["steps"]) == ("digits", "digits.Digits", 2, 6)
+    assert real["best"]["name"] == name
+    assert real["best"]["value"] == max(line[name] for line in lines)
+    assert (real["state"], real["fault"]) == ("finished", None)
+    shutil.rmtree("log/real/checkpoints")
+    assert json.loads(subprocess.check_output([str(PROGRAM), "ls", "--json"]))[0]["checkpoints"] == 0
