@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,27 +11,25 @@ from torch import nn
 
 from ..data.batch import Batch
 from ..data.share import Share
-from ..errors import ConfigError, DataError, nearest
+from ..errors import ConfigError, nearest
 from ..optim.optimizers import OptimizerSettings
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
-from ..utils.model_note import ModelNote
 from .batch_kind import BatchKind
 from .component import BACKBONE, Component
 from .device_copy import to_device
 from .head import Head
-from .head_rows import head_rows
+from .head_rows import share_out
 from .head_task import HeadTask
 from .heads_network import HeadsNetwork
 from .heads_run import HeadsRun
 from .initializer import Initializer, find_initializer, parameters_of
-from .listed_heads import check_keys, head_task, listed_heads
-from .mixed_heads import check_mixed
+from .learning_heads import LearningHeads
+from .listed_heads import check_keys, check_mapped, head_task, listed_heads
+from .mixed_heads import MixedHeads
 from .multi_task_model import MultiTaskModel
 from .runs_batches import RunsBatches
 from .stacked_heads_run import StackedHeadsRun
-
-_LOGGER = logging.getLogger(__name__)
 
 TASK_SOURCE = "task"
 
@@ -83,6 +80,9 @@ class BackboneHeadsModel(MultiTaskModel):
     section: ClassVar[str] = "heads"
     """The argument that declares the tasks."""
 
+    weights: ClassVar[str] = "loss_weights"
+    """The argument that has the weights of their losses."""
+
     default_task_source: ClassVar[str] = TASK_SOURCE
     """The ``task_source`` that data need not have."""
 
@@ -113,16 +113,14 @@ class BackboneHeadsModel(MultiTaskModel):
         check_keys("arg_name_mapping", mapping, [BACKBONE, *listed])
         check_keys("allowed_arguments", allowed, [BACKBONE, *listed])
         self._backbone = Component(BACKBONE, backbone, mapping.get(BACKBONE), allowed.get(BACKBONE), (BACKBONE,))
-        components = {}
+        tasks = []
         for key, head in listed.items():
             path = ("heads", key, "module") if isinstance(heads[key], Head) else ("heads", key)
-            components[key] = Component(key, head.module, mapping.get(key), allowed.get(key), path)
-        tasks = [
-            head_task(key, head, weights.get(key, 1.0), components[key], self._backbone) for key, head in listed.items()
-        ]
+            component = Component(key, head.module, mapping.get(key), allowed.get(key), path)
+            tasks.append(head_task(key, head, weights.get(key, 1.0), component, self._backbone))
         self._called: set[str] = set()
-        self._learning: dict[str, bool | None] = {}
-        self._told: set[str] = set()
+        self._learning = LearningHeads()
+        self._mixed_heads = MixedHeads()
         if initializer is not None:
             try:
                 modules = {BACKBONE: backbone, **{key: head.module for key, head in listed.items()}}
@@ -164,13 +162,7 @@ class BackboneHeadsModel(MultiTaskModel):
         if self.task_source not in (None, self.default_task_source, *known):
             text = f"task_source: no loader holds a source {self.task_source!r}{nearest(str(self.task_source), known)}"
             raise ConfigError(text, ("task_source",))
-        for key, component in self._components.items():
-            returned = () if key == BACKBONE else self._backbone.returns
-            told = (BACKBONE,) if returned == () and key != BACKBONE else returned
-            for name in component.mapped:
-                if told is not None and name not in known and name not in told:
-                    text = f"arg_name_mapping.{key}: there is no {name!r}{nearest(name, {*known, *told})}"
-                    raise ConfigError(text, ("arg_name_mapping", key, name))
+        check_mapped(self._components, known)
         super().check_tasks(batches)
 
     def prepare(self, batch: Batch) -> Batch:
@@ -180,9 +172,9 @@ class BackboneHeadsModel(MultiTaskModel):
         """
         source = self.task_source
         if batch.mix is not None:
-            check_mixed(self._components, batch, batch.mix, source)
+            self._mixed_heads.check(lambda: self._components, self.network.version, batch, batch.mix, source)
         if source is not None and source in batch and batch.count() != 0:
-            self._share_out(batch, source)
+            share_out(batch, source, self.tasks, self._numbered_heads())
         else:
             for name, rows in batch.rows.items():
                 if name in self.tasks and self._head(name).computes_loss:  # its loss must not see the other rows
@@ -195,20 +187,7 @@ class BackboneHeadsModel(MultiTaskModel):
     def settle(self) -> None:
         """Do what other models do, and warn, once, of each head that is trained but has learnt nothing so far."""
         super().settle()
-        for name, learns in self._learning.items():
-            if learns or name in self._told or name not in self.tasks:
-                continue
-            if learns is None:
-                text = "is trained on batches that hold no labels for it, or under another name, and learns nothing so"
-                text = f"{text} far; see arg_name_mapping.{name}"
-            elif any(parameter.requires_grad for parameter in self.network[name].parameters()):
-                text = (
-                    "returns a 'loss' without a gradient, as of a tensor that was detached, and learns nothing so far"
-                )
-            else:
-                continue
-            self._told.add(name)
-            _LOGGER.warning("head %r %s", name, text)
+        self._learning.warn(self.network, self.tasks)
 
     def add_head(
         self,
@@ -289,20 +268,6 @@ class BackboneHeadsModel(MultiTaskModel):
     ) -> HeadTask:
         listed = listed_heads({name: head})[name]
         return head_task(name, listed, weight, Component(name, listed.module, mapping, allowed), self._backbone)
-
-    def _share_out(self, batch: Batch, source: str) -> None:
-        """Find out which rows go to which head; which of them have labels is found out later."""
-        known = batch.tasks or {name: task.label if task.label in batch else None for name, task in self.tasks.items()}
-        size = batch.count()
-        try:
-            found = head_rows(batch[source], size, self._numbered_heads(), source, known)
-        except DataError as error:
-            error.add_note(ModelNote(f"as task_source says, {source!r} tells each row's head", ("task_source",)))
-            raise
-        batch.tasks = {name: known[name] for name in found}
-        for name, rows in found.items():
-            if len(rows) < (size or 0):
-                batch.shares[name], batch.rows[name] = Share(rows, rows), rows
 
     def _numbered_heads(self) -> Mapping[int, str]:
         """Return the heads by the numbers that ``task_source`` has for them."""

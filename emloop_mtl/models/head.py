@@ -25,7 +25,8 @@ class Head:
     :param loss: as of a ``Task``, by name or a function ``f(outputs, label)``, where the module computes none
     :param output: as of a ``Task``
     :param scorer: the metrics, if they are more than names
-    :param missing_label: the number, or nan, that marks a row without a label
+    :param missing_label: the number, or nan, that marks a row without a label; a module that computes its own loss sees
+        such rows, and has to leave them out itself
     :param metrics: names of metrics, mappings of ``class`` to such a name and of its options to values, or functions
         ``f(golds, probs, preds)``
     :param num_classes: the number of classes; read off the module where that is a linear layer

@@ -9,7 +9,32 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.batch import Batch
+from ..data.share import Share
 from ..errors import DataError, nearest
+from ..tasks.task import Task
+from ..utils.model_note import ModelNote
+
+
+def share_out(batch: Batch, source: str, tasks: Mapping[str, Task], heads: Mapping[int, str]) -> None:
+    """Find out which rows of a batch go to which head; which of them have labels is found out later.
+
+    :param source: the source that tells it
+    :param tasks: the heads as tasks by name
+    :param heads: their names by the numbers that ``source`` has for them
+    :raise DataError: for a row whose head there is not
+    """
+    known = batch.tasks or {name: task.label if task.label in batch else None for name, task in tasks.items()}
+    size = batch.count()
+    try:
+        found = head_rows(batch[source], size, heads, source, known)
+    except DataError as error:
+        error.add_note(ModelNote(f"as task_source says, {source!r} tells each row's head", ("task_source",)))
+        raise
+    batch.tasks = {name: known[name] for name in found}
+    for name, rows in found.items():
+        if len(rows) < (size or 0):
+            batch.shares[name], batch.rows[name] = Share(rows, rows), rows
 
 
 def head_rows(

@@ -109,7 +109,8 @@ class HeadsRun(BatchRun):
                     f"see that the batch holds its labels under the name of its argument, or set heads.{head.name}.loss"
                 )
                 raise ConfigError(f"{text} {told}; {hint}", head.path)
-            return loss
+            # A mean over no rows is nan, and so would be the total.
+            return loss.nan_to_num(0.0) if loss is not None and not _has_rows(head, batch) else loss
         label = batch.tasks[head.name]
         if label is None:
             if train and not self._may_lack_losses:
@@ -133,3 +134,11 @@ class HeadsRun(BatchRun):
             return False
         is_whole = 0 < labelled.shape[0] == share.rows.shape[0]
         return is_whole and isinstance(batch[str(batch.tasks[head.name])], Tensor)
+
+
+def _has_rows(head: HeadTask, batch: Batch) -> bool:
+    """Whether there is a row that a head can learn of, as far as the host knows."""
+    labelled, share = batch.rows.get(head.name), batch.shares.get(head.name)
+    if labelled is not None:
+        return labelled.shape[0] > 0
+    return batch.count() != 0 if share is None else share.rows.shape[0] > 0

@@ -57,6 +57,22 @@ def check_keys(argument: str, given: Mapping[str, Any], known: Collection[str]) 
             raise ConfigError(f"{argument}: there is no head {key!r}{nearest(str(key), known)}", (argument, key))
 
 
+def check_mapped(components: Mapping[str, Component], known: Collection[str]) -> None:
+    """Check that all names that are mapped to arguments occur in the data, or in what the backbone returns.
+
+    :param components: the backbone and the heads by name
+    :param known: the names of the sources
+    :raise ConfigError: for one that does not
+    """
+    returned = components[BACKBONE].returns
+    for key, component in components.items():
+        told = () if key == BACKBONE else (BACKBONE,) if returned == () else returned
+        for name in component.mapped:
+            if told is not None and name not in known and name not in told:
+                text = f"arg_name_mapping.{key}: there is no {name!r}{nearest(name, {*known, *told})}"
+                raise ConfigError(text, ("arg_name_mapping", key, name))
+
+
 def head_task(name: str, head: Head, weight: float, component: Component, backbone: Component) -> HeadTask:
     """Return a head as a task; errors have their path below the model.
 

@@ -83,6 +83,9 @@ class MultiTaskModel(AbstractModel):
     section: ClassVar[str] = "tasks"
     """The argument that declares the tasks."""
 
+    weights: ClassVar[str] = "tasks"
+    """The argument that has the weights of their losses."""
+
     def __init__(
         self,
         tasks: Iterable[Task] | Mapping[str, Task],
@@ -317,6 +320,9 @@ class MultiTaskModel(AbstractModel):
         if all(task.loss is None for task in self.tasks.values()):
             text = "no task has a loss, so there is nothing to learn; set 'loss' of a task"
             raise ConfigError(text, (*path, self.section))
+        if all(task.weight == 0 for task in self.tasks.values() if task.loss is not None):
+            text = "all losses are multiplied by 0, so there is nothing to learn; set a weight that is not 0"
+            raise ConfigError(text, (*path, self.weights))
 
     # --------------------------------------------------------------------------------------------- changing tasks
 
@@ -601,7 +607,8 @@ class MultiTaskModel(AbstractModel):
             tokens = {name: task for name in tasks if (task := self._task(name)).tokens is not None}
             self._check_tokens([task.name for task in tokens.values()], batch, ("model",))
             kind = BatchKind(self.network, version, tasks, labels, unchecked, joins, tuple(moved), tokens, padded)
-            kind.is_inferred = not batch.tasks
+            kind.known = tuple(self._task(name) for name in tasks)
+            kind.named, kind.is_inferred = dict(batch.tasks), named is None
             kind.is_mixed = is_mixed
             if len(self._kinds) >= MOST_KINDS:
                 self._kinds.clear()

@@ -26,8 +26,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
 def _fresh() -> Iterator[None]:
     """Begin and end with nothing compiled: limits and counters are those of the process."""
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()  # which a reset leaves alone
     yield
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()  # which a reset leaves alone
 
 
 def counting(**options: Any) -> dict[str, Any]:

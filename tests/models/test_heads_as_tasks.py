@@ -261,3 +261,24 @@ def test_what_a_wrapped_backbone_returns_is_not_guessed() -> None:
     model = BackboneHeadsModel(wrapped, heads, allowed_arguments={"backbone": ["text"]}, device="cpu")
     model.check_sources(Batch({"text": None}, tasks={"head": None}))
     assert model.run({"text": torch.randn(3, 4), "label": torch.tensor([0, 1, 2])}, train=True)["head/loss"] > 0
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_loss_of_a_head_itself_without_a_labelled_row_is_zero_and_spoils_no_other(rows: int) -> None:
+    torch.manual_seed(0)
+    other = Head(nn.Linear(6, 3), label="other", loss="cross_entropy")
+    heads = {"head": Head(Classifier(), label="label", missing_label=-100), "other": other}
+    mapping = {"other": {"encoded": "input"}}
+    model = BackboneHeadsModel(Encoder(), heads, arg_name_mapping=mapping, device="cpu", optimizer="sgd")
+    labels = {"label": torch.full((rows,), -100), "other": torch.zeros(rows, dtype=torch.long)}
+    outputs = model.run({"text": torch.randn(rows, 4), **labels}, train=True)
+    assert outputs["head/loss"] == 0
+    assert outputs["loss"] == outputs["other/loss"]
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+def test_weights_of_losses_that_are_all_zero_are_an_error_before_the_first_batch() -> None:
+    model = build(Head(nn.Linear(6, 3), loss="cross_entropy"), loss_weights={"head": 0})
+    with pytest.raises(ConfigError, match="^all losses are multiplied by 0.*set a weight that is not 0") as caught:
+        model.check_tasks([])
+    assert caught.value.path == ("loss_weights",)

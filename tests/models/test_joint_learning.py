@@ -323,6 +323,24 @@ def test_accumulated_steps_are_the_mean_of_their_means() -> None:
     torch.testing.assert_close((before - one.network["backbone"][0].weight) / 0.1, gradient, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_a_mixed_batch_with_a_bad_row_can_be_skipped(way: Any, caplog: pytest.LogCaptureFixture) -> None:
+    good, bad = make_rows(12), make_rows(12, seed=1)
+    row = bad["task_id"].tolist().index(2)
+    bad["x"][row] = torch.nan
+    model, other = (make_model(optimizer="adam", update={"on_nan": "skip"}) for _ in range(2))
+    for rows in (good, bad, good):
+        model.run(way(rows), train=True)
+    model.settle()
+    for _ in range(2):
+        other.run(way(good), train=True)
+    assert model.update.watch is not None
+    assert model.update.watch.skipped == 1
+    assert "the loss of task '2' is nan" in caplog.text
+    for name, value in other.state_dict().items():
+        assert model.state_dict()[name].equal(value)
+
+
 def test_what_is_known_of_the_sets_of_tasks_in_a_batch_does_not_grow_forever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
