@@ -125,6 +125,8 @@ class MainLoop:
         """How the training ended: ``finished``, ``interrupted`` or ``failed``; None until then."""
         self.epoch_data: EpochData = {}
         """The numbers of the last finished epoch."""
+        self.config: Mapping[str, Any] | None = None
+        """The config of the training as plain data, for hooks that keep it with the numbers; None if there is none."""
         self._skip_zeroth_epoch = skip_zeroth_epoch
         self._fixed_batch_size = fixed_batch_size
         self._profile: TimeProfile = {}

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .writing.write_json import WriteJSON
     from .writing.write_predictions import WritePredictions
     from .writing.write_tensor_board import WriteTensorBoard
+    from .writing.write_wandb import WriteWandb
 
 __all__ = [
     "AbstractHook",
@@ -72,6 +73,7 @@ __all__ = [
     "WriteJSON",
     "WritePredictions",
     "WriteTensorBoard",
+    "WriteWandb",
 ]
 
 _MODULES = {
@@ -107,6 +109,7 @@ _MODULES = {
     "WriteJSON": ".writing.write_json",
     "WritePredictions": ".writing.write_predictions",
     "WriteTensorBoard": ".writing.write_tensor_board",
+    "WriteWandb": ".writing.write_wandb",
 }
 
 

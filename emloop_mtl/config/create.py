@@ -73,6 +73,7 @@ def create_training(
             if error.path and error.path[0] not in SECTIONS:
                 raise error.below(("main_loop",)) from error
             raise
+    main_loop.config = config.data
     # Hooks and what they import may draw random numbers too; which hooks are listed must not change the training.
     seed_everything(plan.seed)
     return Training(config, dataset, model, hooks, main_loop, directory)

@@ -89,7 +89,7 @@ class TrustPolicy:
             raise self._refusal(name)
 
     def check_call(self, target: Any, arguments: Mapping[str, Any]) -> None:
-        """Refuse arguments by which the package's own classes would write outside of the run, or run a program.
+        """Refuse arguments by which the package's own classes would write elsewhere or to others, or run a program.
 
         :param arguments: by name
         :raise ConfigError: with the argument's name as path
@@ -103,6 +103,9 @@ class TrustPolicy:
                 if isinstance(path, str | Path) and (Path(path).is_absolute() or ".." in Path(path).parts):
                     text = f"{str(path)!r} leads out of the run folder; --trust lets it"
                     raise ConfigError(text, (name,))
+        if is_hook and arguments.get("entity") is not None:  # W&B's word for whom a run belongs to
+            text = f"{arguments['entity']!r} would get the numbers; --trust lets it"
+            raise ConfigError(text, ("entity",))
         how = arguments.get("compile")
         if isinstance(how, Mapping) and "options" in how:
             text = "options of the compiler can name programs that it runs, and are not trusted; --trust lets them"

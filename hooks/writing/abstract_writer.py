@@ -2,40 +2,80 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from emloop_mtl.abstract_hook import AbstractHook
-from emloop_mtl.errors import ConfigError
-from emloop_mtl.types import EpochData, EpochNumber, Position
+from emloop_mtl.errors import ConfigError, EmloopError, nearest
+from emloop_mtl.types import EpochData, EpochNumber, Position, State
+from emloop_mtl.utils.disk_room import lack_of_room
 from emloop_mtl.utils.files import make_folder
 from emloop_mtl.utils.flat_names import flatten
 
+from ..arguments import check_count
 from ..numbers import warn_of_missed_numbers
 from .output_path import check_output_path
+from .step_losses import StepLosses, learning_rates
 
 if TYPE_CHECKING:
+    from emloop_mtl.data.batch import Batch
     from emloop_mtl.main_loop import MainLoop
+
+log = logging.getLogger(__name__)
+
+ROOM = 1_000_000
+"""Bytes that must be free where a writer begins; a disk that is as full will not take the records of a training."""
 
 
 class AbstractWriter(AbstractHook, ABC):
     """A hook that puts the numbers of every epoch, under their flat names, below one path of the output folder.
 
-    Files are opened in ``open``, when a training begins, so that building a training leaves nothing behind.
+    Files are opened in ``open``, when a training begins, so that building a training leaves nothing behind. What
+    cannot be written then is an error whatever ``on_failure`` says.
 
     :param argument: what the path is called among the hook's arguments
     :param path: file or folder, relative to the output folder or absolute
+    :param steps: write the training losses after every n-th step too, each the mean since the last such record
+    :param variables: the only losses of steps to write; None for all
+    :param on_failure: what happens when writing fails in the middle of a training: ``error`` ends it, ``warn`` lets it
+        go on without the records that could not be written, and tries again with the next
     """
+
+    FAILURES = ("error", "warn")
+    """What a writer that fails may do."""
 
     training_only = True
 
-    def __init__(self, argument: str, path: str, /, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        argument: str,
+        path: str,
+        /,
+        steps: int | None = None,
+        on_failure: str = "error",
+        variables: Collection[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._argument = argument
         self.path = Path(check_output_path(self.name, argument, path))
         """Where the numbers are written."""
+        if on_failure not in self.FAILURES:
+            text = f"{self.name}: on_failure {on_failure!r} is unknown{nearest(str(on_failure), self.FAILURES)}"
+            raise ConfigError(text, ("on_failure",))
+        self._goes_on = on_failure == "warn"
+        self._fails = False
+        """Whether the last attempt to write has failed."""
+        self._losses: StepLosses | None = None
+        if steps is not None:
+            self._losses = StepLosses(check_count(self.name, "steps", steps), variables)
+        elif type(self).after_batch is AbstractWriter.after_batch:
+            self.after_batch = MethodType(AbstractHook.after_batch, self)  # type: ignore[method-assign]  # costs nothing
 
     def register_mainloop(self, main_loop: MainLoop) -> None:
         """Find the path, and check that no other writer has it."""
@@ -57,6 +97,12 @@ class AbstractWriter(AbstractHook, ABC):
         """Return nothing: whatever the epoch has is written."""
         return ()
 
+    def requires_in_training(self) -> Collection[str | EpochNumber]:
+        """Return the losses, if those of steps are to be written."""
+        if self._losses is None or self._main_loop is None:
+            return ()
+        return self._losses.of_model(self.main_loop)
+
     def provides(self) -> Collection[str | EpochNumber]:
         """Return nothing."""
         return ()
@@ -64,29 +110,92 @@ class AbstractWriter(AbstractHook, ABC):
     def before_training(self) -> None:
         """Open the files.
 
-        :raise ConfigError: naming the path, if that fails
+        :raise ConfigError: naming the path, if that fails, or if the disk is full
         :raise CheckpointError: if a file of the training that is resumed has been cut or removed
         """
         warn_of_missed_numbers(self)
+        self._fails = False
         try:
             make_folder(self.path.parent)
+            if lack := lack_of_room(self.path.parent, ROOM):
+                raise ConfigError(f"{self.name}: no room for {self.path}: it needs {lack}", (self._argument,))
             self.open()
         except OSError as error:
-            text = f"{self.name}: cannot write {error.filename or self.path}: {error.strerror}"
+            text = f"{self.name}: cannot write {error.filename or self.path}: {error.strerror or error}"
             raise ConfigError(text, (self._argument,)) from error
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        """Note the losses of a batch that was trained on."""
+        if self._losses is None or not self.main_loop.is_training:
+            return
+        if self._losses.note(self.main_loop, stream_name, batch_data):
+            self._write_due()
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
         """Write the numbers of the epoch."""
-        self.write(self.main_loop.position, flatten(epoch_data))
+        self._write_due()
+        numbers = self.numbers_of(epoch_data) | self.numbers_beside(learning_rates(self.main_loop))
+        with self.guarded():
+            self.write(self.main_loop.position, numbers)
+            self._tell_that_it_works()
 
     def after_training(self, success: bool) -> None:
-        """Close the files."""
-        self.close()
+        """Write what is due, and close the files."""
+        try:
+            self._write_due()
+        finally:
+            with self.guarded():
+                self.close()
 
     def taken(self, path: Path) -> ConfigError:
         """Return the error for records that are there although no training is resumed."""
         text = f"{self.name}: {path} exists and is of another training; remove it, or give another {self._argument}"
         return ConfigError(text, (self._argument,))
+
+    def numbers_of(self, epoch_data: EpochData) -> dict[str, float]:
+        """Return what is written of an epoch, by flat names: all its numbers, unless overridden."""
+        return flatten(epoch_data)
+
+    def numbers_beside(self, rates: Mapping[str, float]) -> dict[str, float]:
+        """Return what is written beside the numbers of the training: nothing, unless overridden.
+
+        :param rates: the learning rates by name
+        """
+        return {}
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """A context in which errors of writing get the name of the hook, and are treated as ``on_failure`` says.
+
+        :raise OSError: with ``on_failure: error``
+        """
+        try:
+            yield
+        except EmloopError:
+            raise
+        except Exception as error:
+            named = self._named(error)
+            if not self._goes_on:
+                named.add_note("; with 'on_failure: warn' the training would go on without these records")
+                raise named from (error if named is not error else error.__cause__)
+            if not self._fails:
+                place = f"epoch {self.main_loop.position.epoch}, step {self.main_loop.position.step}"
+                log.warning("%s; the training goes on, and records are missing from %s on", named, place)
+            self._fails = True
+
+    def sync_when_saved(self, sync_later: Callable[[], Callable[[], None]]) -> None:
+        """Have records flushed to disk before the checkpoint that speaks of them; to be called in ``state_dict``.
+
+        :param sync_later: returns what waits until all records that there are by now are on disk
+        """
+        with self.guarded():
+            sync = sync_later()
+
+            def act() -> None:
+                with self.guarded():
+                    sync()
+
+            self.main_loop.before_saved(act)
 
     @abstractmethod
     def open(self) -> None:
@@ -94,12 +203,53 @@ class AbstractWriter(AbstractHook, ABC):
 
     @abstractmethod
     def write(self, position: Position, numbers: Mapping[str, float]) -> None:
-        """Write one epoch, so that a reader of the files finds it when this returns.
+        """Write one epoch or step, so that a reader of the files finds it when this returns.
 
         :param position: where the training stands
         :param numbers: by their flat names
         """
 
+    def write_steps(self, records: Sequence[tuple[Position, Mapping[str, float]]]) -> None:
+        """Write several steps, each as ``write`` would."""
+        for position, numbers in records:
+            self.write(position, numbers)
+
     @abstractmethod
     def close(self) -> None:
         """Close what ``open`` has opened, if it has; ``state_dict`` works on."""
+
+    def state_dict(self) -> dict[str, State]:
+        """Write the losses that are due, and return those that wait for their record; a writer adds its own state."""
+        self._write_due()
+        return {} if self._losses is None else {"window": self._losses.state_dict()}
+
+    def load_state_dict(self, state: dict[str, State]) -> None:
+        """Go on with the losses that wait for their record."""
+        if self._losses is not None:
+            self._losses.load_state_dict(state.get("window") or {})  # none if steps are asked for since
+
+    def _write_due(self) -> None:
+        if self._losses is None:
+            return
+        due = self._losses.take()  # not guarded: what fails here is the device, and not the writer
+        records = [
+            (each.position, flatten({each.stream: each.means}) | self.numbers_beside(each.rates)) for each in due
+        ]
+        if records:
+            with self.guarded():
+                self.write_steps(records)
+                self._tell_that_it_works()
+
+    def _tell_that_it_works(self) -> None:
+        if self._fails:
+            log.warning("%s: %s can be written again", self.name, self.path)
+        self._fails = False
+
+    def _named(self, error: Exception) -> Exception:
+        """Return an error that names the hook."""
+        if self.name in str(error):
+            return error
+        if isinstance(error, OSError) and error.errno is not None:
+            return OSError(error.errno, f"{self.name}: {error.strerror}", error.filename or str(self.path))
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return OSError(f"{self.name}: cannot write {self.path}: {reason}")

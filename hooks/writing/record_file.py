@@ -34,6 +34,8 @@ class RecordFile:
             )
         self.end = end
         """Where the next record begins."""
+        self._is_torn = False
+        """Whether a part of a record that could not be written stands at the end."""
         self._owner = owner
         self._path = path
         self._file = FileIO(path, "a")  # without a buffer, nothing is left to be written after an error
@@ -41,14 +43,18 @@ class RecordFile:
             self._file.truncate(end)
 
     def append(self, records: bytes) -> None:
-        """Write records at the end.
+        """Write records at the end, all or, for the reader of a later state, none.
 
         :raise OSError: naming hook and file
         """
         rest = memoryview(records)
         try:
+            if self._is_torn:
+                self._file.truncate(self.end)
+            self._is_torn = True
             while rest:
                 rest = rest[self._file.write(rest) or 0 :]
+            self._is_torn = False
         except OSError as error:
             raise OSError(error.errno, f"{self._owner}: {error.strerror}", str(self._path)) from error
         self.end += len(records)

@@ -14,9 +14,10 @@ from emloop_mtl.utils.files import write_atomically
 from emloop_mtl.utils.flat_names import POSITION, flat_name, flatten
 
 from ..arguments import check_names
-from ..numbers import any_numbers_of
+from ..numbers import any_numbers_of, is_loss
 from .abstract_writer import AbstractWriter
 from .record_file import RecordFile, size_of
+from .run_config import keep_config_beside
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,10 @@ class WriteCSV(AbstractWriter):
     :param on_missing_variable: what to do about a listed variable that no hook provides: ``error`` before the first
         batch, ``warn`` after the first epoch, or ``default``, which is silent. One that only some epochs have is no
         mistake
+    :param steps: write a row with the training losses after every n-th step too, each the mean since the last such row
+        over the labelled samples, called ``train/loss`` and ``train/<task>/loss``
+    :param on_failure: what happens when a row cannot be written in the middle of a training: ``error`` ends it,
+        ``warn`` lets it go on without that row
     :raise ConfigError: for a wrong argument, if the file cannot be written, or if it holds another training
 
     .. code-block:: yaml
@@ -61,9 +66,15 @@ class WriteCSV(AbstractWriter):
         variables: Sequence[str] | None = None,
         on_unknown_type: str = "default",
         on_missing_variable: str = "error",
+        steps: int | None = None,
+        on_failure: str = "error",
         **kwargs: Any,
     ) -> None:
-        super().__init__("path", path, **kwargs)
+        self._variables = None if variables is None else check_names(self.name, "variables", variables)
+        super().__init__("path", path, steps=steps, on_failure=on_failure, variables=self._variables, **kwargs)
+        if steps is not None and self._variables is not None and not any(map(is_loss, self._variables)):
+            text = f"{self.name}: steps writes losses, but variables lists none: add 'loss', or leave steps out"
+            raise ConfigError(text, ("steps",))
         if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n\0':
             raise ConfigError(f"{self.name}: delimiter must be one character, not {delimiter!r}", ("delimiter",))
         for name, action in (("on_unknown_type", on_unknown_type), ("on_missing_variable", on_missing_variable)):
@@ -72,7 +83,6 @@ class WriteCSV(AbstractWriter):
                 raise ConfigError(text, (name,))
         self._delimiter = delimiter
         self._default = str(default_value)
-        self._variables = None if variables is None else check_names(self.name, "variables", variables)
         self._on_unknown_type = on_unknown_type
         self._on_missing_variable = on_missing_variable
         self._warned: set[str] = set()
@@ -88,8 +98,8 @@ class WriteCSV(AbstractWriter):
             return ()
         return any_numbers_of(self, self._variables)
 
-    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
-        """Write the row of an epoch."""
+    def numbers_of(self, epoch_data: EpochData) -> dict[str, float]:
+        """Return the numbers of the variables that are written."""
         chosen = epoch_data
         if self._variables is not None:
             self._check_missing(epoch_data)
@@ -99,7 +109,7 @@ class WriteCSV(AbstractWriter):
             }
         numbers = flatten(chosen)
         self._check_types(chosen, numbers)
-        self.write(self.main_loop.position, numbers)
+        return numbers
 
     def open(self) -> None:
         """Open the file and cut rows and columns that came after the checkpoint."""
@@ -109,6 +119,7 @@ class WriteCSV(AbstractWriter):
             self._restore_columns()
         self._file = RecordFile(self.name, self.path, self._end or 0)
         self._end = self._file.end
+        keep_config_beside(self.main_loop, self.path)
 
     def write(self, position: Position, numbers: Mapping[str, float]) -> None:
         """Append the row of an epoch, after its new columns."""
@@ -137,13 +148,14 @@ class WriteCSV(AbstractWriter):
 
     def state_dict(self) -> dict[str, State]:
         """Return the columns, the number of rows, and where the next one begins."""
+        state = super().state_dict()
         if self._file is not None:
-            # The checkpoint must not outlive a row that it speaks of.
-            self.main_loop.before_saved(self._file.sync_later())
-        return {"end": self._end, "columns": list(self._columns), "rows": self._rows}
+            self.sync_when_saved(self._file.sync_later)
+        return state | {"end": self._end, "columns": list(self._columns), "rows": self._rows}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on after the last row of the checkpoint."""
+        super().load_state_dict(state)
         self._end, self._columns, self._rows = state["end"], list(state["columns"]), state["rows"]
 
     def _widen(self, new: Sequence[str]) -> None:
@@ -153,12 +165,12 @@ class WriteCSV(AbstractWriter):
         if len(table) != 1 + self._rows:
             text = f"has {len(table) - 1} rows, but {self._rows} were written: something else has changed it"
             raise OSError(f"{self.name}: {self.path} {text}")
-        self._columns += new
         gaps = [self._default] * len(new)
         content = self._lines([[*table[0], *new], *([*row, *gaps] for row in table[1:])])
-        self._file.close()
         write_atomically(self.path, content)
+        self._file.close()
         self._file = RecordFile(self.name, self.path, len(content))
+        self._columns, self._end = [*self._columns, *new], len(content)
 
     def _restore_columns(self) -> None:
         """Take away the columns that were added after the checkpoint.

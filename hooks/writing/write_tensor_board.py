@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from emloop_mtl.types import Position, State
 from emloop_mtl.utils.files import make_folder, sync_file, sync_later
 
 from .abstract_writer import AbstractWriter
+from .run_config import config_text
 
 PREFIX = "events.out.tfevents."
 """TensorBoard finds event files by this part of their name, and reads them in the order of their names."""
@@ -27,7 +28,13 @@ class WriteTensorBoard(AbstractWriter):
     ``learning_rate/group_0`` and so on if the optimizer has several parameter groups. TensorBoard's scalars have
     single precision. A training that is resumed cuts what was written after its checkpoint and goes on in a new file.
 
+    The config of the training is there as the text ``config``, once more where a training is resumed with another one.
+
     :param folder: the folder, in the output folder
+    :param steps: write the training losses after every n-th step too, each the mean since the last such record over the
+        labelled samples, called ``train/loss`` and ``train/<task>/loss``, and the learning rate
+    :param on_failure: what happens when a record cannot be written in the middle of a training: ``error`` ends it,
+        ``warn`` lets it go on, and tries again with the next
     :raise ConfigError: if the folder cannot be written, or holds another training
 
     .. code-block:: yaml
@@ -37,10 +44,14 @@ class WriteTensorBoard(AbstractWriter):
           - WriteTensorBoard
     """
 
-    def __init__(self, folder: str = "tensorboard", **kwargs: Any) -> None:
-        super().__init__("folder", folder, **kwargs)
+    def __init__(
+        self, folder: str = "tensorboard", steps: int | None = None, on_failure: str = "error", **kwargs: Any
+    ) -> None:
+        super().__init__("folder", folder, steps=steps, on_failure=on_failure, **kwargs)
         self._files: dict[str, int] | None = None
         """Name -> size of each event file with records; None if there was no training yet."""
+        self._config: str | None = None
+        """The config that the event files hold, None if they hold none yet."""
         self._file: Path | None = None
         self._records: Any = None
 
@@ -70,19 +81,28 @@ class WriteTensorBoard(AbstractWriter):
         self._records.flush()
 
     def write(self, position: Position, numbers: Mapping[str, float]) -> None:
-        """Write the scalars of an epoch."""
+        """Write the scalars of an epoch or a step."""
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
+        from tensorboardX.summary import text as text_summary
 
         assert self._file is not None
         assert self._files is not None
-        scalars = dict(numbers) | self._learning_rates()
-        if not scalars:
+        values = [Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
+        config = config_text(self.main_loop)
+        if config != self._config and config is not None:
+            values += text_summary("config", "".join(f"    {line}\n" for line in config.splitlines())).value
+        if not values:
             return
-        summary = Summary(value=[Summary.Value(tag=name, simple_value=number) for name, number in scalars.items()])
+        summary = Summary(value=values)
         self._records.write(Event(wall_time=time.time(), step=position.step, summary=summary).SerializeToString())
         self._records.flush()
         self._files[self._file.name] = self._file.stat().st_size
+        self._config = config
+
+    def numbers_beside(self, rates: Mapping[str, float]) -> dict[str, float]:
+        """Return the learning rates."""
+        return dict(rates)
 
     def close(self) -> None:
         """Close the event file, or remove it if it has no records."""
@@ -98,16 +118,22 @@ class WriteTensorBoard(AbstractWriter):
             file.unlink(missing_ok=True)
 
     def state_dict(self) -> dict[str, State]:
-        """Return the event files and their sizes."""
+        """Return the event files and their sizes, and the config that they hold."""
+        state = super().state_dict()
         if self._file is not None and self._file.name in (self._files or {}):
-            with self._file.open("rb") as file:
-                # The checkpoint must not outlive a record that it speaks of.
-                self.main_loop.before_saved(sync_later(file.fileno(), self.name, self._file))
-        return {"files": None if self._files is None else dict(self._files)}
+            self.sync_when_saved(self._sync_later)
+        return state | {"files": None if self._files is None else dict(self._files), "config": self._config}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on after the last record of the checkpoint."""
+        super().load_state_dict(state)
         self._files = None if state["files"] is None else dict(state["files"])
+        self._config = state["config"]
+
+    def _sync_later(self) -> Callable[[], None]:
+        assert self._file is not None
+        with self._file.open("rb") as file:
+            return sync_later(file.fileno(), self.name, self._file)
 
     def _check_sizes(self, files: Mapping[str, int]) -> None:
         for name, size in files.items():
@@ -118,13 +144,6 @@ class WriteTensorBoard(AbstractWriter):
                     f"{self.name}: {file} has {found} bytes, but had {size} when the checkpoint was written: "
                     "it has been cut or removed; put it back to resume"
                 )
-
-    def _learning_rates(self) -> dict[str, float]:
-        learning_rate = getattr(self.main_loop.model, "learning_rate", None)
-        rates: list[float] = getattr(learning_rate, "current", [])
-        if len(rates) == 1:
-            return {"learning_rate": rates[0]}
-        return {f"learning_rate/group_{index}": rate for index, rate in enumerate(rates)}
 
 
 def _number(file: Path) -> int:

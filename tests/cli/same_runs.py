@@ -12,8 +12,9 @@ from ruamel.yaml import YAML
 
 from emloop_mtl.checkpoint import Checkpoint, list_checkpoints, newest_checkpoint
 
-EXCEPTED = {"seconds", "TrainingTrace", "WriteTensorBoard"}
-"""What hooks remember of the clock, and the names of event files: every process begins one of its own."""
+EXCEPTED = {"seconds", "TrainingTrace", "WriteTensorBoard", "WriteWandb"}
+"""What hooks remember of the clock, the names of event files, of which every process begins one of its own, and of runs
+of W&B."""
 
 RECORDS = ("*.jsonl", "*.csv", "predictions/*")
 

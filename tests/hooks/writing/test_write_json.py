@@ -15,7 +15,7 @@ from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import CheckpointError, ConfigError
 from emloop_mtl.hooks.stopping.stop_after import StopAfter
-from emloop_mtl.hooks.writing import write_json
+from emloop_mtl.hooks.writing import step_losses
 from emloop_mtl.hooks.writing.write_json import WriteJSON
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.testing import FakeDataset, FakeModel, SaveAndFail, run_hook
@@ -137,19 +137,19 @@ def test_evaluating_the_train_stream_adds_nothing(tmp_path: Path) -> None:
 
 def test_losses_are_fetched_at_the_end_of_an_epoch_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = []
-    fetch = write_json.fetch_numbers
+    fetch = step_losses.fetch_numbers
 
     def count(values: Any) -> list[float | None]:
         numbers = fetch(values)
         fetched.append(len(numbers))
         return numbers
 
-    monkeypatch.setattr(write_json, "fetch_numbers", count)
+    monkeypatch.setattr(step_losses, "fetch_numbers", count)
     dataset = FakeDataset(train=[{"x": [1]}] * 100)
     run_hook(WriteJSON(steps=3), dataset=dataset, epochs=2, skip_zeroth_epoch=True, output_dir=tmp_path)
     assert fetched[:2] == [100, 100]
     assert sum(fetched) == 200
-    monkeypatch.setattr(write_json, "MOST_WAITING", 30)
+    monkeypatch.setattr(step_losses, "MOST_WAITING", 30)
     run_hook(WriteJSON("b", 1000), dataset=dataset, skip_zeroth_epoch=True, output_dir=tmp_path)
     assert fetched[3:7] == [30, 30, 30, 10]
 
@@ -160,7 +160,7 @@ def test_a_loss_that_is_trained_on_is_not_kept_with_its_graph(tmp_path: Path) ->
 
     class Look(AbstractHook):
         def after_batch(self, stream_name: str, batch_data: Batch) -> None:
-            assert not any(loss.requires_grad for _, _, loss in hook._window.waiting)
+            assert not any(loss.requires_grad for _, _, loss in hook._losses._window.waiting)
 
     run_hook(hook, Look(), outputs={"loss": lambda batch: weight * 2}, output_dir=tmp_path)
     assert read(tmp_path)[1]["train/loss"] == 2.0
