@@ -57,7 +57,8 @@ def make_values(
         return list(cells) if missing is None else [cell or str(missing) for cell in cells]
     if "" in cells:
         if missing is None and (settings.classes is not None or not dtype.startswith("float")):
-            raise no_value(column, place(list(cells).index("")), classes=settings.classes is not None)
+            kind = None if settings.classes is not None else dtype
+            raise no_value(column, place(list(cells).index("")), kind, sorted({*cells} - {""}))
         mark = "nan" if missing is None else str(missing)
         if settings.classes is None:
             cells = [cell or mark for cell in cells]
@@ -72,11 +73,18 @@ def make_values(
         raise
 
 
-def no_value(column: str, place: str, classes: bool = False) -> ConfigError:
-    """Return the error about a cell without a value."""
-    other = "" if classes else f", or dtypes: {{{column}: float32}}, where it is nan"
-    text = f"{place}: column {column!r} has no value here; set missing: {{{column}: -100}}, say, to mark it{other}"
-    return ConfigError(text, ("missing", column))
+def no_value(column: str, place: str, dtype: str | None, bools: Sequence[str] = ("False", "True")) -> ConfigError:
+    """Return the error about a cell without a value.
+
+    :param dtype: that of the column, None for classes
+    :param bools: how bools are written in it
+    """
+    remedy = f"set missing: {{{column}: {'none' if dtype == TEXT else -100}}}, say, to mark it"
+    if dtype == "bool":
+        remedy += f", and classes: {{{column}: [{', '.join(map(repr, bools))}]}}"
+    elif dtype not in (None, TEXT):
+        remedy += f", or dtypes: {{{column}: float32}}, where it is nan"
+    return ConfigError(f"{place}: column {column!r} has no value here; {remedy}", ("missing", column))
 
 
 def _converted(cells: Sequence[str], dtype: str, settings: ColumnSettings) -> np.ndarray[Any, Any]:

@@ -74,7 +74,10 @@ class FileColumns(ColumnDataset):
             columns = map_columns(read, sources, settings, bounds)
             self.fingerprint = sum_of(every)
         except ConfigError as error:
-            raise (error if error.path else error.below(("path",))) from error.__cause__
+            place = error.path or ("path",)
+            if place[0] == "features" and place[1:2] and place[1] in chosen_labels:
+                place = ("labels", *place[1:])
+            raise ConfigError(str(error), place) from error.__cause__
         except OSError as error:
             text = f"{error.filename or every[0]}: cannot be read: {error.strerror or error}"
             raise ConfigError(text, ("path",)) from error

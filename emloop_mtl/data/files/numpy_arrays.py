@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -52,20 +53,27 @@ class NumpyArrays:
         """Write an array of the archive to a file, without having it in memory as a whole.
 
         :param tell: called again and again
-        :raise DataError: if the archive is damaged
+        :raise DataError: if the archive is damaged, or there is no room for the array
         """
         assert isinstance(self._files, Path)
+        what, info = f"{self._files}: array {name!r}", self._members[name]
+        if info.compress_type != zipfile.ZIP_DEFLATED:
+            raise DataError(f"{what} is compressed in another way than numpy.savez_compressed does")
+        free = shutil.disk_usage(target.parent).free
         try:
-            with (
-                zipfile.ZipFile(self._files) as archive,
-                archive.open(self._members[name]) as source,
-                target.open("wb") as file,
-            ):
-                while part := source.read(2**20):
-                    tell()
-                    file.write(part)
+            with zipfile.ZipFile(self._files) as archive, archive.open(info) as source:
+                # A few bytes may unpack to any number of others.
+                _check_header(source, info.file_size, what)
+                if free < info.file_size:
+                    room = f"{info.file_size / 1e6:,.1f} MB, but {target.parent.parent} has {free / 1e6:,.1f} MB free"
+                    raise DataError(f"{what} unpacks to {room}; TMPDIR in the environment names another place")
+                source.seek(0)
+                with target.open("wb") as file:
+                    while part := source.read(2**20):
+                        tell()
+                        file.write(part)
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
-            raise DataError(f"{self._files}: array {name!r} cannot be unpacked: {error}") from error
+            raise DataError(f"{what} cannot be unpacked: {error}") from error
 
     def find(self, name: str, unpacked: Path | None = None) -> MappedArray:
         """Return where an array lies.
@@ -82,29 +90,42 @@ class NumpyArrays:
                 if info.flag_bits & 1:
                     raise DataError(f"{what} is encrypted")
                 file.seek(info.header_offset)
-                signature, names, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+                header = file.read(LOCAL_HEADER.size).ljust(LOCAL_HEADER.size)
+                signature, names, extra = LOCAL_HEADER.unpack(header)
                 start = info.header_offset + LOCAL_HEADER.size + names + extra
                 if signature != b"PK\x03\x04" or start + info.file_size > end:
                     raise DataError(f"{what}: the archive is damaged")
                 end = start + info.file_size
                 file.seek(start)
-            try:
-                shape, fortran, dtype = _read_header(file)
-            except ValueError as error:
-                raise DataError(f"{what}: is not as numpy.save writes it: {' '.join(str(error).split())}") from error
-            offset = file.tell()
-        if dtype.hasobject:
-            raise DataError(f"{what} holds Python objects, which only unpickling reads; save numbers or texts instead")
-        if dtype.names or dtype.kind not in "biufcUS" or not (dtype.isnative or dtype.itemsize == 1):
-            raise DataError(f"{what} is of dtype {dtype}; save numbers or texts, in the byte order of this machine")
-        if not shape:
-            raise DataError(f"{what} is a single value, where one value per row is needed")
-        if offset + dtype.itemsize * int(np.prod(shape, dtype=object)) > end:
-            raise DataError(f"{what}: the file ends before the last of the values")
-        return MappedArray(str(path), dtype.str, shape, offset, fortran)
+            shape, fortran, dtype = _check_header(file, end, what)
+            return MappedArray(str(path), dtype.str, shape, file.tell(), fortran)
 
 
-def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _check_header(file: IO[bytes], end: int, what: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, order and dtype of an array; its values come next in the file.
+
+    :param end: where the file ends
+    :param what: the array, for errors
+    :raise DataError: if it cannot be mapped
+    """
+    try:
+        shape, fortran, dtype = _read_header(file)
+        if not all(type(length) is int and length >= 0 for length in shape):
+            raise ValueError(f"its shape is {shape}")
+    except ValueError as error:
+        raise DataError(f"{what}: is not as numpy.save writes it: {' '.join(str(error).split())}") from error
+    if dtype.hasobject:
+        raise DataError(f"{what} holds Python objects, which only unpickling reads; save numbers or texts instead")
+    if dtype.names or dtype.kind not in "biufcUS" or not (dtype.isnative or dtype.itemsize == 1):
+        raise DataError(f"{what} is of dtype {dtype}; save numbers or texts, in the byte order of this machine")
+    if not shape:
+        raise DataError(f"{what} is a single value, where one value per row is needed")
+    if file.tell() + dtype.itemsize * int(np.prod(shape, dtype=object)) > end:
+        raise DataError(f"{what}: the file ends before the last of the values")
+    return shape, fortran, dtype
+
+
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(file)

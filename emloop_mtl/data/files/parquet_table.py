@@ -76,7 +76,7 @@ class ParquetTable(Table):
             array = array.dictionary_decode()
         kind = array.type
         if types.is_null(kind):
-            raise self._no_value(array, column, row)
+            raise ConfigError(f"column {column!r} of {self.path} has no value in any row; leave it out by features")
         if types.is_string(kind) or types.is_large_string(kind) or settings.classes is not None:
             return self._from_text(array, settings, column, row)
         if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
@@ -86,7 +86,7 @@ class ParquetTable(Table):
 
     def _from_text(self, array: Any, settings: ColumnSettings, column: str, row: int) -> Chunk:
         if array.null_count and settings.missing is None and (settings.dtype or TEXT) == TEXT:
-            raise self._no_value(array, column, row)
+            raise self._no_value(array, column, row, None if settings.classes is not None else TEXT)
         dtype = settings.dtype or (TEXT if settings.classes is None else "int64")
         cells = ["" if value is None else str(value) for value in array.to_pylist()]
         if settings.missing is not None and dtype == TEXT:
@@ -98,7 +98,8 @@ class ParquetTable(Table):
         from pyarrow import compute, types
 
         if array.null_count:
-            raise self._no_value(array, column, row)
+            place = f"{self.path}: row {row + _first_null(array)}"
+            raise DataError(f"{place}: column {column!r} has no list here, which must not be; an empty one may be")
         lengths, shape = None, [len(array)]
         if not types.is_fixed_size_list(array.type):
             lengths = compute.list_value_length(array).to_numpy(zero_copy_only=False)
@@ -130,7 +131,7 @@ class ParquetTable(Table):
         nan_stays = settings.missing is None and (wanted or ("float" if floating else "int")).startswith("float")
         if array.null_count and not nan_stays:
             if settings.missing is None:
-                raise self._no_value(array, column, row)
+                raise self._no_value(array, column, row, "bool" if types.is_boolean(kind) else str(kind))
             array = self._filled(array, settings, column)
         values: np.ndarray[Any, Any] = array.to_numpy(zero_copy_only=False)
         if values.dtype == object:  # bools, some of them missing
@@ -148,16 +149,21 @@ class ParquetTable(Table):
         return made
 
     def _filled(self, array: Any, settings: ColumnSettings, column: str) -> Any:
-        from pyarrow import ArrowException, scalar
+        from pyarrow import ArrowException, scalar, types
 
         try:
+            if types.is_boolean(array.type) is not isinstance(settings.missing, bool):
+                raise ArrowException  # what arrow makes of that is another value
             return array.fill_null(scalar(settings.missing).cast(array.type))
         except ArrowException as error:
             text = f"{settings.missing!r} does not fit column {column!r} of {self.path}, which is of type {array.type}"
             raise ConfigError(text, ("missing", column)) from error
 
-    def _no_value(self, array: Any, column: str, row: int | None) -> ConfigError | DataError:
+    def _no_value(self, array: Any, column: str, row: int | None, dtype: str | None) -> ConfigError | DataError:
         if row is None:
             return DataError(f"{self.path}: column {column!r}: a value is missing in a list, which must not be")
-        at = int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])
-        return no_value(column, f"{self.path}: row {row + at}")
+        return no_value(column, f"{self.path}: row {row + _first_null(array)}", dtype)
+
+
+def _first_null(array: Any) -> int:
+    return int(np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))[0])

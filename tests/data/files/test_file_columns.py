@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import resource
+import shutil
 import sys
 import tempfile
 import tracemalloc
@@ -16,6 +17,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -160,6 +162,8 @@ def test_arrays_of_many_kinds_are_mapped_where_they_lie(tmp_path: Path) -> None:
         "double": generator.random((7, 2)),
         "half": generator.random(7).astype(np.float16),
         "bytes": np.array([b"a", b"bc"] * 3 + [b""]),
+        "complex": generator.random((7, 2)) + 1j,  # which crash a process that reads them where they lie in an archive
+        "waves": np.asfortranarray(generator.random((7, 2)) + 1j),
     }
     np.savez(tmp_path / "all.npz", **arrays)
     for name, array in arrays.items():
@@ -174,6 +178,7 @@ def test_arrays_of_many_kinds_are_mapped_where_they_lie(tmp_path: Path) -> None:
     rows = [6, 0, 3, 3]
     for data in (apart, together):
         assert_same(data.__getitems__(rows), ColumnDataset("memory", expected).__getitems__(rows))
+        assert data[5]["waves"].equal(torch.from_numpy(arrays["waves"][5]))
     assert not list((tmp_path / "temporary").iterdir())
     assert (apart.name, together.name) == ("image", "all")
 
@@ -401,6 +406,16 @@ def other_archive(path: Path) -> None:
         archive.writestr("read.me", "nothing")
 
 
+def headed(shape: str, method: int = zipfile.ZIP_STORED) -> Callable[[Path], None]:
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("x.npy", b"\x93NUMPY\x01\x00\x76\x00" + header.encode() + b"\0" * 8)
+
+    return write
+
+
 def damaged(path: Path) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, x=np.arange(1000))
@@ -427,6 +442,10 @@ DATA = {
     "a damaged archive": ("a.npz", damaged, "a.npz: array 'x' cannot be unpacked: "),
     "an empty array": ("a.npz", archive_of(x=np.zeros((0, 3))), "a.npz: array 'x' holds no rows"),
     "a single value": ("a.npz", archive_of(x=np.array(3)), "a.npz: array 'x' is a single value"),
+    "fewer than none": ("a.npz", headed("(-1,)"), "array 'x': is not as numpy.save writes it: its shape is (-1,)"),
+    "no count": ("a.npz", headed("(True,)", zipfile.ZIP_DEFLATED), "its shape is (True,)"),
+    "less than it says": ("a.npz", headed("(9000,)", zipfile.ZIP_DEFLATED), "ends before the last of the values"),
+    "packed otherwise": ("a.npz", headed("(1,)", zipfile.ZIP_BZIP2), "compressed in another way than numpy.savez_co"),
     "lengths that differ": ("a.npz", archive_of(x=np.zeros(3), y=np.zeros(4)), "'x' has 3 rows, 'y' has 4"),
     "another byte order": ("a.npz", archive_of(x=np.zeros(3, ">i4")), "'x' is of dtype >i4; save numbers or texts, in"),
     "dates": ("a.npz", archive_of(x=np.zeros(3, "M8[s]")), "'x' is of dtype datetime64[s]; save numbers or texts"),
@@ -446,6 +465,26 @@ def test_a_file_that_cannot_be_read_is_told_in_one_line(
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not [copy for copy in temporary.glob("*/*") if copy.is_dir()]
+
+
+def test_an_array_that_there_is_no_room_for_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros(1_000_000))
+    assert (tmp_path / "a.npz").stat().st_size < 10_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=7_000_000))
+    with pytest.raises(DataError, match="array 'x' unpacks to 8.0 MB, but .* has 7.0 MB free; TMPDIR in the environm"):
+        FileColumns(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(("values", "dtype", "odd"), [([300, 2], "int8", 300), ([1.5, 2], "int64", 1.5)])
+def test_a_value_of_an_array_that_is_none_of_its_dtype_is_refused(
+    values: list[float], dtype: str, odd: float, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", np.array(values))
+    data = FileColumns({"x": tmp_path / "x.npy"}, dtypes={"x": dtype})
+    assert data.__getitems__([1])["x"].tolist() == [2]
+    for read in (lambda: data.__getitems__([1, 0]), lambda: data[0]):
+        with pytest.raises(DataError, match=f"source 'x': {odd} is not of dtype {dtype}, which dtypes says"):
+            read()
 
 
 @pytest.mark.parametrize(("write", "text"), [(cut, "ends before the last"), (objects, "only unpickling reads; save")])
@@ -486,6 +525,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[str | int, ...], str]] = {
         ("missing", "y"),
         "column 'y': 'x' is not of dtype",
     ),
+    "texts of labels": ({"labels": {"z": ["x", "t"]}}, ("labels", "z", 1), "column 't' holds texts; only columns of n"),
     "a delimiter": ({"delimiter": "--"}, ("delimiter",), "delimiter is one character, such as ';', not '--'"),
     "lengths": ({"min_data_len": 3, "max_data_len": 2}, (), "min_data_len 3 is more than max_data_len"),
 }
@@ -539,10 +579,10 @@ def test_values_of_parquet_files_that_do_not_suit_are_named(tmp_path: Path, monk
         "int": ({}, "a.parquet: row 1: column 'int' has no value here; set missing: {int: -100}"),
         "half": ({"dtypes": {"half": "int64"}}, "a.parquet: row 1: column 'half': 1.5 is not of dtype int64"),
         "when": ({}, "column 'when' of a.parquet is of type timestamp[ms]; numbers, bools, texts and lists of numbers"),
-        "nothing": ({}, "a.parquet: row 0: column 'nothing' has no value here"),
-        "list": ({}, "a.parquet: row 1: column 'list' has no value here"),
-        "text": ({}, "a.parquet: row 1: column 'text' has no value here"),
-        "bool": ({"missing": {"bool": "x"}}, "'x' does not fit column 'bool' of a.parquet, which is of type bool"),
+        "nothing": ({}, "column 'nothing' of a.parquet has no value in any row; leave it out by features"),
+        "list": ({}, "a.parquet: row 1: column 'list' has no list here, which must not be"),
+        "text": ({}, "a.parquet: row 1: column 'text' has no value here; set missing: {text: none}, say, to mark it"),
+        "bool": ({"missing": {"bool": -100}}, "-100 does not fit column 'bool' of a.parquet, which is of type bool"),
     }.items():
         name, (options, message) = arguments, text
         with pytest.raises((ConfigError, DataError)) as caught:
@@ -557,6 +597,10 @@ def test_values_of_parquet_files_that_do_not_suit_are_named(tmp_path: Path, monk
     assert batch["int"].tolist() == [1, -1]
     assert batch["text"] == ["a", "?"]
     assert_same({"bool": batch["bool"]}, {"bool": torch.tensor([1, math.nan])})
+    with pytest.raises(ConfigError, match="missing: {bool: -100}, say, to mark it, and classes: {bool: .'False', 'Tr"):
+        FileColumns(path, ["bool"])
+    marked = FileColumns(path, ["bool"], missing={"bool": -100}, classes={"bool": [False, True]})
+    assert marked.__getitems__([0, 1])["bool"].tolist() == [1, -100]
 
 
 ODD = {
