@@ -64,10 +64,10 @@ class HeadsRun(BatchRun):
         self._called.update(self._names)
         for head, entry in self._heads:
             total = self._add_head(head, entry, flow, batch, train, total, outputs)
-        if self._returns_all and isinstance(flow[BACKBONE], Mapping):
+        if self._returns_all and self._heads and isinstance(flow[BACKBONE], Mapping):
             outputs.update({f"{BACKBONE}/{key}": map_tensors(v, Tensor.detach) for key, v in flow[BACKBONE].items()})
         if total is None:
-            if train:
+            if train and self._heads:  # else all of its heads were removed, which has been told
                 text = "no head gives a loss for a batch that is trained on; see that it holds the heads' labels"
                 raise ConfigError(f"{text}, under the names of their arguments", ("model", "heads"))
             total = torch.zeros((), device=self._device)

@@ -105,8 +105,8 @@ def _mean(values: Sequence[Tensor], like: Tensor) -> Tensor:
 
 
 def _assembled(preds: Mapping[str, Tensor], batch: Batch) -> Tensor | None:
-    """Return what is predicted of each row by its task, None where predictions of the tasks do not fit together."""
-    if len({pred.shape[1:] for pred in preds.values()}) > 1:
+    """Return what is predicted of each row by its task, None where there are none or they do not fit together."""
+    if len({pred.shape[1:] for pred in preds.values()}) != 1:
         return None
     kind = reduce(torch.promote_types, [pred.dtype for pred in preds.values()])
     found: Tensor | None = None

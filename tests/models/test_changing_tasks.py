@@ -16,8 +16,11 @@ from emloop_mtl import (
     AbstractDataset,
     AbstractHook,
     Action,
+    BackboneHeadsModel,
     Batch,
     ColumnDataset,
+    Head,
+    JointLearning,
     MainLoop,
     MultiTaskDataset,
     MultiTaskModel,
@@ -487,6 +490,21 @@ def test_a_loader_of_removed_tasks_alone_is_told_of_once_and_trains_nothing(capl
     assert said.endswith("carries only tasks that were removed ('b'): nothing is learnt from such batches")
     assert loop.position.step == 14
     assert {name.split("/")[0] for name in loop.epoch_data["valid"]} == {"a", "c", "loss", "model"}
+
+
+@pytest.mark.parametrize("make", [BackboneHeadsModel, JointLearning])
+def test_a_batch_of_heads_that_were_removed_trains_nothing(make: type[BackboneHeadsModel]) -> None:
+    heads = {name: Head(nn.Linear(5, 3), label=name, loss="cross_entropy") for name in "ab"}
+    optimizer = {"class": "sgd", "lr": 0.1}
+    mapping = {"backbone": {"x": "input"}}
+    model = make(nn.Linear(4, 5), heads, arg_name_mapping=mapping, optimizer=optimizer, device="cpu")
+    model.remove_task("b")
+    before = copy.deepcopy(dict(model.state_dict()))
+    for train in (True, False):
+        outputs = model.run(make_batch("b"), train=train)
+        assert outputs["loss"] == 0
+        assert not [name for name in outputs if name.startswith(("a/", "b/"))]
+    assert_equal(dict(model.state_dict()), before)
 
 
 def test_a_checkpoint_of_changed_tasks_is_refused_where_they_were_not_changed_again(tmp_path: Path) -> None:
