@@ -10,10 +10,12 @@ import os
 import click
 
 from .check import check
+from .compare import compare
 from .eval import evaluate
 from .ls import ls
 from .predict import predict
 from .resume import resume
+from .schema import schema
 from .train import train
 from .verify import verify
 from .verify_resume import verify_resume
@@ -36,5 +38,5 @@ def main() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
-for command in (train, resume, evaluate, predict, check, verify, verify_resume, ls):
+for command in (train, resume, evaluate, predict, check, verify, verify_resume, ls, compare, schema):
     main.add_command(command)

@@ -45,7 +45,7 @@ def find_runs(folder: Path, recursive: bool) -> Iterator[Path]:
 
     :param recursive: look into folders that are no runs, too
     """
-    if is_run(folder):
+    if is_run(folder.resolve()):  # a link that somebody names is meant
         yield folder
         return
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
@@ -155,6 +155,11 @@ def _note_times(run: ListedRun, begin: datetime | None, end: datetime | None) ->
         run.age = max(0.0, (datetime.now(UTC) - begin).total_seconds())
     if end is not None:
         run.ended = end.isoformat(timespec="seconds")
+
+
+def saved_best(path: Path, config: RunConfig) -> Place | None:
+    """Return when the checkpoint was saved that ``SaveBest`` keeps; None where there is none that can be read."""
+    return _saved(_read_manifests(path, ListedRun(str(path)), []), config)
 
 
 def _saved(manifests: list[Mapping[str, Any]], config: RunConfig) -> Place | None:
