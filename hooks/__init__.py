@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from .stopping.stop_after import StopAfter
     from .stopping.stop_on_nan import StopOnNaN
     from .stopping.stop_on_plateau import StopOnPlateau
+    from .writing.logits_to_csv import LogitsToCsv
+    from .writing.plot_lines import PlotLines
     from .writing.save_file import SaveFile
+    from .writing.sequence_to_csv import SequenceToCsv
     from .writing.write_csv import WriteCSV
     from .writing.write_json import WriteJSON
     from .writing.write_predictions import WritePredictions
@@ -54,7 +57,9 @@ __all__ = [
     "LogDir",
     "LogProfile",
     "LogVariables",
+    "LogitsToCsv",
     "OnPlateau",
+    "PlotLines",
     "RestoreBest",
     "SaveBest",
     "SaveConfusionMatrix",
@@ -62,6 +67,7 @@ __all__ = [
     "SaveFile",
     "SaveLatest",
     "ScoreTasks",
+    "SequenceToCsv",
     "ShowProgress",
     "StopAfter",
     "StopOnNaN",
@@ -90,7 +96,9 @@ _MODULES = {
     "LogDir": ".reporting.log_dir",
     "LogProfile": ".reporting.log_profile",
     "LogVariables": ".reporting.log_variables",
+    "LogitsToCsv": ".writing.logits_to_csv",
     "OnPlateau": ".stopping.on_plateau",
+    "PlotLines": ".writing.plot_lines",
     "RestoreBest": ".checkpointing.restore_best",
     "SaveBest": ".checkpointing.save_best",
     "SaveConfusionMatrix": ".evaluation.save_confusion_matrix",
@@ -98,6 +106,7 @@ _MODULES = {
     "SaveFile": ".writing.save_file",
     "SaveLatest": ".checkpointing.save_latest",
     "ScoreTasks": ".evaluation.score_tasks",
+    "SequenceToCsv": ".writing.sequence_to_csv",
     "ShowProgress": ".reporting.show_progress",
     "StopAfter": ".stopping.stop_after",
     "StopOnNaN": ".stopping.stop_on_nan",

@@ -83,6 +83,11 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
             raise ConfigError(f"{self.name}: unknown figure_action {figure_action!r}{hint}", ("figure_action",))
         if not isinstance(normalize, bool):
             raise ConfigError(f"{self.name}: normalize must be true or false, not {normalize!r}", ("normalize",))
+        methods = {"num_classes_method_name": num_classes_method_name}
+        methods["classes_names_method_name"] = classes_names_method_name
+        for name, method in methods.items():
+            if not isinstance(method, str):
+                raise ConfigError(f"{self.name}: {name} must be the name of a method, not {method!r}", (name,))
         check_matplotlib(self.name)
         self._color_map = check_color_map(self.name, "cmap", cmap)
         self._size = check_figure_size(self.name, "figsize", figsize)
@@ -153,13 +158,13 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
     def _class_names(self) -> Sequence[str] | None:
         if self._names is not None:
             return self._names
-        method = getattr(self._dataset, self._names_method, None)
-        return None if method is None else [str(name) for name in method()]
+        names = _told(self._dataset, self._names_method)
+        return None if names is None else [str(name) for name in names]
 
     def _counts(self, expected: Counts, predicted: Counts, names: Sequence[str] | None) -> Counts:
         seen = int(max(expected.max(), predicted.max())) + 1
-        method = getattr(self._dataset, self._number_method, None)
-        number = len(names) if names else seen if method is None else int(method())
+        told = _told(self._dataset, self._number_method)
+        number = len(names) if names else seen if told is None else int(told)
         if number < seen:
             what = "names of classes" if names else f"classes, says {self._number_method} of the dataset"
             raise DataError(f"{self.name}: there are {number} {what}, but class {seen - 1} was seen")
@@ -196,6 +201,12 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
             )
         figure.tight_layout()
         return figure
+
+
+def _told(dataset: Any, name: str) -> Any:
+    """Return what a method or a property of the dataset says, None if it has none of the name."""
+    value = getattr(dataset, name, None)
+    return value() if callable(value) else value
 
 
 def _entries(values: Sequence[Any]) -> Counts:

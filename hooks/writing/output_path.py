@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from os.path import normpath
+from os.path import normpath, sep
 from typing import Any
 
 from emloop_mtl.constants import (
@@ -25,10 +25,10 @@ def check_output_path(hook: str, argument: str, path: Any) -> str:
 
     :param hook: name of the hook, for the error
     :param argument: what the path is called among its arguments
-    :raise ConfigError: if it is no path, or a file or folder that every run has
+    :raise ConfigError: if it is no path, or a file or folder that every run has, or in such a folder
     """
     if not isinstance(path, str) or not path.strip() or "\0" in path:
         raise ConfigError(f"{hook}: {argument} must be a path, not {path!r}", (argument,))
-    if normpath(path) in RESERVED:
+    if normpath(path).split(sep)[0] in RESERVED:
         raise ConfigError(f"{hook}: {argument} {path!r} is what the run itself writes: take another one", (argument,))
     return path

@@ -1,0 +1,163 @@
+"""LogitsToCsv: a row for each example, a column for each class."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from emloop_mtl.abstract_hook import AbstractHook
+from emloop_mtl.data.column_dataset import ColumnDataset
+from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
+from emloop_mtl.data.task_loader import TaskLoader
+from emloop_mtl.errors import ConfigError, DataError
+from emloop_mtl.hooks import Evaluate, LogitsToCsv, SequenceToCsv, WriteCSV
+from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.testing import FakeDataset, RecordEvents, run_hook
+
+
+def table(path: Path) -> list[list[str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def write(folder: Path | None, batches: list[dict[str, Any]], *others: AbstractHook, **arguments: Any) -> None:
+    given = {"variable": "color", "class_names": ["red", "green"], "id_variable": "id", "path": "t.csv", **arguments}
+    hook = LogitsToCsv(**given)
+    dataset = FakeDataset(train=batches, valid=batches[:1])
+    run_hook(hook, *others, dataset=dataset, output_dir=folder, extra_streams=["valid"], on_unused_sources="ignore")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        list,
+        np.array,
+        torch.tensor,
+        lambda rows: torch.tensor(rows, requires_grad=True),
+        lambda rows: torch.tensor(rows, dtype=torch.float64),
+        lambda rows: [torch.tensor(row) for row in rows],
+    ],
+    ids=["list", "array", "tensor", "graph", "double", "rows"],
+)
+def test_all_rows_of_all_streams_and_epochs_are_there_in_order(make: Callable[[Any], Any], tmp_path: Path) -> None:
+    batches = [
+        {"x": [0, 0], "id": ["a", 'b,"'], "color": make([[0.5, 0.25], [-1.0, 3.0]])},
+        {"x": [0], "id": ["c"], "color": make([[float("inf"), float("nan")]])},
+    ]
+    write(tmp_path, batches)
+    a, b, c = ["a", "0.5", "0.25"], ['b,"', "-1.0", "3.0"], ["c", "inf", "nan"]
+    epoch = [a, b, c, a, b]
+    assert table(tmp_path / "t.csv") == [["id", "red", "green"], *epoch, *epoch]
+
+
+def test_numbers_have_all_their_digits(tmp_path: Path) -> None:
+    numbers = torch.rand(20, 2, generator=torch.Generator().manual_seed(0))
+    write(tmp_path, [{"x": [0] * 20, "id": torch.arange(20), "color": numbers}], streams=["train"])
+    rows = table(tmp_path / "t.csv")[21:]
+    assert [int(row[0]) for row in rows] == list(range(20))
+    assert torch.equal(torch.tensor([[float(cell) for cell in row[1:]] for row in rows]), numbers)
+
+
+def test_a_table_of_before_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "t.csv"
+    for name in ("a", "b"):
+        write(None, [{"x": [0], "id": [name], "color": [[1, 2]]}], path=str(path), streams=["valid"])
+        assert table(path) == [["id", "red", "green"], [name, "1", "2"], [name, "1", "2"]]
+
+
+def test_probabilities_of_a_task_are_those_of_the_batches_and_computed_for_the_listed_streams_only(
+    make_model: Callable[..., MultiTaskModel], make_dataset: Callable[..., MultiTaskDataset], tmp_path: Path
+) -> None:
+    hook = LogitsToCsv("digit/prob", ["a", "b", "c"], "_uids_", "probs.csv", streams=["valid"])
+    look = RecordEvents(requires=())
+    model = make_model()
+    run_hook(Evaluate(["valid"]), hook, look, model=model, dataset=make_dataset(), output_dir=tmp_path)
+    seen = [(event["stream_name"], event["batch_data"]) for name, event in look.events if name == "after_batch"]
+    assert not any("digit/prob" in batch for stream, batch in seen[6:] if stream == "train")
+    expected = [
+        [str(int(uid)), *map(str, probs)]
+        for stream, batch in seen
+        if stream == "valid"
+        for uid, probs in zip(batch["_uids_"], batch["digit/prob"].tolist(), strict=True)
+    ]
+    assert len(expected) == 24
+    assert table(tmp_path / "probs.csv")[1:] == expected
+
+
+def test_batches_that_do_not_carry_the_task_have_no_rows(
+    make_model: Callable[..., MultiTaskModel], tmp_path: Path
+) -> None:
+    class Apart(MultiTaskDataset):
+        def loaders(self) -> list[TaskLoader]:
+            image = torch.arange(12.0).view(4, 3)
+            rows = {
+                name: ColumnDataset(name, {"image": image}, {name: torch.tensor(label)})
+                for name, label in (("digit", [0, 1, 2, 0]), ("size", [1.0, 2.0, 3.0, 4.0]))
+            }
+            return [TaskLoader(data, {name: name}, "train", name=name, batch_size=2) for name, data in rows.items()]
+
+    hook = LogitsToCsv("digit/prob", ["a", "b", "c"], "_uids_", "probs.csv")
+    run_hook(hook, model=make_model(), dataset=Apart(), output_dir=tmp_path)
+    assert len(table(tmp_path / "probs.csv")) == 1 + 2 * 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "path"),
+    [
+        ({"class_names": "red"}, "class_names must be a list of names, such as [red], not 'red'", "class_names"),
+        ({"class_names": ["red", "red"]}, "class_names lists 'red' twice", "class_names"),
+        ({"class_names": ["id", "red"]}, "'id' is the name of the first column, and cannot be that of", "class_names"),
+        ({"id_variable": 3}, "id_variable must be the name of a variable, not 3", "id_variable"),
+        ({"path": ""}, "path must be a path, not ''", "path"),
+        ({"path": "run.yaml"}, "path 'run.yaml' is what the run itself writes", "path"),
+        ({"path": "checkpoints/latest/weights"}, "is what the run itself writes", "path"),
+        ({"streams": ["vlaid"]}, "no stream 'vlaid'", "streams"),
+        ({"output_file": "a.csv"}, "the argument 'output_file' is called 'path' here", "output_file"),
+        ({"path": "t.csv/t.csv"}, "cannot write", "path"),
+    ],
+    ids=["text", "twins", "id", "number", "empty", "reserved", "inside", "stream", "old name", "below a file"],
+)
+def test_mistakes_are_told_before_the_first_batch(
+    arguments: dict[str, Any], says: str, path: str, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text("")
+    with pytest.raises(ConfigError) as caught:
+        write(tmp_path, [{"x": [0], "id": [1], "color": [[1, 2]]}], **arguments)
+    assert says in str(caught.value)
+    assert caught.value.path[0] == path
+
+
+@pytest.mark.parametrize("other", [WriteCSV("t.csv"), SequenceToCsv(["color"], "id", "./t.csv")], ids=["csv", "rows"])
+def test_no_two_hooks_write_one_file(other: AbstractHook, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"both write .*t\.csv: give one another path"):
+        write(tmp_path, [{"x": [0], "id": [1], "color": [[1, 2]]}], other)
+
+
+def test_a_path_in_no_folder_is_a_mistake() -> None:
+    with pytest.raises(ConfigError, match=r"path 't\.csv' is relative to the output folder, but there is none"):
+        write(None, [{"x": [0], "id": [1], "color": [[1, 2]]}])
+
+
+@pytest.mark.parametrize(
+    ("color", "says"),
+    [
+        ([[1, 2, 3]], "'color' of stream 'train' has 3 numbers for an example, and class_names has 2 names"),
+        ([1], "has one number for an example"),
+    ],
+    ids=["more", "number"],
+)
+def test_values_that_do_not_fit_are_told_of(color: Any, says: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        write(tmp_path, [{"x": [0], "id": [1], "color": color}])
+    assert says in str(caught.value)
+
+
+def test_the_one_value_of_a_batch_is_none_of_an_example(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="'loss' of stream 'train' has one value per batch, not one per example"):
+        write(tmp_path, [{"x": [0], "id": [1]}], variable="loss")
