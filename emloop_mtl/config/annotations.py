@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeVar, Union
 
 from ..errors import ConfigError, KeyPath, nearest
 
-_LISTS = (list, tuple, abc.Sequence, abc.MutableSequence, abc.Collection, abc.Iterable)
-_MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
+LISTS = (list, tuple, abc.Sequence, abc.MutableSequence, abc.Collection, abc.Iterable)
+MAPPINGS = (dict, abc.Mapping, abc.MutableMapping)
 _SCALARS = (bool, int, float, str)
 
 
@@ -29,7 +29,7 @@ def check_type(value: Any, annotation: Any, path: KeyPath = ()) -> None:
     :param path: what errors carry
     :raise ConfigError: if the value does not fit, naming what would
     """
-    options = _options(annotation)
+    options = alternatives(annotation)
     problems = [problem for option in options if (problem := _problem(value, option, path)) is not None]
     if len(problems) < len(options):
         return
@@ -43,29 +43,29 @@ def check_type(value: Any, annotation: Any, path: KeyPath = ()) -> None:
 
 def accepts(annotation: Any, *kinds: Any) -> bool:
     """Whether one of the alternatives of ``annotation`` is one of ``kinds``."""
-    return any(option in kinds or typing.get_origin(option) in kinds for option in _options(annotation))
+    return any(option in kinds or typing.get_origin(option) in kinds for option in alternatives(annotation))
 
 
 def item_annotation(annotation: Any, value: Any) -> Any:
     """Return the annotation of the items of a list or mapping that is annotated so; ``Any`` if it is not known."""
-    for option in _options(annotation):
+    for option in alternatives(annotation):
         origin, arguments = typing.get_origin(option), typing.get_args(option)
-        if isinstance(value, list) and origin in _LISTS and arguments and (origin is not tuple or arguments[-1] is ...):
+        if isinstance(value, list) and origin in LISTS and arguments and (origin is not tuple or arguments[-1] is ...):
             return arguments[0]
-        if isinstance(value, Mapping) and origin in _MAPPINGS and len(arguments) == 2:
+        if isinstance(value, Mapping) and origin in MAPPINGS and len(arguments) == 2:
             return arguments[1]
     return Any
 
 
-def _options(annotation: Any) -> list[Any]:
-    """Return the alternatives of a union, without wrappers."""
+def alternatives(annotation: Any) -> list[Any]:
+    """Return the alternatives of a union, without wrappers; the annotation itself if it is none."""
     origin = typing.get_origin(annotation)
     if origin in (Union, types.UnionType):
-        return [option for part in typing.get_args(annotation) for option in _options(part)]
+        return [option for part in typing.get_args(annotation) for option in alternatives(part)]
     if origin is typing.Annotated:
-        return _options(typing.get_args(annotation)[0])
+        return alternatives(typing.get_args(annotation)[0])
     if isinstance(annotation, typing.NewType):
-        return _options(annotation.__supertype__)
+        return alternatives(annotation.__supertype__)
     return [type(None) if annotation is None else annotation]
 
 
@@ -85,9 +85,9 @@ def _problem(value: Any, option: Any, path: KeyPath) -> ConfigError | None:
         return None if _is_scalar(value, origin) else _mismatch(value, _name(option), path)
     if origin is Path:
         return None if isinstance(value, str) else _mismatch(value, "a path", path)
-    if origin in _LISTS:
+    if origin in LISTS:
         return _list_problem(value, option, path)
-    if origin in _MAPPINGS:
+    if origin in MAPPINGS:
         return _mapping_problem(value, option, path)
     return None
 
@@ -153,12 +153,12 @@ def _name(option: Any) -> str:
         return f"one of {', '.join(map(show, arguments))}"
     if origin is type(None):
         return "null"
-    if origin in _LISTS:
+    if origin in LISTS:
         if origin is tuple and arguments and arguments[-1] is not ...:
             return f"list of {len(arguments)}"
         inner = _name(arguments[0]) if arguments and arguments[0] in _SCALARS else ""
         return f"list of {inner}" if inner else "list"
-    if origin in _MAPPINGS:
+    if origin in MAPPINGS:
         return "mapping"
     return str(getattr(origin, "__name__", origin))
 

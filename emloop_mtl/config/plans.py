@@ -26,7 +26,7 @@ CONFIG_TEXT = "config_str"
 FOR_DATASET = ("seed", "output_dir", "config_folder")
 FOR_MODEL = ("dataset", "output_dir", "log_dir", "restore_from", "open_run")
 
-_ENGINE_ARGUMENTS = frozenset({"model", "dataset", "hooks", "output_dir", "seed"})
+ENGINE_ARGUMENTS = frozenset({"model", "dataset", "hooks", "output_dir", "seed"})
 
 
 def plan_seed(config: Config) -> int:
@@ -74,7 +74,7 @@ def plan_main_loop(config: Config) -> dict[str, Any]:
     if not isinstance(section, Mapping):
         raise ConfigError(f"expected a mapping, got {show(section)}", ("main_loop",))
     parameters = inspect.signature(MainLoop).parameters.values()
-    known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - _ENGINE_ARGUMENTS
+    known = {p.name for p in parameters if p.kind is not p.VAR_KEYWORD} - ENGINE_ARGUMENTS
     for name, value in section.items():
         if name in known and str(name).startswith("on_") and value not in ACTIONS:
             choices = ", ".join(map(repr, ACTIONS))
@@ -91,7 +91,7 @@ def plan_main_loop(config: Config) -> dict[str, Any]:
             log.warning("%s: main_loop: %s; set %s to 'ignore' to hide this", _at(config, name), text, setting)
     arguments = {name: value for name, value in section.items() if name in known}
     try:
-        check_arguments(MainLoop, arguments, _ENGINE_ARGUMENTS)
+        check_arguments(MainLoop, arguments, ENGINE_ARGUMENTS)
     except ConfigError as error:
         raise error.below(("main_loop",)) from error
     return arguments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
 import sys
@@ -53,6 +54,24 @@ def resolve_class(name: str, kind: str = "object", trust: TrustPolicy | None = N
     if kind == "hook" and not (isinstance(found, type) and issubclass(found, AbstractHook)):
         raise ConfigError(f"{name!r} is not a hook: it does not inherit from AbstractHook")
     return cast(Callable[..., Any], found)
+
+
+def package_callables(kind: str) -> dict[str, Callable[..., Any]]:
+    """Return the classes and functions of this package that need no path, by name; abstract classes are left out.
+
+    :param kind: as of ``resolve_class``
+    """
+    found: dict[str, Any] = {}
+    for package in _PACKAGES[kind]:
+        if importlib.util.find_spec(f"emloop_mtl.{package}") is None:
+            continue
+        module = _import(f"emloop_mtl.{package}")
+        found |= {name: getattr(module, name) for name in getattr(module, "__all__", ())}
+        for file in pkgutil.iter_modules(module.__path__):
+            name = _class_name(file.name)
+            if name not in found and hasattr(part := _import(f"{module.__name__}.{file.name}"), name):
+                found[name] = getattr(part, name)
+    return {name: value for name, value in found.items() if callable(value) and not inspect.isabstract(value)}
 
 
 def put_on_path(folder: Path) -> None:
@@ -106,7 +125,7 @@ def _of_package(name: str, kind: str) -> Any:
         if name in offered:
             return _attribute(module, name)
         for file in pkgutil.iter_modules(module.__path__):
-            class_name = "".join(word.capitalize() for word in file.name.split("_"))
+            class_name = _class_name(file.name)
             if class_name == name and hasattr(part := _import(f"{module.__name__}.{file.name}"), name):
                 return getattr(part, name)
             if not module.__dict__.get("__all__"):
@@ -118,6 +137,11 @@ def _of_package(name: str, kind: str) -> Any:
     if "did you mean" not in hint:
         hint += "; any other needs a dotted path"
     raise ConfigError(f"unknown {kind if kind != 'object' else 'class'} {name!r}{hint}")
+
+
+def _class_name(file: str) -> str:
+    """The name of the class that a file is named after."""
+    return "".join(word.capitalize() for word in file.split("_"))
 
 
 def _by_path(name: str, trust: TrustPolicy | None) -> Any:

@@ -43,6 +43,9 @@ _ALIASES = {
     "poisson_nll": "poisson_nll_loss",
 }
 
+LOSS_NAMES = (*_LOSSES, *_ALIASES)
+"""What a loss can be called."""
+
 _TORCH_IGNORES = -100
 """The class that torch's losses leave out by default."""
 

@@ -1,0 +1,39 @@
+"""The command that writes the JSON Schema of configs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .conftest import Command
+
+
+def test_the_schema_is_printed(command: Command) -> None:
+    done = command("schema")
+    assert done.exit_code == 0
+    assert "digits.Digits" not in done.stdout
+    assert json.loads(done.stdout)["required"] == ["dataset", "model"]
+
+
+def test_the_schema_of_a_config_knows_its_classes(command: Command, folder: Path) -> None:
+    done = command("schema", "config.yaml", "-o", "config.schema.json")
+    assert done.exit_code == 0
+    assert "# yaml-language-server: $schema=config.schema.json" in done.stderr
+    known = json.loads((folder / "config.schema.json").read_text())
+    assert "batch_size" in known["definitions"]["dataset.digits.Digits"]["properties"]
+
+
+def test_what_cannot_be_done_is_one_line(command: Command, folder: Path) -> None:
+    before = (folder / "config.yaml").read_text()
+    (folder / "broken.yaml").write_text(before.replace("class: digits.Digits", "class: digits.Digitts"))
+    for words, said in {
+        ("missing.yaml",): "missing.yaml",
+        ("broken.yaml",): "broken.yaml:11:3: dataset.class: module 'digits' has no 'Digitts'",
+        ("-o", "nowhere/schema.json"): "nowhere/schema.json: the schema cannot be written: No such file or directory",
+        ("config.yaml", "-o", "./config.yaml"): "config.yaml: the schema would be written over the config",
+    }.items():
+        done = command("schema", *words)
+        assert done.exit_code == 2
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    assert (folder / "config.yaml").read_text() == before

@@ -1,0 +1,179 @@
+"""The JSON Schema of configs, held against a validator and against what ``check_config`` says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator
+from jsonschema.exceptions import best_match
+
+from emloop_mtl import ConfigError, hooks, schedulers
+from emloop_mtl.config.check import check_config
+from emloop_mtl.config.load import load_config
+from emloop_mtl.config.reflect import own_modules_first
+from emloop_mtl.config.schema import config_schema
+from emloop_mtl.optim.optimizers import optimizer_classes
+from emloop_mtl.optim.schedules.by_name import SCHEDULES
+from emloop_mtl.tasks.loss import LOSS_NAMES
+from emloop_mtl.tasks.metrics import METRICS
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*/config.yaml"))
+DIGITS = ROOT / "examples/01_digits/config.yaml"
+NO_HOOKS = {"AbstractHook", "TrainingTerminated"}
+
+MISTAKES = {
+    "hooks.SaveBest.varible=x": "hooks[11].SaveBest",
+    "hooks.Evaluate.streams=valid": "hooks[1].Evaluate.streams",
+    "hooks.LRSchedule.schedule=cosine": "hooks[5].LRSchedule.schedule",
+    "hooks.LRSchedule.schedule={class: step, stepsize: 4}": "hooks[5].LRSchedule.schedule",
+    "hooks=[SavBest]": "hooks[0]",
+    "hooks=[StopAfter: {epoch: 2}]": "hooks[0].StopAfter",
+    "hooks=[Evaluate]": "hooks[0]",
+    "seeds=1": "",
+    "seed=-1": "seed",
+    "main_loop={bufer: 3}": "main_loop",
+    "main_loop={on_empty_batch: eror}": "main_loop.on_empty_batch",
+    "model.class=MultiTaskModle": "model.class",
+    "model.optimzer={}": "model",
+    "model.dataset=3": "model",
+    "model.optimizer.lrr=1": "model.optimizer",
+    "model.optimizer.class=adamww": "model.optimizer.class",
+    "model.modules.ink_head.in_featuers=3": "model.modules.ink_head",
+    "model.modules.ink_head.class=torch.nn.Linaer": "model.modules.ink_head.class",
+    "model.tasks.ink.lable=x": "model.tasks.ink",
+    "model.tasks.ink.metrics=[{class: f1, posi: 2}]": "model.tasks.ink.metrics[0]",
+    "dataset.streams={train: {scheduler: {class: RoundRobn}}}": "dataset.streams.train.scheduler.class",
+    "dataset.streams={train: {scheduler: {class: RoundRobin, filup: true}}}": "dataset.streams.train.scheduler",
+    "eval={valid: {hook: []}}": "eval.valid",
+    "eval={valid: {hooks: [SavBest]}}": "eval.valid.hooks[0]",
+}
+"""What a check of the config refuses, and where the schema sees it."""
+
+BUILT_MISTAKES = {
+    "model.precision=fp8": "model.precision",
+    "model.update={clip: 1}": "model.update",
+    "model.tasks.ink.loss=cross": "model.tasks.ink.loss",
+    "model.tasks.ink.metrics=[acuracy]": "model.tasks.ink.metrics[0]",
+    "model.tasks.ink.flow.1.modul=x": "model.tasks.ink.flow[1]",
+}
+"""What is refused only when the model is built."""
+
+RIGHT = [
+    "hooks=[]",
+    "hooks=[{Evaluate: {streams: [valid], every: 2}}, {ScoreTasks: null}, 'StopAfter': {epochs: 2}]",
+    "hooks=[SaveBest: {stream: valid, variable: x, name: Other}]",
+    "hooks=[WriteJSON: {output_dir: elsewhere}]",
+    "hooks.LRSchedule.schedule={class: torch.optim.lr_scheduler.PolynomialLR, total_iters: 100}",
+    "model.optimizer=adamw",
+    "model.optimizer=null",
+    "model.optimizer={class: rms_prop, lr: 0.1}",
+    "model.optimizer={class: torch.optim.AdamW, lr: 1}",
+    "model.modules.ink_head={class: torch.nn.Linear, args: [64, 1]}",
+    "model.tasks.digit.loss={class: torch.nn.CrossEntropyLoss}",
+    "model.tasks.digit.metrics=[accuracy@3, {class: f1, average: macro}, sklearn.metrics.accuracy_score]",
+    "model.compile={mode: default}",
+    "model.update={clip_norm: 1, accumulate: 2, on_nan: skip}",
+    "main_loop={fixed_epoch_size: {passes: 0.5}, buffer: 2}",
+    "main_loop={bufer: 5, on_incorrect_config: ignore}",
+    "dataset.streams={train: {scheduler: {class: RoundRobin, fillup: true}}, all: {splits: [valid, test]}}",
+    "eval={valid: {dataset: {batch_size: 3}}, test: null}",
+    "x-anchors={a: 1}",
+    "model={class: emloop_mtl.models.multi_task_model.MultiTaskModel, tasks: {}, optimizer: {class: adamw}}",
+]
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return config_schema()
+
+
+@pytest.fixture(scope="module")
+def validator(schema: dict[str, Any]) -> Draft7Validator:
+    return Draft7Validator(schema)
+
+
+def faults(validator: Draft7Validator, data: Any) -> list[str]:
+    """Return where the data does not fit the schema, as it comes out of JSON; of alternatives, the nearest counts."""
+    found = (best_match([error]) for error in validator.iter_errors(json.loads(json.dumps(data))))
+    return sorted({error.json_path.removeprefix("$").removeprefix(".") for error in found})
+
+
+def test_it_is_a_schema(schema: dict[str, Any]) -> None:
+    Draft7Validator.check_schema(json.loads(json.dumps(schema)))
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_fits(example: str, validator: Draft7Validator) -> None:
+    config = load_config(ROOT / example)
+    assert faults(validator, config.data) == []
+    with own_modules_first():
+        assert faults(Draft7Validator(config_schema(config)), config.data) == []
+
+
+@pytest.mark.parametrize(("override", "place"), {**MISTAKES, **BUILT_MISTAKES}.items())
+def test_a_mistake_is_seen_in_its_place(override: str, place: str, validator: Draft7Validator) -> None:
+    config = load_config(DIGITS, [override])
+    assert faults(validator, config.data) == [place]
+    if override in MISTAKES:
+        with own_modules_first(), pytest.raises(ConfigError):
+            check_config(config)
+
+
+@pytest.mark.parametrize("override", RIGHT)
+def test_what_a_check_accepts_fits(override: str, validator: Draft7Validator) -> None:
+    config = load_config(DIGITS, [override])
+    with own_modules_first():
+        check_config(config)
+    assert faults(validator, config.data) == []
+
+
+def test_classes_of_ones_own_are_open_unless_a_config_names_them(validator: Draft7Validator) -> None:
+    config = load_config(DIGITS, ["dataset.batch_sise=3", "dataset.streams={train: {schedular: 1}}"])
+    assert faults(validator, config.data) == []
+    with own_modules_first():
+        own = config_schema(config)
+    assert faults(Draft7Validator(own), config.data) == ["dataset", "dataset.streams.train"]
+    assert own["definitions"]["dataset.digits.Digits"]["properties"]["batch_size"]["default"] == 32
+
+
+def test_a_hook_of_ones_own_is_known_where_a_config_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from emloop_mtl import AbstractHook\n\n\nclass Wave(AbstractHook):\n"
+    code += "    def __init__(self, hands: int, **kwargs):\n        super().__init__(**kwargs)\n"
+    (tmp_path / "waving.py").write_text(code)
+    text = "dataset: {class: waving.Wave}\nmodel: {class: waving.Wave}\nhooks:\n  - waving.Wave: {hands: two}\n"
+    (tmp_path / "config.yaml").write_text(text)
+    config = load_config(tmp_path / "config.yaml")
+    with own_modules_first():
+        assert "hooks[0]['waving.Wave'].hands" in faults(Draft7Validator(config_schema(config)), config.data)
+    (tmp_path / "config.yaml").write_text(text.replace("waving.Wave: {", "waving.Wafe: {"))
+    with own_modules_first(), pytest.raises(ConfigError, match=r"config.yaml:4:5: .*'Wafe'; did you mean 'Wave'"):
+        config_schema(load_config(tmp_path / "config.yaml"))
+    monkeypatch.delitem(__import__("sys").modules, "waving")
+
+
+def test_all_that_has_a_name_is_offered(schema: dict[str, Any]) -> None:
+    text = json.dumps(schema)
+    names = {*hooks.__all__} - NO_HOOKS | {*METRICS, *LOSS_NAMES, *SCHEDULES, *optimizer_classes()}
+    names |= {name for name in schedulers.__all__ if name not in ("AbstractTaskScheduler", "DrawnScheduler", "Loader")}
+    assert [name for name in sorted(names) if f'"{name}"' not in text] == []
+
+
+def test_arguments_have_what_is_said_of_them(schema: dict[str, Any]) -> None:
+    entry = next(option for option in schema["definitions"]["hook"]["anyOf"] if option.get("properties"))
+    best = entry["properties"]["SaveBest"]
+    assert best["description"].startswith((hooks.SaveBest.__doc__ or "none").splitlines()[0])
+    assert best["properties"]["stream"]["description"] == "the stream that the number is of"
+    every = entry["properties"]["Evaluate"]["properties"]["every"]
+    assert every["default"] == 1
+    assert "description" in every
+    undescribed = [
+        f"{name}.{argument}"
+        for name, hook in entry["properties"].items()
+        for argument, said in hook["properties"].items()
+        if "description" not in said
+    ]
+    assert undescribed == []
