@@ -14,6 +14,7 @@ from .compare import compare
 from .eval import evaluate
 from .ls import ls
 from .predict import predict
+from .prune import prune
 from .resume import resume
 from .schema import schema
 from .train import train
@@ -38,5 +39,5 @@ def main() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
-for command in (train, resume, evaluate, predict, check, verify, verify_resume, ls, compare, schema):
+for command in (train, resume, evaluate, predict, check, verify, verify_resume, ls, compare, prune, schema):
     main.add_command(command)

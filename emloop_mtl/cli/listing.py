@@ -33,7 +33,7 @@ def list_runs(folder: Path, long: bool, with_empty: bool, recursive: bool, as_js
         click.echo(json.dumps([asdict(run) for run in shown], indent=2, allow_nan=False))
         return
     if shown:
-        _print(shown, folder, long)
+        print_runs(f"Runs in {printable(folder)}", shown, folder, long)
     hidden = len(runs) - len(shown)
     if hidden:
         some = "1 run has" if hidden == 1 else f"{hidden} runs have"
@@ -79,13 +79,18 @@ def size(number: int) -> str:
     return f"{amount:.1f} TB"
 
 
-def _print(runs: list[ListedRun], folder: Path, long: bool) -> None:
+def print_runs(title: str, runs: list[ListedRun], folder: Path, long: bool = False) -> None:
+    """Print a table of runs.
+
+    :param folder: where they are
+    :param long: print more columns
+    """
     columns = ["run", "model", "dataset", "state", "epochs", "best", "score", "age", "size"]
     if long:
         columns = [*columns, "class", "steps", "saved", "began", "took"]
     rows = [_row(run, folder, long) for run in runs]
     right = ("epochs", "best", "age", "size", "steps", "saved", "took")
-    print_table(f"Runs in {printable(folder)}", columns, rows, right=right)
+    print_table(title, columns, rows, right=right)
 
 
 def _row(run: ListedRun, folder: Path, long: bool) -> list[str]:

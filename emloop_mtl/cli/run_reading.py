@@ -49,8 +49,8 @@ def find_runs(folder: Path, recursive: bool) -> Iterator[Path]:
         yield folder
         return
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if not entry.is_dir(follow_symlinks=False):
-            continue
+        if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
+            continue  # a run that is being replaced or removed lies in a hidden folder
         path = folder / entry.name
         if is_run(path):
             yield path
@@ -58,8 +58,11 @@ def find_runs(folder: Path, recursive: bool) -> Iterator[Path]:
             yield from find_runs(path, recursive)
 
 
-def read_run(path: Path) -> ListedRun:
-    """Return what the files of a run say; a run that cannot be read is ``broken``, with the fault."""
+def read_run(path: Path, is_locked: bool = False) -> ListedRun:
+    """Return what the files of a run say; a run that cannot be read is ``broken``, with the fault.
+
+    :param is_locked: whether this process holds the lock of the run, so that no other one trains in it
+    """
     run = ListedRun(printable(path), bytes=size_of(path))
     faults: list[str] = []
     config = RunConfig()
@@ -74,7 +77,7 @@ def read_run(path: Path) -> ListedRun:
         run.best = RunNumbers(path, config).best(_saved(manifests, config))
     except ValueError as error:
         faults.append(_line(error))
-    if is_in_use(path):
+    if not is_locked and is_in_use(path):
         run.state = "running"
     elif run.state == "running":
         run.state = "killed"

@@ -55,7 +55,8 @@ def make_run(
     path.mkdir(parents=True)
     name = model.encode("unicode_escape").decode()
     (path / "config.yaml").write_text(CONFIG.format(save_best=save_best, model=name, lr=lr, seed=seed))
-    (path / "run.yaml").write_text("config: config.yaml\nsource_folder: .\nworking_folder: .\n")
+    source = path.parent.resolve()
+    (path / "run.yaml").write_text(f"config: config.yaml\nsource_folder: {source}\nworking_folder: {source}\n")
     ended = datetime.fromisoformat(began) + timedelta(seconds=took)
     trace = {
         "train_begin": began,

@@ -11,7 +11,19 @@ from click.testing import CliRunner
 import emloop_mtl
 from emloop_mtl.cli import main
 
-COMMANDS = ("train", "resume", "eval", "predict", "check", "verify", "verify-resume", "ls", "compare", "schema")
+COMMANDS = (
+    "train",
+    "resume",
+    "eval",
+    "predict",
+    "check",
+    "verify",
+    "verify-resume",
+    "ls",
+    "compare",
+    "prune",
+    "schema",
+)
 
 
 def test_the_version_is_that_of_the_package() -> None:
