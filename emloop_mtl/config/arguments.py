@@ -99,11 +99,7 @@ def check_arguments(
     for name in kwargs:
         if name in by_position:
             raise ConfigError(f"argument {name!r} is given twice, by name and in 'args'", (name,))
-        if name not in known.accepted and not known.is_open:
-            choices = [choice for choice in known.accepted if choice not in handed_over]
-            if isinstance(target, type) and issubclass(target, AbstractHook):  # it knows emloop's names, too
-                raise ConfigError(target.unknown_argument(name), (name,))
-            raise ConfigError(f"unknown argument {name!r}{nearest(name, choices)}", (name,))
+        check_name(target, name, known, handed_over)
     missing = [name for name in known.named if name in known.required - {*kwargs, *by_position, *handed_over}]
     if missing:
         plural = "s" if len(missing) > 1 else ""
@@ -112,6 +108,22 @@ def check_arguments(
     for name, value, path in [*given, *((name, value, (name,)) for name, value in kwargs.items())]:
         if value is not None or name not in known.nullable:
             check_type(value, {**known.accepted, **known.named}.get(name, Any), path)
+
+
+def check_name(target: Callable[..., Any], name: str, known: Arguments, handed_over: Collection[str] = ()) -> None:
+    """Check that there is an argument of this name.
+
+    :param target: the class or function
+    :param known: its arguments
+    :param handed_over: names that the engine fills in
+    :raise ConfigError: if there is none, with the name as path
+    """
+    if name in known.accepted or known.is_open:
+        return
+    if isinstance(target, type) and issubclass(target, AbstractHook):  # it knows emloop's names, too
+        raise ConfigError(target.unknown_argument(name), (name,))
+    choices = [choice for choice in known.accepted if choice not in handed_over]
+    raise ConfigError(f"unknown argument {name!r}{nearest(name, choices)}", (name,))
 
 
 def _functions(target: Callable[..., Any]) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from ..abstract_hook import AbstractHook
 from ..errors import ConfigError, KeyPath, nearest
 from .annotations import accepts, is_object, item_annotation, show
-from .arguments import Arguments, check_arguments
+from .arguments import Arguments, check_arguments, check_name
 from .blueprint import Blueprint
 from .reflect import is_dotted, resolve_class
 from .trust_policy import TrustPolicy
@@ -91,14 +91,20 @@ class Planner:
         args = arguments.get("args", [])
         if not isinstance(args, list):
             raise ConfigError(f"expected a list of arguments by position, got {show(args)}", (*path, "args"))
+        for key in arguments:
+            if key in handed_over and key in NOT_OVERRIDABLE:
+                raise ConfigError(f"argument {key!r} is handed over by the engine and cannot be set", (*path, key))
+            if known is not None and key != "args":  # before what it is given, which is of another class then
+                try:
+                    check_name(target, key, known, handed_over)
+                except ConfigError as error:
+                    raise ConfigError(_with_class(name, path, error), (*path, *error.path)) from error
         planned_args = [self.value(arg, (*path, "args", index)) for index, arg in enumerate(args)]
         kwargs: dict[str, Any] = {}
         for key, value in arguments.items():
             here = (*path, key)
             if key == "args":
                 continue
-            if key in handed_over and key in NOT_OVERRIDABLE:
-                raise ConfigError(f"argument {key!r} is handed over by the engine and cannot be set", here)
             if key in getattr(target, "config_sections", {}):
                 is_optimizer = target.config_sections[key] == "optimizer"  # type: ignore[attr-defined]
                 kwargs[key] = self._optimizer(value, here) if is_optimizer else self._schedule(value, here)

@@ -266,7 +266,7 @@ class MultiTaskModel(AbstractModel):
                 self._refuse_label(task, known)
         for batch in batches:
             if batch.split == TRAIN_STREAM:
-                self._check_labelled(batch)
+                self._check_labelled(batch, known)
         left_out = [task for name, task in self.tasks.items() if name not in carried]
         if all(batch.tasks for batch in batches):  # loaders that name their tasks leave others out
             if left_out and not self._told_left_out:
@@ -296,10 +296,15 @@ class MultiTaskModel(AbstractModel):
                 rows = rows_of(loader.dataset, torch.arange(len(loader.dataset)))
                 check_lengths(self._task(name), rows, labels, label, data.lengths)
 
-    def _check_labelled(self, batch: Batch) -> None:
-        """Check that a loader that is trained on names labels for tasks that cannot be learnt without."""
+    def _check_labelled(self, batch: Batch, known: Collection[str]) -> None:
+        """Check that a loader that is trained on names labels for tasks that cannot be learnt without.
+
+        :param known: the sources of all loaders
+        """
         for name, label in self._carried(batch).items():
             if label is None and name in self.tasks and self._needs_label(self.tasks[name]):
+                if not batch.tasks and self.tasks[name].label not in known:
+                    self._refuse_label(self.tasks[name], known)
                 text = f"loader {batch.data_name!r}: task {name!r}: it cannot be trained on without labels"
                 raise ConfigError(f"{text}; name their source instead of None, or another split", (self.section, name))
 

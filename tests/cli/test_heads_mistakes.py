@@ -44,6 +44,9 @@ MISTAKES = [
     Mistake("kaiming_normal_, nonlinearity: relu", "constant_", "class: torch.nn.init.const",
             "constant_ needs its argument 'val'"),
     Mistake("    right:\n", "    items:\n", "items:", "'items' cannot name a head"),
+    Mistake("class: BackboneHeadsModel", "class: MultiTaskModel", "backbone:",
+            "MultiTaskModel: unknown argument 'backbone'"),
+    Mistake("class: BackboneHeadsModel", "class: Ensemble", "optimizer:", "Ensemble: unknown argument 'optimizer'"),
 ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ MISTAKES = [
     Mistake(HEADS, f"heads:\n    -1: {HEAD}", "-1:", "-1 cannot be the id of a task"),
     Mistake('["5"]', '["55"]', '"55"', "the backbone has no layer '55'; did you mean '5'?"),
     Mistake("label: digit", "label: digt", "label: digt", "no loader holds its label 'digt'; did you mean 'digit'?"),
+    Mistake("label: digit", "loss_weights: {}", "model:", "no loader holds its label 'label'; known are"),
     Mistake("label: digit", "task_source: id", "task_source: id", "nothing tells which of the tasks 0, 90, 180, 270"),
     Mistake("label: digit", "loss_weights: {91: 2}", "91: 2", "there is no head '91'"),
     Mistake("hparams: {images", "hparams: {images: {class: torch.nn.ReLU}, image", "hparams:", "is no plain data"),
