@@ -16,11 +16,13 @@ from emloop_mtl.data.column_dataset import ColumnDataset
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.data.task_loader import TaskLoader
 from emloop_mtl.hooks import (
+    ClassificationMetrics,
     ComputeStats,
     Evaluate,
     LogProfile,
     LogVariables,
     LRSchedule,
+    SaveConfusionMatrix,
     SaveLatest,
     ScoreTasks,
     ShowProgress,
@@ -213,6 +215,28 @@ def test_no_step_waits_where_flags_are_on_their_way(
 def test_no_step_of_a_training_waits_for_cuda(options: dict[str, Any], tmp_path: Path) -> None:
     run_training(tmp_path / "warm", nullcontext, device="cuda", **options)  # libraries wait when they are first used
     assert run_training(tmp_path / "run", no_synchronizing, device="cuda", **options) == 2 * 12
+
+
+def train_and_compare_classes(folder: Path, guard: Any, device: str = "cpu", **options: Any) -> int:
+    """Train while hooks keep predictions, of all rows and of those that have a label."""
+    hooks = [
+        *(ClassificationMetrics("kind/pred", "kind"), ClassificationMetrics("kind2/pred", "kind2", var_prefix="two_")),
+        *(SaveConfusionMatrix(labels_name="kind", predictions_name="kind/pred"), StopAfter(epochs=1)),
+    ]
+    hooks[1].name = "Other"
+    return train_guarded(make_model(device), Dataset(**options), hooks, folder, guard)
+
+
+@pytest.mark.parametrize("name", ["fp32", "Interleaved"])
+def test_no_step_waits_where_predicted_classes_are_compared(name: str, tmp_path: Path, no_waiting: Any) -> None:
+    streams = SETTINGS[name].get("streams")
+    assert train_and_compare_classes(tmp_path, no_waiting, streams=streams) == 12
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_no_step_waits_for_cuda_where_predicted_classes_are_compared(tmp_path: Path) -> None:
+    train_and_compare_classes(tmp_path / "warm", nullcontext, "cuda")
+    assert train_and_compare_classes(tmp_path / "run", no_synchronizing, "cuda") == 12
 
 
 MIXERS: dict[str, Any] = {"ids": None, "a scheduler": {"train": {"scheduler": Interleaved(batch_size=8)}}}

@@ -47,6 +47,7 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
     :param cmap: a color map of matplotlib
     :param streams: names of the streams to draw; by default all
     :param output_dir: the folder; by default that of the main loop
+    :param dataset: what has these methods; by default the dataset of the main loop
     :raise ConfigError: for a wrong argument, without matplotlib, and for figures to save without a folder
 
     .. code-block:: yaml
