@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 from collections import defaultdict
@@ -20,13 +21,21 @@ from ..errors import EmloopError
 from .event_files import is_event_file, scalars_of
 from .kill_at import KillAt
 
-CLOCKS = {"StopAfter": ("seconds",), "TrainingTrace": ("train_begin", "resumed"), "WriteTensorBoard": ("files",)}
-"""Hook -> what its state tells of the clock, or of the files that every process begins anew."""
+CLOCKS = {
+    "StopAfter": ("seconds",),
+    "TrainingTrace": ("train_begin", "resumed"),
+    "WriteTensorBoard": ("files",),
+    "WriteWandb": ("id",),
+}
+"""Hook -> what its state tells of the clock, or of the files and services that every run or process begins anew."""
+
+WANDB_RUN = re.compile(r"(offline-)?run-\d{8}_\d{6}-.*")
+"""What W&B calls the folder in which it keeps what one process has logged."""
 
 TRACE_CLOCKS = ("train_begin", "train_end", "resumed")
 """What ``trace.yaml`` tells of the clock."""
 
-NOT_COMPARED = "times on the clock, the names of TensorBoard's files, and the text of train.log"
+NOT_COMPARED = "times on the clock, the names of TensorBoard's files, runs of W&B, and the text of train.log"
 
 PARTS = {"hooks": 2, "streams": 2, "model": 2}
 """How many keys name a part of the state; elsewhere one does."""
@@ -175,6 +184,7 @@ def _files(run: Path) -> dict[str, Path]:
         if Path(top) == run:
             folders[:] = [name for name in folders if name != CHECKPOINT_FOLDER]
             names = [name for name in names if name not in (LOG_FILE, RUN_FILE)]
+        folders[:] = [name for name in folders if not WANDB_RUN.fullmatch(name)]
         for name in names:
             path = Path(top, name)
             if stat.S_ISREG(path.lstat().st_mode) and not is_event_file(path):

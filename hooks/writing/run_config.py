@@ -23,12 +23,12 @@ def config_text(main_loop: MainLoop) -> str | None:
 def keep_config_beside(main_loop: MainLoop, records: Path) -> None:
     """Write the config next to a file of records, unless it lies in the folder of the run, which holds it anyway.
 
-    ``metrics.jsonl`` gets ``metrics.config.json``.
+    ``metrics.jsonl`` gets ``metrics.config.json``; a device, which is no file that is kept, gets none.
 
     :raise OSError: if it cannot be written
     """
     config = config_text(main_loop)
-    if config is None:
+    if config is None or not records.is_file():
         return
     run = main_loop.output_dir
     if run is not None and Path(run, CONFIG_FILE).is_file() and records.absolute().is_relative_to(Path(run).absolute()):

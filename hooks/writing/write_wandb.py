@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import secrets
 import shlex
@@ -18,7 +17,7 @@ from emloop_mtl.errors import ConfigError, nearest
 from emloop_mtl.types import Position, State
 from emloop_mtl.utils.files import make_folder
 
-from ..arguments import check_count, check_names
+from ..arguments import check_count, check_names, check_positive
 from .abstract_writer import AbstractWriter
 
 if TYPE_CHECKING:
@@ -28,9 +27,6 @@ log = logging.getLogger(__name__)
 
 FOLDER = "wandb"
 """What W&B calls the folder that it makes."""
-
-BEGIN_WITHIN = 30.0
-"""Seconds in which W&B must answer at the beginning, unless WANDB_INIT_TIMEOUT says otherwise."""
 
 WATCH_FREQ = 1000
 """Gradients between two histograms where nothing else is said; W&B's own default."""
@@ -56,6 +52,7 @@ class WriteWandb(AbstractWriter):
         run later; by default what the variable ``WANDB_MODE`` says, or else ``online``
     :param watch: write histograms of the gradients of all parameters, too; the step that does so waits for the device
     :param watch_freq: after how many of its gradients a parameter has a histogram, 1000 by default
+    :param timeout: seconds in which W&B must answer when the training begins
     :param folder: where W&B makes its folder ``wandb``, in the output folder
     :param steps: write the training losses after every n-th step too, each the mean since the last such record over the
         labelled samples, called ``train/loss`` and ``train/<task>/loss``, and the learning rate
@@ -84,6 +81,7 @@ class WriteWandb(AbstractWriter):
         mode: str | None = None,
         watch: bool = False,
         watch_freq: int | None = None,
+        timeout: float = 30,
         folder: str = ".",
         steps: int | None = None,
         on_failure: str = "error",
@@ -108,6 +106,7 @@ class WriteWandb(AbstractWriter):
             text = f"{self.name}: watch_freq is for histograms, and watch asks for none: set 'watch: true'"
             raise ConfigError(text, ("watch_freq",))
         self._watch_freq = WATCH_FREQ if watch_freq is None else check_count(self.name, "watch_freq", watch_freq)
+        self._timeout = check_positive(self.name, "timeout", timeout)
         self._id: str | None = None
         """What W&B knows the run by; None before the first training."""
         self._run: Any = None
@@ -142,9 +141,6 @@ class WriteWandb(AbstractWriter):
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
         self._id = self._id or secrets.token_hex(4)
-        settings: dict[str, Any] = {"console": "off", "silent": True}
-        if "WANDB_INIT_TIMEOUT" not in os.environ:
-            settings["init_timeout"] = BEGIN_WITHIN
         try:
             self._run = wandb.init(
                 **self._settings,
@@ -154,7 +150,7 @@ class WriteWandb(AbstractWriter):
                 config=dict(self.main_loop.config or {}),
                 allow_val_change=True,
                 force=True,
-                settings=wandb.Settings(**settings),
+                settings=wandb.Settings(console="off", silent=True, init_timeout=self._timeout),
             )
         except (wandb.Error, ValueError, TimeoutError) as error:
             reason = " ".join(str(error).split()).removesuffix(".")

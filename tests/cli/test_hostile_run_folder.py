@@ -67,6 +67,8 @@ def refused(command: Command, run: Path, *words: str, name: str = "resume") -> s
         ("WriteCSV: {args: [{0}/escaped]}", "leads out of the run folder"),
         ("WritePredictions: {path: '../{stream}'}", "leads out of the run folder"),
         ("WriteTensorBoard: {folder: '..'}", "leads out of the run folder"),
+        ("WriteWandb: {entity: stranger}", "'stranger' would get the numbers; --trust lets it"),
+        ("WriteWandb: {folder: {0}, mode: offline}", "leads out of the run folder"),
         ("TrainingTrace: {output_dir: {0}}", "leads out of the run folder"),
         ("subprocess.Popen: {args: [[touch, ran]]}", "'subprocess' is not trusted"),
         ("emloop_mtl.hooks.writing.record_file.RecordFile: {}", "is not trusted"),

@@ -57,7 +57,7 @@ def parsed(data: bytes) -> Iterator[Any]:
         parts += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):
-            record = wandb_internal_pb2.Record()
+            record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]  # made when it is imported
             record.ParseFromString(parts)
             yield record
             parts = b""
@@ -206,9 +206,8 @@ def test_online_without_login_is_told_before_the_first_batch(
         run_hook(WriteWandb(mode="online"), output_dir=tmp_path / "run")
     assert "\n" not in str(info.value)
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
-    monkeypatch.setenv("WANDB_INIT_TIMEOUT", "1")
     with pytest.raises(ConfigError, match=r"W&B cannot begin the run: .*mode: offline") as info:
-        run_hook(WriteWandb(mode="online"), output_dir=tmp_path / "other")
+        run_hook(WriteWandb(mode="online", timeout=0.5), output_dir=tmp_path / "other")
     assert "\n" not in str(info.value)
 
 
@@ -257,6 +256,7 @@ def test_a_client_that_fails_in_the_middle_is_named(tmp_path: Path, caplog: pyte
         ({"watch_freq": 5}, ".*watch asks for none: set 'watch: true'"),
         ({"watch": True, "watch_freq": 0}, "watch_freq must be a positive whole number"),
         ({"folder": ""}, "folder must be a path"),
+        ({"timeout": 0}, "timeout must be a positive number"),
         ({"steps": 0}, "steps must be a positive whole number"),
         ({"on_failure": "ignore"}, "on_failure 'ignore' is unknown; known are: error, warn"),
         ({"name_of_run": "a"}, "unknown argument 'name_of_run'"),
