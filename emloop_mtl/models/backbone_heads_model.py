@@ -147,7 +147,7 @@ class BackboneHeadsModel(MultiTaskModel):
 
         :raise ConfigError: if an argument is found nowhere, or more than once
         """
-        tasks = batch.tasks or self.tasks_of(batch)
+        tasks = self._carried(batch)
         try:
             given = self._backbone.bind(batch)
             found = [each for name in tasks for each in self._head(name).component.check(batch, self._backbone)]

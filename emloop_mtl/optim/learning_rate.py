@@ -268,6 +268,8 @@ class LearningRate:
 
     def begin(self, step: int) -> None:
         """Set the rates of step ``step`` without an update, and without what a change of them would empty."""
+        if self._schedule is not None and self._schedule.needs_length and not self._horizon:
+            return  # before a run, or going on with one, which learns its length after its hooks have their state
         if self._schedule is not None or self._warm_up_steps:
             self._set(step)
 

@@ -457,6 +457,21 @@ def test_a_run_whose_tasks_change_resumes_exactly_from_any_step(
         assert_equal(flat({**again.model.state_dict(), **again.model.training_state_dict()}), expected)
 
 
+def test_a_schedule_that_needs_the_length_of_the_run_goes_on_where_tasks_were_changed(tmp_path: Path) -> None:
+    def make() -> MainLoop:
+        hooks = [Change(CHANGES), Warmup(steps=2), LRSchedule("linear"), StopAfter(steps=9), SaveEvery(steps=1)]
+        return MainLoop(make_model("a", "b", "c"), Letters(), hooks, output_dir=tmp_path, on_unused_sources="ignore")
+
+    loop = make()
+    loop.run_training()
+    expected = flat({**loop.model.state_dict(), **loop.model.training_state_dict()})
+    (folder,) = (tmp_path / "checkpoints").glob("step-*6")
+    again = make()
+    again.restore(load_checkpoint(folder))
+    again.run_training()
+    assert_equal(flat({**again.model.state_dict(), **again.model.training_state_dict()}), expected)
+
+
 def test_files_get_a_column_for_every_task_there_was(tmp_path: Path) -> None:
     hooks = [
         Evaluate(streams=["valid"]),
@@ -499,6 +514,7 @@ def test_a_batch_of_heads_that_were_removed_trains_nothing(make: type[BackboneHe
     mapping = {"backbone": {"x": "input"}}
     model = make(nn.Linear(4, 5), heads, arg_name_mapping=mapping, optimizer=optimizer, device="cpu")
     model.remove_task("b")
+    model.check_sources(make_batch("a", "b"))
     before = copy.deepcopy(dict(model.state_dict()))
     for train in (True, False):
         outputs = model.run(make_batch("b"), train=train)
