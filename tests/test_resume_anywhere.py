@@ -16,7 +16,15 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, IterableDataset, Subset, get_worker_info
 
-from emloop_mtl import AbstractHook, MultiTaskDataset, schedulers
+from emloop_mtl import (
+    AbstractHook,
+    BackboneHeadsModel,
+    FileColumns,
+    Head,
+    JointLearning,
+    MultiTaskDataset,
+    schedulers,
+)
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data import Batch, ColumnDataset, TaskLoader
 from emloop_mtl.hooks import (
@@ -85,17 +93,47 @@ class Sized(Stream):
 
 
 def columns(size: int, ragged: bool) -> ColumnDataset:
-    rows = [row(index, drawn=False) for index in range(size)]
-    features: dict[str, Any] = {"x": torch.stack([each["x"] for each in rows]), "id": list(range(size))}
+    features, y = tensors(size)
     if ragged:
         features["words"] = [torch.arange(1 + index % 3) for index in range(size)]
-    return ColumnDataset("columns", features, {"y": [each["y"] for each in rows]})
+    return ColumnDataset("columns", features, {"y": y})
 
 
-def make_dataset(kind: str, size: int) -> Any:
+def tensors(size: int) -> tuple[dict[str, Any], torch.Tensor]:
+    rows = [row(index, drawn=False) for index in range(size)]
+    features = {"x": torch.stack([each["x"] for each in rows]), "id": torch.arange(size)}
+    return features, torch.tensor([each["y"] for each in rows])
+
+
+def tokens(size: int) -> ColumnDataset:
+    """Sequences whose tokens have a label each, every fifth of them none."""
+    features, _ = tensors(size)
+    words = [torch.arange(1 + index % 3) for index in range(size)]
+    tags = [(each + index) % 2 for index, each in enumerate(words)]
+    tags = [torch.where((each + index) % 5 == 0, -100, each) for index, each in enumerate(tags)]
+    return ColumnDataset("tokens", {**features, "words": words}, {"tags": tags})
+
+
+def from_file(size: int, folder: Path) -> FileColumns:
+    """Columns that are mapped from a file, which stays the same from run to run."""
+    file = folder / f"{size}.npz"
+    if not file.exists():
+        features, y = tensors(size)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(file, y=y.numpy(), **{name: values.numpy() for name, values in features.items()})
+    return FileColumns(file, labels=["y"])
+
+
+def make_dataset(kind: str, size: int, folder: Path) -> Any:
     match kind:
         case "columns" | "ragged":
             return columns(size, kind == "ragged")
+        case "tokens":
+            return tokens(size)
+        case "subset of tokens":
+            return Subset(tokens(size + 2), range(1, size + 1))
+        case "file":
+            return from_file(size, folder)
         case "subset":
             return Subset(columns(size + 2, ragged=False), range(1, size + 1))
         case "rows" | "drawn rows":
@@ -110,7 +148,8 @@ def make_dataset(kind: str, size: int) -> Any:
             return Sized(size, drawn=True)
 
 
-WITH_ROWS = ("columns", "ragged", "subset", "rows", "drawn rows", "rare rows", "drawn subset")
+WITH_ROWS = ("columns", "ragged", "subset", "file", "rows", "drawn rows", "rare rows", "drawn subset")
+OF_TOKENS = ("tokens", "subset of tokens")
 ITERABLE = ("iterable", "drawn iterable", "sized iterable")
 
 
@@ -124,11 +163,11 @@ class LoaderPlan:
     size: int
     options: dict[str, Any]
 
-    def make(self, num_workers: Any) -> TaskLoader:
-        tasks = {self.name[0]: "y"}
+    def make(self, num_workers: Any, folder: Path) -> TaskLoader:
+        tasks = {self.name[0]: "tags" if self.kind in OF_TOKENS else "y"}
         if self.kind in ITERABLE and num_workers not in (0, 1):
             num_workers = 1  # with more, such a dataset is another one
-        dataset = make_dataset(self.kind, self.size)
+        dataset = make_dataset(self.kind, self.size, folder)
         return TaskLoader(dataset, tasks, self.split, name=self.name, num_workers=num_workers, **self.options)
 
 
@@ -137,6 +176,8 @@ class Plan:
     """A training."""
 
     seed: int
+    style: str
+    tagged: str | None
     loaders: list[LoaderPlan]
     scheduler: tuple[str, dict[str, Any]]
     hand_written: str | None
@@ -149,17 +190,19 @@ class Plan:
     stack_tasks: bool
     precision: str
     skip_zeroth_epoch: bool
+    changes: list[tuple[int, str, str]]
 
 
 class Data(MultiTaskDataset):
     """The loaders of a plan, or streams written by hand."""
 
-    def __init__(self, plan: Plan, workers: random.Random | None) -> None:
+    def __init__(self, plan: Plan, workers: random.Random | None, folder: Path) -> None:
         name, options = plan.scheduler
         train = {"scheduler": getattr(schedulers, name)(**options)}
         super().__init__(plan.seed, {"train": train, "again": {"splits": ["train"], **train}})
         self._plan = plan
         self._workers = workers
+        self._folder = folder
         if plan.hand_written is not None:
             self.train_stream = getattr(self, "_" + plan.hand_written)
             self.deterministic = plan.hand_written != "drawn"
@@ -167,7 +210,7 @@ class Data(MultiTaskDataset):
     def loaders(self) -> list[TaskLoader]:
         counts = [0] if self._workers is None else [0, 1, 2, "auto"]
         chance = self._workers or random.Random(0)
-        return [loader.make(chance.choice(counts)) for loader in self._plan.loaders]
+        return [loader.make(chance.choice(counts), self._folder) for loader in self._plan.loaders]
 
     def _drawn(self) -> Iterator[Any]:
         count = random.randint(1, 5)
@@ -210,40 +253,61 @@ def by_numbers(numbers: dict[str, float], names: list[str]) -> dict[str, float]:
     return {name: 0.1 + (total * 10**index) % 1 for index, name in enumerate(names)}
 
 
+def draw_changes(chance: random.Random) -> list[tuple[int, str, str]]:
+    """Draw after which steps which tasks are changed, and how."""
+    if chance.random() < 0.6:
+        return []
+    removed, updated = chance.sample(TASKS, 2)
+    step = chance.randint(1, 6)
+    changes = [(step, "remove", removed), (chance.randint(1, 8), "update", updated)]
+    if chance.random() < 0.6:
+        changes.append((step + chance.randint(1, 3), "add", removed))
+    return sorted(changes)
+
+
 def draw_plan(chance: random.Random) -> Plan:
     loaders = []
     count = chance.randint(1, 3)
-    scheduler = chance.choice(["Sequential", "RoundRobin", "Mixed", *DRAWN])
+    style = chance.choice(["flow", "flow", "heads", "joint"])
+    hand_written = chance.choice([None, None, None, None, "drawn", "calm", "listed"])
+    has_tokens = hand_written is None and style != "joint" and chance.random() < 0.3
+    tagged = chance.choice(TASKS[:count]) if has_tokens else None
+    scheduler = chance.choice(["Sequential", "RoundRobin", "Mixed", "Interleaved", "Interleaved", *DRAWN])
     options: dict[str, Any] = {"fillup": chance.random() < 0.4}
     if scheduler == "RoundRobin":
         options["shuffle"] = chance.random() < 0.4
+    elif scheduler == "Interleaved":
+        length: dict[str, Any] = chance.choice([{}, {"fillup": True}, {"batches_per_pass": 3}, {"samples_per_pass": 7}])
+        options = {"batch_size": chance.randint(1, 3), "drop_last": chance.random() < 0.3, **length}
     elif scheduler in DRAWN:
         options = {**DRAWN[scheduler], "batches_per_pass": chance.choice([None, 5])}
     if scheduler == "Weighted":
         options["weights"] = {f"{task}_train": 1.0 + chance.random() for task in TASKS[:count]}
     if scheduler == "Dynamic":
         options["function"] = partial(by_numbers, names=[f"{task}_train" for task in TASKS[:count]])
-    needs_length = scheduler in DRAWN or any(options.values())
+    is_interleaved = scheduler == "Interleaved"
+    is_limited = is_interleaved and any(name in options for name in ("batches_per_pass", "samples_per_pass"))
+    takes_n_batches = scheduler != "Mixed" and not is_limited and not (is_interleaved and options["drop_last"])
+    needs_length = bool(options.get("fillup")) if is_interleaved else scheduler in DRAWN or any(options.values())
     for task in TASKS[:count]:
         for split in ("train", "valid"):
-            kind = chance.choice(WITH_ROWS + ITERABLE)
+            kind = chance.choice(OF_TOKENS if task == tagged else WITH_ROWS + ITERABLE)
             own: dict[str, Any] = {"batch_size": chance.randint(1, 4)}
             size = chance.randint(4, 9)
-            if kind in WITH_ROWS:
+            if kind not in ITERABLE:
                 own["shuffle"] = chance.choice([None, True, False])
             own["drop_last"] = chance.random() < 0.3
-            if split == "train" and (scheduler != "Mixed" and chance.random() < 0.3):
+            if split == "train" and (takes_n_batches and chance.random() < 0.3):
                 own["n_batches"] = chance.randint(1, 5)
             if split == "train" and needs_length and kind in ("iterable", "drawn iterable"):
-                own["n_batches"] = chance.randint(1, 5) if scheduler != "Mixed" else None
-                if scheduler == "Mixed":
+                own["n_batches"] = chance.randint(1, 5) if takes_n_batches else None
+                if not takes_n_batches:
                     kind = "sized iterable"
             if kind == "sized iterable":
                 own["drop_last"] = False
             if kind == "rows":
                 own["deterministic"] = chance.choice([True, None])
             loaders.append(LoaderPlan(f"{task}_{split}", split, kind, size, own))
-    hand_written = chance.choice([None, None, None, None, "drawn", "calm", "listed"])
     sizes: list[Any] = [None, None, chance.randint(1, 6), {"samples": chance.randint(2, 15)}]
     known = not any(each.split == "train" and each.kind in ("iterable", "drawn iterable") for each in loaders)
     if (hand_written is None and known) or hand_written == "listed":
@@ -253,6 +317,8 @@ def draw_plan(chance: random.Random) -> Plan:
         update["clip_norm"] = 0.5
     return Plan(
         seed=chance.randint(0, 99),
+        style=style,
+        tagged=tagged,
         loaders=loaders,
         scheduler=(scheduler, options),
         hand_written=hand_written,
@@ -265,6 +331,7 @@ def draw_plan(chance: random.Random) -> Plan:
         stack_tasks=chance.random() < 0.5,
         precision=chance.choice(["fp32", "fp32", "bf16", "fp16"]),
         skip_zeroth_epoch=chance.random() < 0.3,
+        changes=draw_changes(chance),
     )
 
 
@@ -296,6 +363,42 @@ class Trace(AbstractHook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.seen = list(state["seen"])
+
+
+class Change(AbstractHook):
+    """Changes the tasks of the model after some steps, and again where a training is gone on with."""
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self._plan = plan
+        self._done = 0
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        due = sum(step <= self.main_loop.position.step for step, _, _ in self._plan.changes)
+        self._change(due)
+
+    def _change(self, due: int) -> None:
+        model = self.main_loop.model
+        assert isinstance(model, MultiTaskModel)
+        for number in range(self._done, due):
+            _, how, name = self._plan.changes[number]
+            with torch.random.fork_rng(devices=()):
+                torch.manual_seed(number)
+                if how == "remove":
+                    model.remove_task(name)
+                elif isinstance(model, BackboneHeadsModel):
+                    change = model.update_head if how == "update" else model.add_head
+                    change(name, make_head(name, self._plan))
+                else:
+                    change = model.update_task if how == "update" else model.add_tasks
+                    change(make_task(name, self._plan, make_modules(name, self._plan)))
+        self._done = max(self._done, due)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"done": self._done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._change(state["done"])
 
 
 class Kill(AbstractHook):
@@ -357,9 +460,11 @@ class Run:
         hooks += [ScoreTasks(), ComputeStats(["loss"]), WriteJSON(steps=2), WriteCSV(), StopOnNaN()]
         if plan.schedule and "steps" in plan.stop:
             hooks += [Warmup(steps=2), LRSchedule("linear")]
+        if plan.changes:
+            hooks.append(Change(plan))
         self.loop = MainLoop(
             make_model(plan),
-            Data(plan, self.workers),
+            Data(plan, self.workers, self.folder.parent / "data"),
             [*hooks, self.trace, self.kill, StopAfter(**plan.stop)],
             buffer=self.buffer,
             fixed_epoch_size=plan.epoch_size,
@@ -388,22 +493,70 @@ class Run:
         }
 
 
+class Backbone(nn.Module):
+    """The trunk, with a name for what it returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = make_trunk()
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"input": self.layers(x)}
+
+
+class Tagger(nn.Module):
+    """A head that reads words alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Embedding(4, 4), nn.Linear(4, 2))
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.layers(words)
+        return found
+
+
+def make_trunk() -> nn.Module:
+    return nn.Sequential(nn.Linear(WIDTH, 4), nn.Dropout(0.3), nn.Tanh())
+
+
+def make_modules(name: str, plan: Plan) -> dict[str, nn.Module]:
+    """Make what a task has for itself."""
+    own: dict[str, nn.Module] = {f"{name}_words": nn.Embedding(4, 4)} if name == plan.tagged else {}
+    return {**own, f"{name}_head": nn.Linear(4, 2)}
+
+
+def settings_of(name: str, plan: Plan) -> dict[str, Any]:
+    settings: dict[str, Any] = {"loss": "cross_entropy", "metrics": ["accuracy"]}
+    if name == plan.tagged:
+        return {**settings, "label": "tags", "tokens": "words", "missing_label": -100}
+    return {**settings, "label": "y"}
+
+
+def make_task(name: str, plan: Plan, modules: dict[str, nn.Module]) -> Task:
+    source, trunk = ("words", f"{name}_words") if name == plan.tagged else ("x", "trunk")
+    flow = [Action(f"{trunk}_out", trunk, source), Action(f"{name}_out", f"{name}_head", f"{trunk}_out")]
+    return Task(name, modules, flow, **settings_of(name, plan))
+
+
+def make_head(name: str, plan: Plan) -> Head:
+    return Head(Tagger() if name == plan.tagged else nn.Linear(4, 2), **settings_of(name, plan))
+
+
 def make_model(plan: Plan) -> MultiTaskModel:
-    modules: dict[str, nn.Module] = {"trunk": nn.Sequential(nn.Linear(WIDTH, 4), nn.Dropout(0.3), nn.Tanh())}
-    tasks = []
-    for name in TASKS:
-        modules[f"{name}_head"] = nn.Linear(4, 2)
-        flow = [Action("features", "trunk", "x"), Action(f"{name}_out", f"{name}_head", "features")]
-        tasks.append(Task(name, flow=flow, label="y", loss="cross_entropy", metrics=["accuracy"]))
-    return MultiTaskModel(
-        tasks,
-        modules,
-        optimizer=dict(plan.optimizer),
-        update=dict(plan.update),
-        device="cpu",
-        stack_tasks=plan.stack_tasks,
-        precision=plan.precision,
-    )
+    settings: dict[str, Any] = {
+        "optimizer": dict(plan.optimizer),
+        "update": dict(plan.update),
+        "device": "cpu",
+        "precision": plan.precision,
+    }
+    if plan.style == "flow":
+        tasks = [make_task(name, plan, make_modules(name, plan)) for name in TASKS]
+        return MultiTaskModel(tasks, {"trunk": make_trunk()}, stack_tasks=plan.stack_tasks, **settings)
+    heads = {name: make_head(name, plan) for name in TASKS}
+    if plan.style == "joint":
+        return JointLearning(Backbone(), heads, **settings)
+    return BackboneHeadsModel(Backbone(), heads, stack_tasks=plan.stack_tasks, **settings)
 
 
 def differences(one: Any, other: Any, where: str = "") -> Iterator[str]:
