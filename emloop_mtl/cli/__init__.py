@@ -11,8 +11,10 @@ import click
 
 from .check import check
 from .compare import compare
+from .dataset import dataset
 from .eval import evaluate
 from .ls import ls
+from .new import new
 from .predict import predict
 from .prune import prune
 from .resume import resume
@@ -39,5 +41,19 @@ def main() -> None:
         os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
-for command in (train, resume, evaluate, predict, check, verify, verify_resume, ls, compare, prune, schema):
+for command in (
+    train,
+    resume,
+    evaluate,
+    predict,
+    check,
+    verify,
+    verify_resume,
+    ls,
+    compare,
+    prune,
+    dataset,
+    schema,
+    new,
+):
     main.add_command(command)

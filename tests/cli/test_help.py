@@ -22,7 +22,9 @@ COMMANDS = (
     "ls",
     "compare",
     "prune",
+    "dataset",
     "schema",
+    "new",
 )
 
 
