@@ -78,9 +78,8 @@ class BatchMixer:
             names = [(next(iter(part.tasks)), part.stop - part.first) for part in parts]
             joined[self.task_source] = [name for name, count in names for _ in range(count)]
         if not self.data_names and len({part.sources for part in parts}) > 1:
-            two = " and ".join(repr(part.data_name) for part in parts[:2])
-            text = f"loaders {two} name no tasks, so that these cannot be told from sources that not all hold"
-            raise DataError(f"{text}; name the tasks of loaders whose rows are mixed")
+            odd = next(part for part in parts if part.sources != parts[0].sources)
+            raise DataError(_unnamed(parts[0].data_name, odd.data_name))
         joined.mix = Mix(parts, self.data_names)
         _share_out(joined, parts)
         return joined
@@ -107,6 +106,10 @@ class BatchMixer:
         if unnamed is not None and named is not None:
             text = f"loader {unnamed.name!r} names no tasks, but loader {named.name!r} does"
             raise ConfigError(f"{text}; in mixed batches all must, or none")
+        known = [(loader, set(loader.sources)) for loader in loaders if loader.sources is not None]
+        odd = next((loader for loader, sources in known if sources != known[0][1]), None)
+        if named is None and odd is not None:
+            raise ConfigError(_unnamed(known[0][0].name, odd.name))
 
     def _check_task_source(self, loader: TaskLoader, source: str) -> None:
         if len(loader.tasks) != 1:
@@ -135,6 +138,13 @@ def _share_out(batch: Batch, parts: Sequence[MixedPart]) -> None:
             batch.shares[task] = Share(rows, rows)
             if batch.tasks[task] is not None:
                 batch.rows[task] = rows
+
+
+def _unnamed(loader: str, other: str) -> str:
+    text = (
+        f"loaders {loader!r} and {other!r} name no tasks, so that these cannot be told from sources that not all hold"
+    )
+    return f"{text}; name the tasks of loaders whose rows are mixed"
 
 
 def _place(label: str | None) -> str:

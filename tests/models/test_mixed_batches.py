@@ -347,9 +347,11 @@ def test_loaders_without_tasks_go_together_where_they_hold_the_same() -> None:
 
     model = make_model(make_tasks()[:1])
     train(model, TaskStream([loader("m", x=torch.randn(3, 3)), loader("n", x=torch.randn(3, 3))], Interleaved(4)))
-    stream = TaskStream([loader("m", x=torch.randn(3, 3)), loader("n", w=torch.randn(3, 3))], Interleaved(4))
+    with pytest.raises(ConfigError, match="loaders 'm' and 'n' name no tasks, so that these cannot be told"):
+        TaskStream([loader("m", x=torch.randn(3, 3)), loader("n", w=torch.randn(3, 3))], Interleaved(4))
+    samples = [TaskLoader([{name: 1.0}] * 3, name=name, batch_size=1) for name in "mn"]
     with pytest.raises(DataError, match="loaders 'm' and 'n' name no tasks, so that these cannot be told"):
-        train(model, stream)
+        next(iter(TaskStream(samples, Interleaved(4))))
 
 
 def test_a_task_may_be_removed_while_mixed_batches_of_it_are_on_their_way() -> None:
