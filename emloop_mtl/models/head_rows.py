@@ -21,10 +21,12 @@ def share_out(batch: Batch, source: str, tasks: Mapping[str, Task], heads: Mappi
 
     :param source: the source that tells it
     :param tasks: the heads as tasks by name
-    :param heads: their names by the numbers that ``source`` has for them
+    :param heads: their names by the numbers that ``source`` has for them, those of removed ones included whose rows are
+        left out
     :raise DataError: for a row whose head there is not
     """
     known = batch.tasks or {name: task.label if task.label in batch else None for name, task in tasks.items()}
+    known = {**known, **{name: None for name in heads.values() if name not in tasks and name not in known}}
     size = batch.count()
     try:
         found = head_rows(batch[source], size, heads, source, known)

@@ -151,8 +151,8 @@ class JointLearning(BackboneHeadsModel):
         self._check_one_task_each(batch)
         batch = super().prepare(batch)
         if len(batch.tasks) > 1 and batch.count():
-            rows = [batch.shares[name].host for name in batch.tasks if name in batch.shares]
-            if len(rows) < len(batch.tasks) or not _are_all(torch.cat(rows), batch.count() or 0):
+            rows = [share.host for share in batch.shares.values()]  # of tasks that were removed, too
+            if not batch.tasks.keys() <= batch.shares.keys() or not _are_all(torch.cat(rows), batch.count() or 0):
                 raise DataError(f"each row must be of one task, which those of {', '.join(batch.tasks)} are not")
         return batch
 
@@ -185,7 +185,10 @@ class JointLearning(BackboneHeadsModel):
             raise ConfigError(str(error), ("label",) if task.name in self._without_label else error.path) from error
 
     def _numbered_heads(self) -> Mapping[int, str]:
-        return numbered(self.tasks)
+        heads = numbered(self.tasks)
+        if self._removed is None or not next(iter(self.tasks)).isdecimal():  # names have the numbers of their places
+            return heads
+        return {**heads, **{int(name): name for name in self._removed.names if name.isdecimal()}}
 
     def _made_head(
         self,

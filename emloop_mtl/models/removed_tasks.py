@@ -19,6 +19,11 @@ class RemovedTasks:
         self._told: set[tuple[str, ...]] = set()
 
     @property
+    def names(self) -> Collection[str]:
+        """The names of these tasks."""
+        return self._sources.keys()
+
+    @property
     def sources(self) -> set[str]:
         """All that these tasks have read."""
         return set().union(*self._sources.values())

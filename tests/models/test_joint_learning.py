@@ -312,6 +312,24 @@ def test_heads_may_come_and_go_between_batches_and_keep_their_ids() -> None:
         model.add_head("left", nn.Linear(5, 2))
 
 
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+@pytest.mark.parametrize("train", [True, False])
+def test_rows_of_a_removed_task_are_left_out_of_mixed_batches(way: Any, train: bool) -> None:
+    model, rows = make_model(), make_rows(12)
+    model.remove_task("2")
+    kept = rows["task_id"] != 2
+    expected = by_hand(model, {name: value[kept] for name, value in rows.items()})
+    outputs = model.run(way(rows), train=train)
+    assert outputs["loss"].item() == pytest.approx(expected["loss"].item(), abs=CLOSE)
+    assert outputs["acc"].item() == pytest.approx(expected["acc"].item(), abs=CLOSE)
+    assert outputs["preds"][kept].equal(expected["preds"])
+    assert not [name for name in outputs if name.startswith("2/")]
+    rows["task_id"][0] = 5
+    if way is dict:
+        with pytest.raises(DataError, match="row 0 is for head number 5, which there is not"):
+            model.run(way(rows), train=train)
+
+
 def test_accumulated_steps_are_the_mean_of_their_means() -> None:
     batches = [make_rows(7, seed) for seed in range(2)]
     one, other = make_model(update={"accumulate": 2}), make_model()
