@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.data import Subset
 
 from emloop_mtl.data.column_dataset import ColumnDataset
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
@@ -291,14 +292,21 @@ class Sentences(MultiTaskDataset):
         columns = ColumnDataset(
             "texts", {"words": words, "uid": [f"row {n}" for n in range(24)]}, {"tags": tags}, "uid"
         )
-        return [TaskLoader(columns, dict.fromkeys(("by_name", "own"), "tags"), split="train", batch_size=8)]
+        tasks = {"by_name": "tags", "own": "tags"}
+        if "train" not in self.stream_settings:
+            return [TaskLoader(columns, tasks, split="train", batch_size=8)]
+        rows = {"by_name": range(12), "own": range(12, 24)}
+        return [
+            TaskLoader(Subset(columns, rows[task]), {task: label}, split="train", name=task, batch_size=8)
+            for task, label in tasks.items()
+        ]
 
 
 def own_sequence_loss(outputs: Any, label: Tensor) -> Tensor:
     return functional.cross_entropy(outputs["own_out"].transpose(1, 2), label)
 
 
-def train_on_tokens(folder: Path, guard: Any, device: str = "cpu") -> int:
+def train_on_tokens(folder: Path, guard: Any, streams: Any, device: str = "cpu") -> int:
     """Train tasks whose labels are of tokens for two epochs, and score them in training."""
     settings: dict[str, Any] = {"label": "tags", "tokens": "words", "missing_label": -100, "metrics": ["accuracy"]}
     tasks = [
@@ -318,17 +326,19 @@ def train_on_tokens(folder: Path, guard: Any, device: str = "cpu") -> int:
         StopOnNaN(after_batch=True),
         StopAfter(epochs=2),
     ]
-    return train_guarded(MultiTaskModel(tasks, device=device), Sentences(), hooks, folder, guard)
+    return train_guarded(MultiTaskModel(tasks, device=device), Sentences(streams=streams), hooks, folder, guard)
 
 
-def test_no_step_waits_where_tokens_have_labels(tmp_path: Path, no_waiting: Any) -> None:
-    assert train_on_tokens(tmp_path, no_waiting) == 2 * 3
+@pytest.mark.parametrize("streams", MIXERS.values(), ids=["one loader", "mixed"])
+def test_no_step_waits_where_tokens_have_labels(streams: Any, tmp_path: Path, no_waiting: Any) -> None:
+    assert train_on_tokens(tmp_path, no_waiting, streams) == 2 * 3
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-def test_no_step_waits_for_cuda_where_tokens_have_labels(tmp_path: Path) -> None:
-    train_on_tokens(tmp_path / "warm", nullcontext, "cuda")
-    assert train_on_tokens(tmp_path / "run", no_synchronizing, "cuda") == 2 * 3
+@pytest.mark.parametrize("streams", MIXERS.values(), ids=["one loader", "mixed"])
+def test_no_step_waits_for_cuda_where_tokens_have_labels(streams: Any, tmp_path: Path) -> None:
+    train_on_tokens(tmp_path / "warm", nullcontext, streams, "cuda")
+    assert train_on_tokens(tmp_path / "run", no_synchronizing, streams, "cuda") == 2 * 3
 
 
 @pytest.mark.parametrize("name", ["forward", "_present", "_add_outputs"])
