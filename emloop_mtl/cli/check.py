@@ -18,8 +18,9 @@ Example:
 @click.command(epilog=EXAMPLE)
 @click.argument("config", type=click.Path(path_type=Path))
 @overrides_argument
+@click.option("--trust", is_flag=True, help="Run code from anywhere that the runs name which the model is made of.")
 @verbose_option
-def check(config: Path, overrides: tuple[str, ...], verbose: bool) -> None:
+def check(config: Path, overrides: tuple[str, ...], trust: bool, verbose: bool) -> None:
     """Build what the file CONFIG says, run one batch of every loader, and show what a training would do.
 
     Shown are streams, sources, tasks, parameters, and which hook acts when. Nothing is trained and nothing is left
@@ -28,4 +29,4 @@ def check(config: Path, overrides: tuple[str, ...], verbose: bool) -> None:
     with reported(verbose):
         from .checking import check_training
 
-        check_training(config, overrides)
+        check_training(config, overrides, trust)

@@ -23,13 +23,16 @@ from .evaluating import check_evaluations
 from .tables import print_table
 
 
-def check_training(config_path: Path, overrides: Iterable[str]) -> None:
-    """Build the training in a folder that is removed again, run a batch of every loader, and print tables."""
+def check_training(config_path: Path, overrides: Iterable[str], trust_runs: bool = False) -> None:
+    """Build the training in a folder that is removed again, run a batch of every loader, and print tables.
+
+    :param trust_runs: as for ``create_training``
+    """
     config = load_config(config_path, list(overrides))
     check_config(config)
     with TemporaryDirectory(prefix="emloop-mtl-check-") as folder:
         with building(config):
-            training = create_training(config, Path(folder) / "run")
+            training = create_training(config, Path(folder) / "run", trust_runs=trust_runs)
             training.main_loop.check()
             check_evaluations(training)
         first_batches: dict[str, list[Batch]] = {}

@@ -308,6 +308,7 @@ def test_a_run_may_name_modules_from_elsewhere_with_trust(folder: Path, tmp_path
     assert (refused.exit_code, "other" in refused.stderr, "--trust" in refused.stderr) == (2, True, True)
     done = command("eval", "valid", "ensemble.yaml", "--trust")
     assert done.exit_code == 0, done.stderr
+    assert [command("check", "ensemble.yaml", *words).exit_code for words in ((), ("--trust",))] == [2, 0]
     build(folder, ["log/a"])
     alone = command("eval", "valid", "ensemble.yaml")
     assert done.stdout == alone.stdout, "the average of two equal models"
