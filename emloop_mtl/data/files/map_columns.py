@@ -97,8 +97,8 @@ def _array(arrays: NumpyArrays, source: str, columns: Sequence[str], settings: M
     if arrays.is_packed(name):
         unpacked = _unpacked(arrays, name)
     array = arrays.find(name, unpacked)
-    is_text = np.dtype(array.dtype).kind in "US"
-    if chosen.dtype is not None and is_text != (chosen.dtype == TEXT):
+    is_text, is_complex = (np.dtype(array.dtype).kind in kinds for kinds in ("US", "c"))
+    if chosen.dtype is not None and (is_complex or is_text != (chosen.dtype == TEXT)):
         raise ConfigError(f"the array is of dtype {np.dtype(array.dtype)}", ("dtypes", name))
     if not array.shape[0]:
         raise DataError(f"{arrays.path}: array {name!r} holds no rows")

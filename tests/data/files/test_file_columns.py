@@ -627,6 +627,9 @@ def test_settings_without_effect_on_arrays_are_refused(arguments: dict[str, Any]
         FileColumns(tmp_path / "a.npz", **arguments)
     with pytest.raises(ConfigError, match="cannot stand side by side; save them as one of shape"):
         FileColumns(tmp_path / "a.npz", {"z": ["x", "y"]})
+    np.save(tmp_path / "x.npy", np.zeros(3, complex))
+    with pytest.raises(ConfigError, match="the array is of dtype complex128"):
+        FileColumns({"x": tmp_path / "x.npy"}, dtypes={"x": "float32"})
 
 
 def test_without_pyarrow_the_error_names_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
