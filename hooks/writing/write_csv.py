@@ -115,7 +115,7 @@ class WriteCSV(AbstractWriter):
         """Open the file and cut rows and columns that came after the checkpoint."""
         if self._end is None and size_of(self.path):
             raise self.taken(self.path)
-        if self._columns:
+        if self._end:  # also where there were no columns yet
             self._restore_columns()
         self._file = RecordFile(self.name, self.path, self._end or 0)
         self._end = self._file.end

@@ -203,6 +203,27 @@ def test_a_training_that_is_killed_and_resumed_writes_the_same(
     assert (tmp_path / "training.csv").read_bytes() == undisturbed
 
 
+def test_a_table_that_had_no_columns_of_numbers_yet_is_gone_on_with(tmp_path: Path) -> None:
+    def make(folder: Path, fail_at: int | None = None) -> MainLoop:
+        hooks = [Put({2}, train={"a": 1}), Put({3}, train={"b": 2}), WriteCSV(), SaveAndFail(4, fail_at)]
+        dataset = FakeDataset(train=[{"x": [1]}, {"x": [2]}])
+        return MainLoop(FakeModel(), dataset, [*hooks, StopAfter(epochs=3)], output_dir=folder)
+
+    make(tmp_path / "whole").run_training()
+    broken = make(tmp_path, fail_at=10)
+    with pytest.raises(RuntimeError, match="failed at moment"):
+        broken.run_training()
+    found = newest_checkpoint(tmp_path / "checkpoints")
+    saved = found.state["hooks"]["WriteCSV"]
+    assert saved["end"]
+    assert not saved["columns"]
+    assert "train/a" in (tmp_path / "training.csv").read_text()
+    again = make(tmp_path)
+    again.restore(found)
+    again.run_training()
+    assert (tmp_path / "training.csv").read_bytes() == (tmp_path / "whole" / "training.csv").read_bytes()
+
+
 def resumable(folder: Path, **arguments: Any) -> MainLoop:
     """Return a loop that can be resumed after epoch 1, while the table has the column of epoch 2 already."""
     loop, _ = make_loop(folder, every=6, fail_at=11)
