@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from emloop_mtl.errors import ConfigError, DataError, nearest
+from emloop_mtl.errors import ConfigError, nearest
 from emloop_mtl.types import EpochData, EpochNumber
 
 from .abstract_predicted_classes import AbstractPredictedClasses
@@ -67,8 +67,8 @@ class ClassificationMetrics(AbstractPredictedClasses):
     def after_epoch(self, epoch_id: int = 0, epoch_data: EpochData | None = None) -> None:
         """Write the numbers.
 
-        :raise ConfigError: if another hook has written a number of the name
-        :raise DataError: for values that are no classes
+        :raise ConfigError: if another hook has written a number of the name, and for values that are no classes, or not
+            what the average is of
         """
         assert epoch_data is not None
         for stream, values in self._labelled_rows():
@@ -77,7 +77,9 @@ class ClassificationMetrics(AbstractPredictedClasses):
                 metrics = self._metrics(values[self._expected], values[self._predicted])
             except ValueError as error:
                 text = f"{self.name}: {self._predicted!r} and {self._expected!r} of stream {stream!r}"
-                raise DataError(f"{text}: {' '.join(str(error).split())}") from error
+                reason = " ".join(str(error).split())
+                argument = "f1_average" if "average" in reason else "predicted_variable"
+                raise ConfigError(f"{text}: {reason}", (argument,)) from error
             for name, number in metrics.items():
                 if self._prefix + name in page:
                     text = f"stream {stream!r} has a number {self._prefix + name!r} already: set var_prefix"

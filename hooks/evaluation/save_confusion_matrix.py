@@ -118,7 +118,8 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
     def after_epoch(self, epoch_id: int = 0, epoch_data: EpochData | None = None) -> None:
         """Draw the matrix of every stream.
 
-        :raise DataError: for values that are no classes, or more of them than the dataset says or have names
+        :raise ConfigError: for values that are no classes, or more of them than have names
+        :raise DataError: for numbers of entries that differ, or more classes than the dataset says
         """
         assert epoch_data is not None
         for stream, values in self._labelled_rows():
@@ -150,7 +151,8 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
         classes = _entries(values)
         if len(classes) and classes.dtype.kind not in "biu":
             text = f"the variable {name!r} must hold classes, which are whole numbers, not {classes.dtype}"
-            raise DataError(f"{self.name}: {text}")
+            argument = "labels_name" if name == self._expected else "predictions_name"
+            raise ConfigError(f"{self.name}: {text}", (argument,))
         if (classes < 0).any():
             text = f"the variable {name!r} holds {classes.min()}, and classes are counted from 0"
             raise DataError(f"{self.name}: {text}; mask_name can name what tells the rows that count")
@@ -168,7 +170,8 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
         number = len(names) if names else seen if told is None else int(told)
         if number < seen:
             what = "names of classes" if names else f"classes, says {self._number_method} of the dataset"
-            raise DataError(f"{self.name}: there are {number} {what}, but class {seen - 1} was seen")
+            text = f"{self.name}: there are {number} {what}, but class {seen - 1} was seen"
+            raise ConfigError(text, ("classes_names",)) if self._names else DataError(text)
         counts = np.zeros((number, number), np.int64)
         np.add.at(counts, (expected, predicted), 1)
         return counts

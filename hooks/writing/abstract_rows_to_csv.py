@@ -53,7 +53,7 @@ class AbstractRowsToCsv(AbstractExampleWriter, ABC):
         for other in main_loop.hooks:
             if other is self or not isinstance(other, AbstractWriter | AbstractRowsToCsv):
                 continue
-            if Path(folder, other.path) == self.path:  # the other's may be relative yet
+            if self.path in (other.path, Path(folder, other.path)):  # the other may not know the folder yet
                 text = f"{self.name} and {other.name} both write {self.path}: give one another path"
                 raise ConfigError(text, ("path",))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from emloop_mtl.errors import ConfigError, DataError
+from emloop_mtl.errors import ConfigError
 
 from ..arguments import check_names
 from .abstract_rows_to_csv import AbstractRowsToCsv
@@ -65,5 +65,6 @@ class LogitsToCsv(AbstractRowsToCsv):
             if not isinstance(numbers, list) or len(numbers) != len(self._classes):
                 found = f"{len(numbers)} numbers" if isinstance(numbers, list) else "one number"
                 text = f"{self._variable!r} of stream {examples.stream!r} has {found} for an example"
-                raise DataError(f"{self.name}: {text}, and class_names has {len(self._classes)} names")
+                text += f", and class_names has {len(self._classes)} names"
+                raise ConfigError(f"{self.name}: {text}", (*self.config_path, "class_names"))
             yield {self._identity: identity, **dict(zip(self._classes, numbers, strict=True))}

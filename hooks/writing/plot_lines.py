@@ -7,7 +7,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from emloop_mtl.errors import ConfigError, DataError, nearest
+from emloop_mtl.errors import ConfigError, nearest
 from emloop_mtl.types import State
 from emloop_mtl.utils.files import make_folder
 
@@ -141,13 +141,13 @@ class PlotLines(AbstractExampleWriter):
             sequence = values[name][example]
             if not isinstance(sequence, list):
                 text = f"{name!r} of stream {examples.stream!r} has no sequence for an example, but {sequence!r}"
-                raise DataError(f"{self.name}: {text}")
+                raise ConfigError(f"{self.name}: {text}", (*self.config_path, "variables"))
             shown = [sequence[index] for index in examples.counting(values, example, len(sequence))]
             try:
                 lines = axes.plot(shown)
             except (TypeError, ValueError) as error:
                 text = f"{name!r} of stream {examples.stream!r} cannot be drawn as a line: {error}"
-                raise DataError(f"{self.name}: {text}") from error
+                raise ConfigError(f"{self.name}: {text}", (*self.config_path, "variables")) from error
             for line in lines:
                 line.set_label(f" {name}" if name.startswith("_") else name)  # others are left out of the legend
         axes.set_ylim(*self._limits)

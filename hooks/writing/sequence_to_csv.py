@@ -71,7 +71,7 @@ class SequenceToCsv(AbstractRowsToCsv):
                 sequence = values[name][example]
                 if not isinstance(sequence, list):
                     text = f"{name!r} of stream {examples.stream!r} has no sequence for an example, but {sequence!r}"
-                    raise DataError(f"{self.name}: {text}")
+                    raise ConfigError(f"{self.name}: {text}", (*self.config_path, "variables"))
                 lengths[name] = len(sequence)
             length = lengths[self._variables[0]]
             if set(lengths.values()) != {length}:

@@ -12,7 +12,7 @@ import torch
 from sklearn import metrics
 
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
-from emloop_mtl.errors import ConfigError, DataError
+from emloop_mtl.errors import ConfigError
 from emloop_mtl.hooks import ClassificationMetrics, Evaluate, SaveBest
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.testing import FakeDataset, RecordEvents, run_hook
@@ -116,11 +116,13 @@ def test_mistakes_are_told_before_the_first_batch(arguments: dict[str, Any], say
 
 
 def test_values_that_are_no_classes_are_told_of() -> None:
-    with pytest.raises(DataError, match="ClassificationMetrics: 'guess' and 'gold' of stream 'train': Target is multi"):
+    with pytest.raises(
+        ConfigError, match="ClassificationMetrics: 'guess' and 'gold' of stream 'train': Target is multi"
+    ):
         measure(GOLD, GUESS, f1_average="binary")
-    with pytest.raises(DataError, match="'guess' and 'gold' of stream 'train': Classification metrics can't"):
+    with pytest.raises(ConfigError, match="'guess' and 'gold' of stream 'train': Classification metrics can't"):
         measure([[1, 2]], [[[1, 0], [0, 1]]])
-    with pytest.raises(DataError, match="'guess' and 'gold' of stream 'train'"):
+    with pytest.raises(ConfigError, match="'guess' and 'gold' of stream 'train'"):
         measure([[1, 2]], [[0.5, 0.25]])
 
 

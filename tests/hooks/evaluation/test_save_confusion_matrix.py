@@ -14,7 +14,7 @@ import torch
 from matplotlib.image import imread
 
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
-from emloop_mtl.errors import ConfigError, DataError
+from emloop_mtl.errors import ConfigError, EmloopError
 from emloop_mtl.hooks import Evaluate, SaveConfusionMatrix
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.testing import FakeDataset, run_hook
@@ -173,6 +173,6 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) 
 def test_values_that_are_no_classes_are_told_of(
     labels: Any, predictions: Any, arguments: dict[str, Any], says: str
 ) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(EmloopError) as caught:
         draw(labels, predictions, **arguments)
     assert says in str(caught.value)

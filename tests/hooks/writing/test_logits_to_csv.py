@@ -26,11 +26,11 @@ def table(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def write(folder: Path | None, batches: list[dict[str, Any]], *others: AbstractHook, **arguments: Any) -> None:
+def write(folder: Path | None, batches: list[dict[str, Any]], *first: AbstractHook, **arguments: Any) -> None:
     given = {"variable": "color", "class_names": ["red", "green"], "id_variable": "id", "path": "t.csv", **arguments}
     hook = LogitsToCsv(**given)
     dataset = FakeDataset(train=batches, valid=batches[:1])
-    run_hook(hook, *others, dataset=dataset, output_dir=folder, extra_streams=["valid"], on_unused_sources="ignore")
+    run_hook(*first, hook, dataset=dataset, output_dir=folder, extra_streams=["valid"], on_unused_sources="ignore")
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,10 @@ def test_mistakes_are_told_before_the_first_batch(
 
 
 @pytest.mark.parametrize("other", [WriteCSV("t.csv"), SequenceToCsv(["color"], "id", "./t.csv")], ids=["csv", "rows"])
-def test_no_two_hooks_write_one_file(other: AbstractHook, tmp_path: Path) -> None:
+def test_no_two_hooks_write_one_file(other: AbstractHook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"both write .*t\.csv: give one another path"):
-        write(tmp_path, [{"x": [0], "id": [1], "color": [[1, 2]]}], other)
+        write(Path("run"), [{"x": [0], "id": [1], "color": [[1, 2]]}], other)
 
 
 def test_a_path_in_no_folder_is_a_mistake() -> None:
@@ -153,9 +154,10 @@ def test_a_path_in_no_folder_is_a_mistake() -> None:
     ids=["more", "number"],
 )
 def test_values_that_do_not_fit_are_told_of(color: Any, says: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(ConfigError) as caught:
         write(tmp_path, [{"x": [0], "id": [1], "color": color}])
     assert says in str(caught.value)
+    assert caught.value.path[-1] == "class_names"
 
 
 def test_the_one_value_of_a_batch_is_none_of_an_example(tmp_path: Path) -> None:

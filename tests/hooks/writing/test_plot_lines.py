@@ -13,7 +13,7 @@ import torch
 from matplotlib.image import imread
 
 from emloop_mtl.checkpoint import newest_checkpoint
-from emloop_mtl.errors import ConfigError, DataError
+from emloop_mtl.errors import ConfigError
 from emloop_mtl.hooks import PlotLines
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.testing import FakeDataset, FakeModel, SaveAndFail, run_hook
@@ -153,6 +153,6 @@ def test_without_matplotlib_or_a_folder_the_run_does_not_begin(monkeypatch: pyte
     ids=["number", "text", "deep"],
 )
 def test_values_that_are_no_lines_are_told_of(ys: Any, says: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(ConfigError) as caught:
         plot(tmp_path, {"ids": [1], "ys": ys})
     assert says in str(caught.value)

@@ -15,7 +15,7 @@ from torch import nn
 from emloop_mtl.data.column_dataset import ColumnDataset
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.data.task_loader import TaskLoader
-from emloop_mtl.errors import ConfigError, DataError
+from emloop_mtl.errors import ConfigError, EmloopError
 from emloop_mtl.hooks import SequenceToCsv
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks.task import Task
@@ -132,6 +132,6 @@ def test_mistakes_are_told_before_the_first_batch(arguments: dict[str, Any], say
 def test_values_that_do_not_fit_are_told_of(
     changes: dict[str, Any], arguments: dict[str, Any], says: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(EmloopError) as caught:
         write(tmp_path, {**BATCH, **changes}, **arguments)
     assert says in str(caught.value)
