@@ -64,6 +64,8 @@ def build(place: Path) -> Path:
 
     package = {name: content for name, content in held.items() if name.parts[0] == "emloop_mtl"}
     expected = {PurePosixPath("emloop_mtl/py.typed"): b""}
+    for path in (copy / "emloop_mtl/cli/project").iterdir():  # what `emloop-mtl new` writes
+        expected[PurePosixPath("emloop_mtl/cli/project") / path.name] = path.read_bytes()
     for root, prefix in ((copy / "emloop_mtl", "emloop_mtl"), (copy / "hooks", "emloop_mtl/hooks")):
         for path in root.rglob("*.py"):
             if not path.is_relative_to(copy / "emloop_mtl/hooks"):
