@@ -310,7 +310,7 @@ def train(folder: Path, numbered: bool = True, fail_at: int | None = None, resum
     """Train for three epochs, the heads of the rows told by number or by name, or until a given moment."""
     model = make_model(optimizer={"class": "adam", "lr": 0.02}, update={"accumulate": 2}, loss_weights={"mood": 0.5})
     seed_everything(1)
-    end = SaveAndFail(fail_at=fail_at)
+    end = SaveAndFail(every=1000 if fail_at is None else fail_at - 1, fail_at=fail_at)
     hooks = [
         Evaluate(streams=["valid"]),
         ScoreTasks(),
@@ -331,28 +331,39 @@ def train(folder: Path, numbered: bool = True, fail_at: int | None = None, resum
     return loop
 
 
+@pytest.fixture(scope="module")
+def whole_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, tuple[Path, MainLoop]]:
+    """By whether heads are told by number: a training that nothing has disturbed, and its folder."""
+    folders = {numbered: tmp_path_factory.mktemp("whole") for numbered in (True, False)}
+    return {numbered: (folder, train(folder, numbered)) for numbered, folder in folders.items()}
+
+
 # Of 33 moments: the middle of an evaluation, of an epoch in an open window, the end of an epoch, and a late one.
 @pytest.mark.parametrize(("moment", "numbered"), [(2, True), (7, False), (13, True), (30, False)])
-def test_a_training_that_broke_off_goes_on_exactly_where_it_was(tmp_path: Path, moment: int, numbered: bool) -> None:
-    whole = train(tmp_path / "whole", numbered)
-    train(tmp_path / "broken", numbered, fail_at=moment)
-    resumed = train(tmp_path / "broken", numbered, resume=True)
+def test_a_training_that_broke_off_goes_on_exactly_where_it_was(
+    whole_runs: dict[bool, tuple[Path, MainLoop]], tmp_path: Path, moment: int, numbered: bool
+) -> None:
+    folder, whole = whole_runs[numbered]
+    train(tmp_path, numbered, fail_at=moment)
+    resumed = train(tmp_path, numbered, resume=True)
     assert resumed.position == whole.position
     ours, theirs = resumed.model.state_dict(), whole.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     for name in ("metrics.jsonl", "rows.jsonl"):
-        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_files_of_predictions_have_a_row_only_for_the_head_that_a_row_is_for(tmp_path: Path) -> None:
-    train(tmp_path)
-    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+def test_files_of_predictions_have_a_row_only_for_the_head_that_a_row_is_for(
+    whole_runs: dict[bool, tuple[Path, MainLoop]],
+) -> None:
+    folder, _ = whole_runs[True]
+    rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
     assert [row["task"] for row in rows] == [("topic", "mood")[row % 3 == 0] for row in range(20)]
     assert all(row["label"] is not None for row in rows if row["task"] == "mood")
 
 
-def test_names_and_numbers_of_heads_are_the_same_to_a_training(tmp_path: Path) -> None:
-    first, second = (train(tmp_path / str(numbered), numbered).model.state_dict() for numbered in (True, False))
+def test_names_and_numbers_of_heads_are_the_same_to_a_training(whole_runs: dict[bool, tuple[Path, MainLoop]]) -> None:
+    first, second = (loop.model.state_dict() for _, loop in whole_runs.values())
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

@@ -344,7 +344,7 @@ def train(folder: Path, fail_at: int | None = None, resume: bool = False, **opti
         Evaluate(streams=["valid"]),
         ScoreTasks(),
         WriteJSON(path="metrics.jsonl", output_dir=str(folder)),
-        SaveAndFail(fail_at=fail_at),
+        SaveAndFail(every=1000 if fail_at is None else fail_at - 1, fail_at=fail_at),
         StopAfter(epochs=3),
     ]
     loop = MainLoop(model, Rows(), hooks, output_dir=str(folder))
@@ -377,16 +377,25 @@ def test_rows_of_a_head_that_computes_its_own_loss_part_the_others() -> None:
         assert twins[0].stacked_tasks == ([tuple("abc")] if step == 0 else [])
 
 
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MainLoop]:
+    """A training that nothing has disturbed, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, train(folder)
+
+
 # Of some 25 moments: an open window, and the middle of the last epoch.
 @pytest.mark.parametrize("moment", [4, 16])
-def test_a_training_of_stacked_heads_goes_on_exactly_where_it_was(tmp_path: Path, moment: int) -> None:
-    whole = train(tmp_path / "whole")
-    train(tmp_path / "broken", fail_at=moment)
-    resumed = train(tmp_path / "broken", resume=True)
+def test_a_training_of_stacked_heads_goes_on_exactly_where_it_was(
+    whole_run: tuple[Path, MainLoop], tmp_path: Path, moment: int
+) -> None:
+    folder, whole = whole_run
+    train(tmp_path, fail_at=moment)
+    resumed = train(tmp_path, resume=True)
     ours: Mapping[str, Any] = resumed.model.state_dict()
     theirs = whole.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert (tmp_path / "broken/metrics.jsonl").read_bytes() == (tmp_path / "whole/metrics.jsonl").read_bytes()
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
     assert whole.model.stacked_tasks == [tuple("abcd")]  # type: ignore[attr-defined]
 
 
