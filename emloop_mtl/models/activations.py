@@ -26,7 +26,7 @@ class Activations:
     def __init__(self, backbone: nn.Module, layers: Sequence[str] | None = None) -> None:
         known = dict(backbone.named_modules())
         known.pop("")
-        if isinstance(layers, str):
+        if layers is not None and (isinstance(layers, str) or not isinstance(layers, Sequence)):
             raise ConfigError(f"activations must be a list of names of layers, not {layers!r}", ("activations",))
         for index, name in enumerate(layers or ()):
             if name not in known:

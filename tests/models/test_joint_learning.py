@@ -434,6 +434,7 @@ def test_heads_that_cannot_be_told_apart_are_refused(settings: Any, says: str, p
         ({"loss_weights": {3: 1.0}}, "loss_weights: there is no head '3'", ("loss_weights", "3")),
         ({"activations": ["1", "9"]}, "the backbone has no layer '9'", ("activations", 1)),
         ({"activations": "1"}, "activations must be a list of names of layers, not '1'", ("activations",)),
+        ({"activations": 1}, "activations must be a list of names of layers, not 1", ("activations",)),
         ({"hparams": {"size": torch.nn.ReLU()}}, "hparams/size: torch.nn.modules", ("hparams",)),
         ({"hparams": [1]}, "hparams must be a mapping, not [1]", ("hparams",)),
     ],
