@@ -13,6 +13,7 @@ from .check import check
 from .compare import compare
 from .dataset import dataset
 from .eval import evaluate
+from .hooks import hooks
 from .ls import ls
 from .new import new
 from .predict import predict
@@ -53,6 +54,7 @@ for command in (
     compare,
     prune,
     dataset,
+    hooks,
     schema,
     new,
 ):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from pprint import pformat
 from typing import Any
-
-import click
 
 from ..config.arguments import check_arguments
 from ..config.create import create_dataset
@@ -20,6 +19,7 @@ from ..config.yaml_text import read_yaml
 from ..errors import ConfigError, nearest
 from ..utils.telling import telling
 from .building import building
+from .reporting import SIGNAL_BASE
 
 WIDTH = 120
 """Columns of what is printed of a value that is no text."""
@@ -43,7 +43,7 @@ def call_dataset(method: str, config_path: Path, words: Sequence[str], as_json: 
         names = [f"{name}: " for name in map(str, error.path[:1]) if repr(name) not in str(error)]
         raise ConfigError(f"{type(dataset).__name__}.{method}: {''.join(names)}{error}") from error
     result = call(**arguments)
-    if isinstance(result, Iterator):
+    if _is_walked(result):
         for value in result:
             _print(value, as_json)
     elif result is not None or as_json:
@@ -89,6 +89,13 @@ def _is_method(dataset: Any, name: str) -> bool:
     )
 
 
+def _is_walked(result: Any) -> bool:
+    """Whether what a method returns is a generator or a stream, not a value of several parts."""
+    if isinstance(result, str | bytes | Mapping | Sequence | AbstractSet) or hasattr(result, "tolist"):
+        return False
+    return isinstance(result, Iterable)
+
+
 def _print(value: Any, as_json: bool) -> None:
     if as_json:
         try:
@@ -97,9 +104,13 @@ def _print(value: Any, as_json: bool) -> None:
             raise ConfigError(f"--json: what the method returns is not JSON: {error}") from error
     else:
         text = value if isinstance(value, str) else pformat(value, width=WIDTH, sort_dicts=False)
-    with telling("stdout"):
-        click.echo(text)
+    try:
+        sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
+    except BrokenPipeError as error:
+        with telling("stdout"):
+            raise
+        raise SystemExit(SIGNAL_BASE + signal.SIGPIPE) from error  # what is yielded may have no end
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from .run_config import RunConfig
 from .run_numbers import RunNumbers
 from .run_reading import MOST, is_run, saved_best
 from .small_file import read_small
-from .tables import print_table
+from .tables import print_table, print_text
 
 LONGEST = 60
 """Characters of a setting that are shown in a table."""
@@ -132,7 +132,7 @@ def _named_hooks(hooks: Iterable[Any]) -> dict[str, Any]:
 def _print_json(runs: Sequence[ComparedRun], settings: Sequence[str]) -> None:
     described = [{"run": run.run, "epoch": run.epoch, "step": run.step, "scores": run.scores} for run in runs]
     differ = {key: {run.run: run.settings[key] for run in runs if key in run.settings} for key in settings}
-    click.echo(json.dumps({"runs": described, "settings": _strict(differ)}, indent=2, allow_nan=False))
+    print_text(json.dumps({"runs": described, "settings": _strict(differ)}, indent=2, allow_nan=False))
 
 
 def _print_tables(runs: Sequence[ComparedRun], settings: Sequence[str], is_chosen: bool) -> None:
@@ -152,7 +152,7 @@ def _print_tables(runs: Sequence[ComparedRun], settings: Sequence[str], is_chose
         ]
         print_table("Settings that differ", ["", *names], rows)
     else:
-        click.echo("their settings are the same")
+        print_text("their settings are the same")
 
 
 def _short(names: Sequence[str]) -> list[str]:

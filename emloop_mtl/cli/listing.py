@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..utils.shown import printable
 from .listed_run import ListedRun
 from .run_reading import find_runs, read_run
-from .tables import print_table
+from .tables import print_table, print_text
 
 UNITS = ((365 * 86400, "years"), (30 * 86400, "months"), (86400, "days"), (3600, "h"), (60, "min"))
 
@@ -30,7 +30,7 @@ def list_runs(folder: Path, long: bool, with_empty: bool, recursive: bool, as_js
     runs = sorted(map(read_run, runs_in(folder, recursive)), key=lambda run: (run.began or "", run.run))
     shown = [run for run in runs if with_empty or run.epochs or run.fault is not None]
     if as_json:
-        click.echo(json.dumps([asdict(run) for run in shown], indent=2, allow_nan=False))
+        print_text(json.dumps([asdict(run) for run in shown], indent=2, allow_nan=False))
         return
     if shown:
         print_runs(f"Runs in {printable(folder)}", shown, folder, long)

@@ -22,6 +22,7 @@ from .listed_run import ListedRun
 from .listing import print_runs, runs_in, size
 from .run_reading import MOST, read_run
 from .small_file import read_small
+from .tables import print_text
 
 RECORDED = ("config", "source_folder", "working_folder")
 """What the record of a run names; other programs have files of this name, too."""
@@ -73,9 +74,9 @@ def prune_runs(
                 click.echo(f"cannot be removed: {failed[run.run]}", err=True)
     if as_json:
         shown = [asdict(run) for run in ([run for _, run in doomed] if dry_run else removed)]
-        click.echo(json.dumps({"dry_run": dry_run, "removed": shown, "kept": kept, "failed": failed}, indent=2))
+        print_text(json.dumps({"dry_run": dry_run, "removed": shown, "kept": kept, "failed": failed}, indent=2))
     elif doomed:
-        click.echo(f"removed {_count(removed)}" if removed else "nothing was removed")
+        print_text(f"removed {_count(removed)}" if removed else "nothing was removed")
     return not failed
 
 
@@ -162,7 +163,7 @@ def _tell(doomed: list[ListedRun], kept: dict[str, str], folder: Path) -> None:
     if doomed:
         print_runs(f"Runs to be removed from {printable(folder)}", doomed, folder)
     else:
-        click.echo("there is nothing to remove")
+        print_text("there is nothing to remove")
     for name, why in kept.items():
         click.echo(f"kept: {name}: {why}", err=True)
 

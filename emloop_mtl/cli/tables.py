@@ -41,6 +41,13 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         sys.stdout.flush()
 
 
+def print_text(text: str) -> None:
+    """Print a text on stdout, and go on where nobody reads it."""
+    with telling("stdout"):
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+
 def print_scores(title: str, numbers: EpochData) -> None:
     """Print the numbers of all streams, a row for each task and metric, a column for each stream."""
     rows: dict[tuple[str, ...], dict[str, str]] = {}

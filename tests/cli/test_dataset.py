@@ -143,3 +143,6 @@ def test_the_installed_program_calls_a_method_of_a_multi_task_dataset(folder: Pa
     line = [str(PROGRAM), "dataset", "stream_names", "config.yaml", "--json"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout) == ["test", "train", "valid"]
+    with command_here() as run:
+        lines = run("dataset", "valid_stream", "config.yaml", "dataset.max_rows=40", "--json").stdout.splitlines()
+    assert [len(json.loads(line)["digit"]) for line in lines] == [32, 8]

@@ -23,6 +23,7 @@ COMMANDS = (
     "compare",
     "prune",
     "dataset",
+    "hooks",
     "schema",
     "new",
 )
@@ -55,3 +56,17 @@ def test_help_comes_without_torch(words: list[str]) -> None:
 
 def test_an_unknown_option_is_a_usage_error() -> None:
     assert CliRunner().invoke(main, ["train", "--fast", "config.yaml"]).exit_code == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_get_a_script_that_completes(shell: str) -> None:
+    variables = {"_EMLOOP_MTL_COMPLETE": f"{shell}_source"}
+    done = CliRunner().invoke(main, [], prog_name="emloop-mtl", env=variables)
+    assert done.exit_code == 0
+    assert f"_EMLOOP_MTL_COMPLETE={shell}_complete" in done.stdout
+
+
+def test_a_command_is_completed() -> None:
+    variables = {"_EMLOOP_MTL_COMPLETE": "bash_complete", "COMP_WORDS": "emloop-mtl verify-", "COMP_CWORD": "1"}
+    done = CliRunner().invoke(main, [], prog_name="emloop-mtl", env=variables)
+    assert done.stdout == "plain,verify-resume\n"
