@@ -17,7 +17,9 @@ from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks import Action, Task
 from emloop_mtl.tasks.stackable import FEWEST
 
-SETS = 80
+SETS, FIRST = 80, 40
+"""How many sets of tasks are drawn, and how many of them the shorter run of the tests trains."""
+
 STEPS = 7
 
 OPTIMIZERS: list[dict[str, Any]] = [
@@ -232,15 +234,21 @@ def train_both(seed: int, dtype: torch.dtype, tolerance: float, **options: Any) 
     return together
 
 
+def sets(*optimizers: str) -> list[Any]:
+    """Return the seeds of the sets, or of those that some optimizers train."""
+    seeds = [s for s in range(SETS) if not optimizers or OPTIMIZERS[s % len(OPTIMIZERS)]["class"] in optimizers]
+    return [pytest.param(seed, marks=pytest.mark.long if seed >= FIRST else ()) for seed in seeds]
+
+
 # Sums are taken in another order, which in float64 changes the 16th digit; a dozen updates, some divided by roots of
 # small numbers, make that the 11th at most.
-@pytest.mark.parametrize("seed", range(SETS))
+@pytest.mark.parametrize("seed", sets())
 def test_sets_of_tasks_learn_the_same_in_float64(seed: int) -> None:
     train_both(seed, torch.float64, 1e-9)
 
 
 # float32 has seven digits; SGD divides by nothing that could be small.
-@pytest.mark.parametrize("seed", [seed for seed in range(SETS) if OPTIMIZERS[seed % len(OPTIMIZERS)]["class"] == "sgd"])
+@pytest.mark.parametrize("seed", sets("sgd"))
 def test_sets_of_tasks_learn_the_same_in_float32(seed: int) -> None:
     train_both(seed, torch.float32, 2e-5)
 

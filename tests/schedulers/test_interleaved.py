@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset, IterableDataset
 
@@ -134,15 +134,16 @@ kinds = st.lists(
 
 
 @given(options, st.integers(1, 7), st.booleans(), kinds, st.integers(0, 2), st.data())
+@settings(max_examples=60)
 def test_a_pass_holds_the_rows_that_are_drawn_one_by_one_and_can_be_entered_anywhere(
-    settings: dict[str, Any],
+    given_options: dict[str, Any],
     batch_size: int,
     drop_last: bool,
     given: list[tuple[str, int, int, int | None]],
     pass_number: int,
     data: st.DataObject,
 ) -> None:
-    scheduler = Interleaved(batch_size, drop_last=drop_last, **settings)
+    scheduler = Interleaved(batch_size, drop_last=drop_last, **given_options)
     loaders = [loader_of(index, *each) for index, each in enumerate(given)]
     endless = scheduler.batches_per_pass or scheduler.samples_per_pass
     unknown = [loader.num_samples is None for loader in loaders]

@@ -102,7 +102,7 @@ def check_rows(data: FileColumns, expected: ColumnDataset, order: Sequence[int])
 
 
 @given(table=tables(), data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_columns_of_csv_files_are_those_in_memory(table: dict[str, list[Any]], data: st.DataObject) -> None:
     order = data.draw(st.lists(st.integers(0, len(table["int"]) - 1), max_size=12))
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
@@ -113,7 +113,7 @@ def test_columns_of_csv_files_are_those_in_memory(table: dict[str, list[Any]], d
 
 
 @given(table=tables(), data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_columns_of_parquet_files_are_those_in_memory(table: dict[str, list[Any]], data: st.DataObject) -> None:
     rows = len(table["int"])
     order = data.draw(st.lists(st.integers(0, rows - 1), max_size=12))

@@ -88,7 +88,7 @@ def train(seed: int, sliced: bool) -> tuple[float, float]:
 
 
 def test_a_slice_with_a_rule_of_its_own_is_learnt_better_and_nothing_is_lost_elsewhere() -> None:
-    seeds = range(3)
+    seeds = range(2)
     plain, sliced = (torch.tensor([train(seed, way) for seed in seeds]) for way in (False, True))
     # Over seeds 0..5 the slice went from 0.69 (0.31 to 0.83) to 0.92 (0.89 to 0.95), all rows from 0.94 to 0.97.
     assert sliced[:, 1].mean() > plain[:, 1].mean() + 0.15
