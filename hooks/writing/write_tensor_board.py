@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,20 +82,30 @@ class WriteTensorBoard(AbstractWriter):
 
     def write(self, position: Position, numbers: Mapping[str, float]) -> None:
         """Write the scalars of an epoch or a step."""
+        self.write_steps([(position, numbers)])
+
+    def write_steps(self, records: Sequence[tuple[Position, Mapping[str, float]]]) -> None:
+        """Write the scalars of several steps, and wait for the disk once."""
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
         from tensorboardX.summary import text as text_summary
 
         assert self._file is not None
         assert self._files is not None
-        values = [Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
         config = config_text(self.main_loop)
-        if config != self._config and config is not None:
-            values += text_summary("config", "".join(f"    {line}\n" for line in config.splitlines())).value
-        if not values:
+        new = [] if config is None or config == self._config else _as_code(config)
+        is_empty = True
+        for position, numbers in records:
+            values = [Summary.Value(tag=name, simple_value=number) for name, number in numbers.items()]
+            if new:
+                values += text_summary("config", "".join(new)).value
+                new = []
+            if values:
+                event = Event(wall_time=time.time(), step=position.step, summary=Summary(value=values))
+                self._records.write(event.SerializeToString())
+                is_empty = False
+        if is_empty:
             return
-        summary = Summary(value=values)
-        self._records.write(Event(wall_time=time.time(), step=position.step, summary=summary).SerializeToString())
         self._records.flush()
         self._files[self._file.name] = self._file.stat().st_size
         self._config = config
@@ -144,6 +154,11 @@ class WriteTensorBoard(AbstractWriter):
                     f"{self.name}: {file} has {found} bytes, but had {size} when the checkpoint was written: "
                     "it has been cut or removed; put it back to resume"
                 )
+
+
+def _as_code(text: str) -> list[str]:
+    """Return the lines of a text as what TensorBoard, which reads Markdown, shows as it is."""
+    return [f"    {line}\n" for line in text.splitlines()]
 
 
 def _number(file: Path) -> int:
