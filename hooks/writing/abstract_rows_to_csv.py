@@ -54,7 +54,7 @@ class AbstractRowsToCsv(AbstractExampleWriter, ABC):
             if other is self or not isinstance(other, AbstractWriter | AbstractRowsToCsv):
                 continue
             if self.path in (other.path, Path(folder, other.path)):  # the other may not know the folder yet
-                text = f"{self.name} and {other.name} both write {self.path}: give one another path"
+                text = f"{self.name}: {other.name} writes {self.path}, too: give one of them another path"
                 raise ConfigError(text, ("path",))
 
     def before_training(self) -> None:

@@ -16,8 +16,10 @@ from emloop_mtl.data.column_dataset import ColumnDataset
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.data.task_loader import TaskLoader
 from emloop_mtl.errors import ConfigError, DataError
-from emloop_mtl.hooks import Evaluate, LogitsToCsv, SequenceToCsv, WriteCSV
+from emloop_mtl.hooks import ClassificationMetrics, Evaluate, LogitsToCsv, ScoreTasks, SequenceToCsv, WriteCSV
 from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.schedulers.interleaved import Interleaved
+from emloop_mtl.schedulers.round_robin import RoundRobin
 from emloop_mtl.testing import FakeDataset, RecordEvents, run_hook
 
 
@@ -90,21 +92,36 @@ def test_probabilities_of_a_task_are_those_of_the_batches_and_computed_for_the_l
     assert table(tmp_path / "probs.csv")[1:] == expected
 
 
-def test_batches_that_do_not_carry_the_task_have_no_rows(
-    make_model: Callable[..., MultiTaskModel], tmp_path: Path
-) -> None:
-    class Apart(MultiTaskDataset):
-        def loaders(self) -> list[TaskLoader]:
-            image = torch.arange(12.0).view(4, 3)
-            rows = {
-                name: ColumnDataset(name, {"image": image}, {name: torch.tensor(label)})
-                for name, label in (("digit", [0, 1, 2, 0]), ("size", [1.0, 2.0, 3.0, 4.0]))
-            }
-            return [TaskLoader(data, {name: name}, "train", name=name, batch_size=2) for name, data in rows.items()]
+class Apart(MultiTaskDataset):
+    """Each task has rows of its own."""
 
-    hook = LogitsToCsv("digit/prob", ["a", "b", "c"], "_uids_", "probs.csv")
-    run_hook(hook, model=make_model(), dataset=Apart(), output_dir=tmp_path)
-    assert len(table(tmp_path / "probs.csv")) == 1 + 2 * 4
+    def loaders(self) -> list[TaskLoader]:
+        image = torch.arange(12.0).view(4, 3)
+        labels = {"digit": torch.tensor([0, 1, 2, 0]), "size": torch.tensor([1.0, 2.0, 3.0, 4.0])}
+        made = []
+        for name, label in labels.items():
+            uids = [f"{name} {row}" for row in range(4)]
+            data = ColumnDataset(name, {"image": image, "uid": uids}, {name: label}, uid="uid")
+            made.append(TaskLoader(data, {name: name}, "train", name=name, batch_size=2))
+        return made
+
+
+@pytest.mark.parametrize("scheduler", [RoundRobin(), Interleaved(batch_size=3)], ids=["apart", "mixed"])
+def test_rows_of_other_tasks_are_left_out(
+    scheduler: Any, make_model: Callable[..., MultiTaskModel], tmp_path: Path
+) -> None:
+    hooks = [
+        ScoreTasks(train=True),
+        LogitsToCsv("digit/prob", ["a", "b", "c"], "uid", "probs.csv"),
+        ClassificationMetrics("digit/pred", "digit", f1_average="macro"),
+    ]
+    dataset = Apart(streams={"train": {"scheduler": scheduler}})
+    record = run_hook(*hooks, model=make_model(), dataset=dataset, output_dir=tmp_path)
+    rows = table(tmp_path / "probs.csv")[1:]
+    expected = [f"digit {row}" for row in range(4)]
+    assert [sorted(row[0] for row in epoch) for epoch in (rows[:4], rows[4:])] == [expected, expected]
+    numbers = record.epochs[1]["train"]
+    assert numbers["accuracy"] == numbers["digit/digit/accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +153,7 @@ def test_mistakes_are_told_before_the_first_batch(
 @pytest.mark.parametrize("other", [WriteCSV("t.csv"), SequenceToCsv(["color"], "id", "./t.csv")], ids=["csv", "rows"])
 def test_no_two_hooks_write_one_file(other: AbstractHook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"both write .*t\.csv: give one another path"):
+    with pytest.raises(ConfigError, match=r"writes .*t\.csv, too: give one of them another path"):
         write(Path("run"), [{"x": [0], "id": [1], "color": [[1, 2]]}], other)
 
 
