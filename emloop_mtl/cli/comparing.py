@@ -16,7 +16,7 @@ from ..utils.flat_name import flat_name
 from ..utils.shown import printable
 from .compared_run import ComparedRun
 from .run_config import RunConfig
-from .run_numbers import RunNumbers
+from .run_numbers import RunNumbers, is_number
 from .run_reading import MOST, is_run, saved_best
 from .small_file import read_small
 from .tables import print_table, print_text
@@ -95,7 +95,7 @@ def _end_scores(path: Path) -> dict[str, float]:
             for stream, variables in streams.items()
             for variable, value in variables.items()
             for aggregation, number in (value.items() if isinstance(value, Mapping) else [(None, value)])
-            if isinstance(number, int | float)
+            if is_number(number)
         }
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{SCORES_FILE} cannot be read: {type(error).__name__}") from error

@@ -79,7 +79,7 @@ class RunConfig:
         """Return the arguments of the first hook of a class; None where it is not listed."""
         hooks = self.data.get("hooks")
         for entry in hooks if isinstance(hooks, list) else ():
-            named = entry if isinstance(entry, Mapping) else {entry: None}
+            named = entry if isinstance(entry, Mapping) else {str(entry): None}
             for name, arguments in named.items():
                 if str(name).rpartition(".")[2] == hook:
                     return arguments if isinstance(arguments, Mapping) else {}

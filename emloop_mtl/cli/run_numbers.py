@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -98,11 +99,13 @@ class RunNumbers:
         """Return the text of a file that a hook writes into the folder of the run; None if there is none."""
         given = (self._config.arguments_of(hook) or {}).get("path", usual)
         path = self._run / given if isinstance(given, str) else self._run / usual
-        if not path.resolve().is_relative_to(self._run.resolve()):
-            return None
         try:
+            if not path.resolve().is_relative_to(self._run.resolve()):
+                return None
             content = read_small(path, MOST)
             return None if content is None else content.decode()
+        except (OSError, RuntimeError) as error:  # the second of links in a circle
+            raise ValueError(f"{path.name} cannot be read") from error
         except ValueError as error:
             raise ValueError(f"{path.name} {'is not UTF-8' if isinstance(error, UnicodeError) else error}") from error
 
@@ -129,7 +132,7 @@ def _of_json(text: str, wanted: str) -> Iterator[dict[str, float]]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"a line of {METRICS_FILE} is no JSON") from error
         if isinstance(record, dict):
-            yield {name: number for name, number in record.items() if _is_number(number)}
+            yield {name: number for name, number in record.items() if is_number(number)}
 
 
 def _of_csv(text: str, delimiter: str) -> Iterator[dict[str, float]]:
@@ -144,9 +147,12 @@ def _of_csv(text: str, delimiter: str) -> Iterator[dict[str, float]]:
                 if name is not None and math.isfinite(number):
                     numbers[name] = number
             yield numbers
-    except csv.Error as error:
+    except (csv.Error, TypeError, ValueError) as error:
         raise ValueError(f"a table of numbers is no CSV: {error}") from error
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Whether a value that was read is a finite number, and no more than a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max

@@ -30,6 +30,13 @@ MAX_TEXT = 200
 
 def is_run(path: Path) -> bool:
     """Whether a folder is that of a run: it has a config, and what only runs have; links do not count."""
+    try:
+        return _looks_like_run(path)
+    except OSError:  # not ours to look into
+        return False
+
+
+def _looks_like_run(path: Path) -> bool:
     if path.is_symlink() or not path.is_dir():
         return False
     marks = (path / RUN_FILE, path / TRACE_FILE)
@@ -107,7 +114,13 @@ def size_of(path: Path) -> int:
 def _read_manifests(path: Path, run: ListedRun, faults: list[str]) -> list[Mapping[str, Any]]:
     """Return the manifests of all checkpoints, the newest first, and note how far the run is."""
     found: list[Mapping[str, Any]] = []
-    for checkpoint in list_checkpoints(path / CHECKPOINT_FOLDER) if not (path / CHECKPOINT_FOLDER).is_symlink() else []:
+    folder = path / CHECKPOINT_FOLDER
+    try:
+        checkpoints = [] if folder.is_symlink() else list_checkpoints(folder)
+    except OSError as error:
+        faults.append(_line(f"{CHECKPOINT_FOLDER}: {error.strerror}"))
+        return found
+    for checkpoint in checkpoints:
         if checkpoint.is_symlink():
             continue
         run.checkpoints += 1
@@ -184,6 +197,8 @@ def _time(text: Any) -> datetime | None:
     if text is None:
         return None
     time = datetime.fromisoformat(text)
+    if not 1970 <= time.year < 9999:  # others cannot be told in another time zone
+        raise ValueError(f"{text!r} is no time of a training")
     return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
 
 

@@ -239,7 +239,25 @@ def endless_lines(run: Path) -> None:
         file.truncate(2**40)  # takes no room on the disk, but would in memory
 
 
+def ancient_trace(run: Path) -> None:
+    path = run / "trace.yaml"
+    path.write_text(path.read_text().replace("2026", "0001"))
+
+
+def circle(run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+    (run / "metrics.jsonl").symlink_to("metrics.jsonl")
+
+
+def no_table(run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+    (run / "training.csv").write_bytes(b"epoch,step,kind/iris/valid/accuracy\n\xff\n")
+
+
 BREAKS = (
+    ancient_trace,
+    circle,
+    no_table,
     no_config,
     empty_config,
     tagged_config,
@@ -270,6 +288,19 @@ def test_a_broken_run_is_shown_as_such_beside_the_others(command: Command, damag
     assert line.isprintable()
     found = listed(command)
     assert [found[f"log/{name}"]["state"] for name in ("good", "bad")] == ["finished", "broken"]
+
+
+def test_strange_values_are_no_numbers(command: Command) -> None:
+    make_run(Path("log/one"), scores={1: 0.5})
+    with Path("log/one/metrics.jsonl").open("a") as file:
+        for value in ("1" * 400, "true", "NaN", "null", '"1"', "[1]", "{}"):
+            file.write(f'{{"epoch": 2, "step": 20, "kind/iris/valid/accuracy": {value}}}\n')
+        file.write('{"epoch": null, "step": 1, "kind/iris/valid/accuracy": 2}\n["kind/iris/valid/accuracy"]\n')
+    with Path("log/one/config.yaml").open("a") as file:
+        file.write("- [1, [2]]\n- null\n")
+    assert listed(command)["log/one"]["best"]["value"] == 0.5
+    make_run(Path("log/two"), scores={1: 0.5})
+    assert command("compare", "log/one", "log/two", "--json").exit_code == 0
 
 
 def test_names_that_steer_a_terminal_are_spelt_out(command: Command) -> None:
