@@ -32,7 +32,7 @@ WORKLOADS = {
 LEARNING_RATE: float = OPTIMIZERS["sgd"]["lr"]
 
 
-def data_loader(workload: Workload) -> DataLoader[dict[str, torch.Tensor]]:
+def data_loader(workload: Workload) -> DataLoader[tuple[torch.Tensor, ...]]:
     """Return the rows of the batches, shuffled, as mappings."""
     columns = as_columns(make_batches(workload, "train"))
     rows = TensorDataset(columns["x"], columns["label_0"])
