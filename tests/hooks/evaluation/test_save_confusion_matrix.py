@@ -42,13 +42,10 @@ def draw(
     dataset = kind(train=[{"x": [0] * len(labels), "labels": labels, "predictions": predictions, **(more or {})}])
     action = {} if folder is not None else {"figure_action": "store"}
     hook = SaveConfusionMatrix(**{"figsize": [5, 4], **action, **arguments})
-    record = run_hook(hook, dataset=dataset, output_dir=folder, on_unused_sources="ignore")
+    record = run_hook(hook, dataset=dataset, output_dir=folder, skip_zeroth_epoch=True, on_unused_sources="ignore")
     if folder is None:
         return np.asarray(record.epochs[1]["train"]["confusion_heatmap"])
-    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == [
-        "confusion_matrix_epoch_0_train.png",
-        "confusion_matrix_epoch_1_train.png",
-    ]
+    assert [path.name for path in folder.iterdir() if path.is_file()] == ["confusion_matrix_epoch_1_train.png"]
     return np.round(255 * imread(folder / "confusion_matrix_epoch_1_train.png")[..., :3]).astype(np.uint8)
 
 
