@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import click
@@ -33,4 +34,5 @@ def write_schema(config_path: Path | None, output: Path | None) -> None:
         output.write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{output}: the schema cannot be written: {error.strerror}") from error
-    log.info("%s is written; its place in a config: # yaml-language-server: $schema=%s", output, output)
+    place = os.path.relpath(output, Path() if config_path is None else config_path.parent)
+    log.info("%s is written; the first line of a config: # yaml-language-server: $schema=%s", output, place)

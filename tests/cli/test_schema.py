@@ -16,10 +16,11 @@ def test_the_schema_is_printed(command: Command) -> None:
 
 
 def test_the_schema_of_a_config_knows_its_classes(command: Command, folder: Path) -> None:
-    done = command("schema", "config.yaml", "-o", "config.schema.json")
+    (folder / "schemas").mkdir()
+    done = command("schema", folder / "config.yaml", "-o", "schemas/digits.json")
     assert done.exit_code == 0
-    assert "# yaml-language-server: $schema=config.schema.json" in done.stderr
-    known = json.loads((folder / "config.schema.json").read_text())
+    assert done.stderr.endswith("# yaml-language-server: $schema=schemas/digits.json\n")  # as seen from the config
+    known = json.loads((folder / "schemas/digits.json").read_text())
     assert "batch_size" in known["definitions"]["dataset.digits.Digits"]["properties"]
 
 

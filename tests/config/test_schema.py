@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +14,14 @@ import pytest
 from jsonschema import Draft7Validator
 from jsonschema.exceptions import best_match
 
-from emloop_mtl import ConfigError, hooks, schedulers
+from emloop_mtl import ConfigError, MultiTaskModel, hooks, schedulers
+from emloop_mtl.cli.project_files import project_files
 from emloop_mtl.config.check import check_config
 from emloop_mtl.config.load import load_config
 from emloop_mtl.config.reflect import own_modules_first
 from emloop_mtl.config.schema import config_schema
+from emloop_mtl.config.schema.calls import call_schema
+from emloop_mtl.config.yaml_text import read_yaml
 from emloop_mtl.optim.optimizers import optimizer_classes
 from emloop_mtl.optim.schedules.by_name import SCHEDULES
 from emloop_mtl.tasks.loss import LOSS_NAMES
@@ -23,6 +30,7 @@ from emloop_mtl.tasks.metrics import METRICS
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*/config.yaml"))
 DIGITS = ROOT / "examples/01_digits/config.yaml"
+YAML = re.compile(r"\.\. code-block:: yaml\n\n((?: {4,}.*\n?|\n)+)")
 NO_HOOKS = {"AbstractHook", "TrainingTerminated"}
 
 MISTAKES = {
@@ -114,6 +122,22 @@ def test_every_example_fits(example: str, validator: Draft7Validator) -> None:
         assert faults(Draft7Validator(config_schema(config)), config.data) == []
 
 
+def test_the_project_to_begin_with_fits(validator: Draft7Validator) -> None:
+    text = project_files()["config.yaml"]
+    assert faults(validator, read_yaml(text, lambda line, column: f"config.yaml:{line}:{column}")[0]) == []
+
+
+def test_what_the_docs_of_hooks_show_fits(validator: Draft7Validator) -> None:
+    base = load_config(DIGITS).data
+    shown = 0
+    for name in hooks.__all__:
+        for match in YAML.finditer(inspect.getdoc(getattr(hooks, name)) or ""):
+            data = read_yaml(textwrap.dedent(match[1]), lambda line, column: f"{line}:{column}")[0]
+            assert faults(validator, {**base, "hooks": data["hooks"]}) == [], name
+            shown += 1
+    assert shown > len(hooks.__all__) / 2  # bases and AbstractHook have none, others more than one
+
+
 @pytest.mark.parametrize(("override", "place"), {**MISTAKES, **BUILT_MISTAKES}.items())
 def test_a_mistake_is_seen_in_its_place(override: str, place: str, validator: Draft7Validator) -> None:
     config = load_config(DIGITS, [override])
@@ -152,7 +176,26 @@ def test_a_hook_of_ones_own_is_known_where_a_config_names_it(tmp_path: Path, mon
     (tmp_path / "config.yaml").write_text(text.replace("waving.Wave: {", "waving.Wafe: {"))
     with own_modules_first(), pytest.raises(ConfigError, match=r"config.yaml:4:5: .*'Wafe'; did you mean 'Wave'"):
         config_schema(load_config(tmp_path / "config.yaml"))
-    monkeypatch.delitem(__import__("sys").modules, "waving")
+    monkeypatch.delitem(sys.modules, "waving")
+
+
+class Open(MultiTaskModel):
+    """A model of one's own that takes more than its signature tells.
+
+    :param size: how large it is
+    """
+
+    def __init__(self, size: int, **kwargs: Any) -> None:
+        self.given = kwargs
+        super().__init__(kwargs.pop("tasks", ()))
+
+
+def test_a_model_that_takes_anything_reads_its_sections_as_its_base_does(validator: Draft7Validator) -> None:
+    definitions = {**validator.schema["definitions"], "open": call_schema(Open)}
+    own = Draft7Validator({"$ref": "#/definitions/open", "definitions": definitions})
+    assert faults(own, {"size": 1, "optimizer": {"class": "adamw"}, "more": [1]}) == []
+    assert faults(own, {"size": "big", "optimizer": {"class": "adamww"}}) == ["optimizer.class", "size"]
+    assert definitions["open"]["properties"]["size"]["description"] == "how large it is"
 
 
 def test_all_that_has_a_name_is_offered(schema: dict[str, Any]) -> None:

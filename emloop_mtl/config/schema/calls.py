@@ -27,6 +27,7 @@ from ..planner import NOT_OVERRIDABLE
 from .parts import DOTTED, VALUE, Schema, annotation_schema, any_of, described, named, or_object
 
 _NULL: Schema = {"type": "null"}
+_DECLARED = ("config_sections", "config_items", "config_names")
 _TOP_ACCURACY = "accuracy@[1-9][0-9]*"
 _POSITIONS: Schema = {"type": "array", "items": VALUE, "description": "arguments by position"}
 
@@ -57,6 +58,9 @@ def call_schema(
             if value != VALUE and (name in known.nullable or defaults.get(name, ...) is None):
                 value = any_of([value, _NULL])
             keys[name] = described(value, docs.get(name), defaults, name)
+    if known.is_open:  # what the class declares is read so, even if only **kwargs takes it
+        declared = [name for how in _DECLARED for name in getattr(target, how, {})]
+        keys |= {name: _argument(target, name, Any) for name in declared if name not in keys}
     keys.setdefault("args", _POSITIONS)
     schema: Schema = {"type": "object", "properties": keys}
     if text := summary(target):
