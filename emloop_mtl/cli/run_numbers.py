@@ -103,7 +103,8 @@ class RunNumbers:
             if not path.resolve().is_relative_to(self._run.resolve()):
                 return None
             content = read_small(path, MOST)
-            return None if content is None else content.decode()
+            # What stands after the last line break is being written.
+            return None if content is None else content[: content.rfind(b"\n") + 1].decode()
         except (OSError, RuntimeError) as error:  # the second of links in a circle
             raise ValueError(f"{path.name} cannot be read") from error
         except ValueError as error:

@@ -143,7 +143,7 @@ def test_one_run_is_no_comparison(command: Command) -> None:
     [
         ("config.yaml", "a: !!python/name:os.abort", "config.yaml:1:4: tag !!python/name:os.abort is refused"),
         ("scores.json", "[1]", "scores.json cannot be read"),
-        ("metrics.jsonl", "\x1b[31m", "a line of metrics.jsonl is no JSON"),
+        ("metrics.jsonl", "\x1b[31m\n", "a line of metrics.jsonl is no JSON"),
     ],
 )
 def test_a_run_that_cannot_be_read_is_one_line(command: Command, name: str, content: str, says: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -288,6 +290,24 @@ def test_a_broken_run_is_shown_as_such_beside_the_others(command: Command, damag
     assert line.isprintable()
     found = listed(command)
     assert [found[f"log/{name}"]["state"] for name in ("good", "bad")] == ["finished", "broken"]
+
+
+def test_a_line_that_is_being_written_does_not_count(command: Command) -> None:
+    make_run(Path("log/one"), scores={1: 0.5})
+    with Path("log/one/metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "step": 20, "kind/iris/valid/accuracy": 0.7')
+    assert listed(command)["log/one"]["best"]["value"] == 0.5
+
+
+def test_a_training_begins_though_somebody_looks_at_that_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "one")
+    handle = os.open(run, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    monkeypatch.setattr(time, "sleep", lambda seconds: os.close(handle))  # they look for less than it waits
+    with RunFolder(run).locked():
+        pass
 
 
 def test_strange_values_are_no_numbers(command: Command) -> None:
