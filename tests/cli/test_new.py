@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import ENVIRONMENT, PROGRAM, ROOT, Command
+from .conftest import ENVIRONMENT, PROGRAM, ROOT, Command, Program
 
 FILES = [".gitignore", "README.md", "config.yaml", "count_records.py", "points.py", "pyproject.toml", "test_project.py"]
 TOOLS = PROGRAM.parent
 
 
 @pytest.fixture
-def project(command: Command, folder: Path) -> Path:
-    done = command("new", "made/project")
-    assert done.exit_code == 0
+def project(program: Program, folder: Path) -> Path:
+    done = program("new", "made/project")
+    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "  emloop-mtl train made/project/config.yaml"
     return folder / "made/project"
 
@@ -33,7 +33,7 @@ def run(project: Path, *words: object) -> str:
 
 def test_it_trains_at_once(command: Command, project: Path, folder: Path) -> None:
     before = set(sys.modules)
-    done = command("train", "made/project/config.yaml", "--output-dir", "run")
+    done = command("train", "made/project/config.yaml", "hooks.StopAfter.epochs=2", "--output-dir", "run")
     for name in {"points", "count_records"} - before:
         sys.modules.pop(name, None)
     assert done.exit_code == 0, done.output

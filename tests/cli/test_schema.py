@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .conftest import Command
+from .conftest import Command, Program
 
 
-def test_the_schema_is_printed(command: Command) -> None:
-    done = command("schema")
-    assert done.exit_code == 0
+def test_the_schema_is_printed(program: Program) -> None:
+    done = program("schema")
+    assert done.returncode == 0, done.stderr
     assert "digits.Digits" not in done.stdout
     assert json.loads(done.stdout)["required"] == ["dataset", "model"]
 
