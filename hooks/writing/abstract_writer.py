@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROOM = 1_000_000
+ROOM = 100_000
 """Bytes that must be free where a writer begins; a disk that is as full will not take the records of a training."""
 
 

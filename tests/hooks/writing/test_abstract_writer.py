@@ -275,7 +275,7 @@ def full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("full_disk")
 @pytest.mark.parametrize("kind", [*FILES, WriteWandb], ids=lambda kind: kind.__name__)
 def test_a_full_disk_is_told_before_the_first_batch(kind: type[AbstractWriter], tmp_path: Path) -> None:
-    message = rf"{kind.__name__}: no room for .*: it needs 1\.0 MB, but the disk has 0\.0 MB free; make room"
+    message = rf"{kind.__name__}: no room for .*: it needs 0\.1 MB, but the disk has 0\.0 MB free; make room"
     with pytest.raises(ConfigError, match=message):
         run_hook(kind(on_failure="warn"), output_dir=tmp_path / "run")  # type: ignore[call-arg]
     assert not (tmp_path / "run" / "wandb").exists()
