@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -18,6 +20,9 @@ from ..errors import DataError, EmloopError
 
 GRACE = 10
 """Seconds that a worker lives on after a first SIGTERM, if the main process does not end it before."""
+
+LONGEST_FOLDER = 107 - len("/pymp-12345678/listener-12345678")
+"""Bytes that the path of the folder for temporary files may have: sockets are made there, whose path has 107 at most."""
 
 DEAD = re.compile(r"DataLoader worker \(pid")
 """How the text begins of torch's error for a process that has died."""
@@ -37,6 +42,7 @@ def worker_batches(
     :param begin: called in every process with its number
     :raise DataError: if a process has died; where an interrupt ends the wait for a batch, all of them are killed
     """
+    _check_temporary_folder()
     loader = DataLoader(
         dataset,
         batch_size=None,
@@ -86,6 +92,19 @@ def _begin_reading(loader: DataLoader[Any]) -> Iterator[Any]:
     finally:
         if before is not None:
             signal.signal(signal.SIGCHLD, before)
+
+
+def _check_temporary_folder() -> None:
+    """Look beforehand whether processes can hand over what they have read; each batch that they cannot would be lost.
+
+    :raise DataError: if the path of the folder for temporary files is too long
+    """
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > LONGEST_FOLDER:
+        text = f"processes that read need a folder for temporary files whose path has at most {LONGEST_FOLDER} bytes"
+        raise DataError(
+            f"{text}, not {folder!r}; set the environment variable TMPDIR, or num_workers of the loader to 0"
+        )
 
 
 def _describe_end(worker: BaseProcess) -> str:

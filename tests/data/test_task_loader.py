@@ -4,8 +4,10 @@ import gc
 import os
 import random
 import signal
+import tempfile
 from collections.abc import Iterator
 from multiprocessing import active_children
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from emloop_mtl.data import Batch, ColumnDataset, TaskLoader
+from emloop_mtl.data.worker_batches import LONGEST_FOLDER
 from emloop_mtl.errors import ConfigError, DataError
 
 
@@ -165,6 +168,20 @@ def test_a_worker_reads_the_same_batches(make: Any) -> None:
 def test_two_workers_read_the_same_rows_too() -> None:
     here, there = (TaskLoader(Rows(9), batch_size=2, num_workers=count) for count in (0, 2))
     assert plain(there.batches(0)) == plain(here.batches(0))
+
+
+def test_a_folder_whose_path_is_too_long_for_processes_to_hand_over_batches_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loader = TaskLoader(Rows(2), batch_size=2, num_workers=1)
+    with tempfile.TemporaryDirectory() as short:
+        folder = Path(short, "x" * (LONGEST_FOLDER - len(short) - 1))
+        folder.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        assert len(list(loader)) == 1
+        monkeypatch.setattr(tempfile, "tempdir", f"{folder}x")
+        with pytest.raises(DataError, match=r"at most 75 bytes, not '.*'; set the environment variable TMPDIR, or num"):
+            list(loader)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -154,7 +154,7 @@ def test_arrays_of_archives_are_those_in_memory(
         check_rows(FileColumns(path, labels="label"), expected, order)
 
 
-def test_arrays_of_many_kinds_are_mapped_where_they_lie(tmp_path: Path) -> None:
+def test_arrays_of_many_kinds_are_mapped_where_they_lie(tmp_path: Path, temporary: Path) -> None:
     generator = np.random.default_rng(0)
     arrays = {
         "image": generator.integers(0, 255, (7, 2, 3), dtype=np.uint8),
@@ -179,7 +179,7 @@ def test_arrays_of_many_kinds_are_mapped_where_they_lie(tmp_path: Path) -> None:
     for data in (apart, together):
         assert_same(data.__getitems__(rows), ColumnDataset("memory", expected).__getitems__(rows))
         assert data[5]["waves"].equal(torch.from_numpy(arrays["waves"][5]))
-    assert not list((tmp_path / "temporary").iterdir())
+    assert not list(temporary.iterdir())
     assert (apart.name, together.name) == ("image", "all")
 
 
