@@ -22,7 +22,7 @@ GRACE = 10
 """Seconds that a worker lives on after a first SIGTERM, if the main process does not end it before."""
 
 LONGEST_FOLDER = 107 - len("/pymp-12345678/listener-12345678")
-"""Bytes that the path of the folder for temporary files may have: sockets are made there, whose path has 107 at most."""
+"""Bytes that the path of the folder for temporary files may have: sockets are made there, with paths of 107 at most."""
 
 DEAD = re.compile(r"DataLoader worker \(pid")
 """How the text begins of torch's error for a process that has died."""
