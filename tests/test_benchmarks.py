@@ -98,6 +98,7 @@ def test_losses_and_scores_by_hand_are_those_of_the_formulas(tmp_path: Path) -> 
     assert abs(found.scores["task_2/loss"] - mean.item()) < 1e-6
 
 
+@pytest.mark.long
 def test_the_suite_yields_a_line_for_everything() -> None:
     run = suite.parts()
     titles = [row.title for part in ("A", "A2", "B", "hooks", "more tasks") for row in run[part](jobs.here, TINY)]
@@ -109,6 +110,7 @@ def test_the_suite_yields_a_line_for_everything() -> None:
     assert [row.title.split(",")[0] for row in rows] == [f"a draw by {kind}" for kind in draws.KINDS]
 
 
+@pytest.mark.long
 def test_a_job_is_done_in_a_process_of_its_own() -> None:
     job = jobs.train_job("engine", "A", "sgd", steps=4, epochs=2)
     elsewhere, here = jobs.in_process(job), jobs.here(job)

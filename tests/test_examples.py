@@ -37,7 +37,10 @@ def run(*words: object, program: Path = PROGRAM, code: int = 0) -> subprocess.Co
     return done
 
 
-@pytest.fixture(scope="module", params=EXAMPLES)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in EXAMPLES[:2] else pytest.mark.long) for name in EXAMPLES],
+)
 def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, str]:
     """The name of an example, the folder of its run, and what the training printed."""
     folder: Path = tmp_path_factory.mktemp(request.param) / "run"
@@ -94,6 +97,7 @@ def test_example_1_reads_digits(example: tuple[str, Path, str]) -> None:
     assert test >= 0.97
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", ["03_two_digits"], indirect=True)
 def test_example_3_reads_both_digits(example: tuple[str, Path, str]) -> None:
     found = scores(example[2])
@@ -104,6 +108,7 @@ def test_example_3_reads_both_digits(example: tuple[str, Path, str]) -> None:
         assert test >= 0.94
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", ["04_text"], indirect=True)
 def test_example_4_reads_sentences_and_their_words(example: tuple[str, Path, str]) -> None:
     found = scores(example[2])
@@ -132,6 +137,7 @@ def test_example_4_says_nothing_that_depends_on_padding(tmp_path: Path) -> None:
         torch.testing.assert_close(told["topic/prob"][0], outputs["topic/prob"][row], rtol=0, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", ["05_joint"], indirect=True)
 def test_example_5_reads_digits_in_every_direction(example: tuple[str, Path, str]) -> None:
     found = scores(example[2])
@@ -196,6 +202,7 @@ def test_example_2_goes_on_exactly_where_it_was_interrupted(example: tuple[str, 
     assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.long
 def test_example_2_is_a_program_without_yaml_as_well() -> None:
     said = run(ROOT / "examples" / "02_tabular" / "library.py", program=Path(sys.executable)).stdout
     lines = [line.split() for line in said.splitlines()]

@@ -6,6 +6,7 @@ import torch
 from benchmarks import gpu
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "work",
     [

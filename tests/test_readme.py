@@ -55,6 +55,7 @@ def test_the_set_up_is_two_commands_that_exist() -> None:
         assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE)
 
 
+@pytest.mark.long
 def test_the_commands_run_one_after_the_other(folder: Path) -> None:
     lines = snippets("sh")[1].splitlines()
     check, train, shorter, resume, verify, ls, evaluate, predict = lines

@@ -82,6 +82,7 @@ def check_every_border(folder: Path, command: Command, words: list[str], steps: 
     assert positions == set(range(epochs * steps + 1))
 
 
+@pytest.mark.long
 def test_every_step_of_a_run_can_be_gone_on_from(folder: Path, command: Command) -> None:
     words = [
         "hooks.WriteJSON.steps=2",

@@ -139,6 +139,7 @@ def test_a_broken_override_is_refused_in_one_line(trial: Trial, examples: list[s
     assert trial.refused > PER_TEST // 2
 
 
+@pytest.mark.long
 def test_the_installed_program_answers_in_the_same_way(tmp_path: Path, examples: list[str]) -> None:
     chosen = [mutant for mutant in mutants(examples, SEED, range(30)) if mutant.example == 0][:4]
 

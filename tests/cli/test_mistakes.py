@@ -122,6 +122,7 @@ def test_a_mistake_is_answered_by_one_line(mistake: Mistake, folder: Path, comma
     check_answer(mistake, folder, done.exit_code, done.stdout, done.stderr)
 
 
+@pytest.mark.long
 def test_the_installed_program_answers_in_the_same_way(tmp_path: Path) -> None:
     mistakes = MISTAKES[::6]  # every process takes some seconds, and says what the command says here
     assert len(mistakes) >= 5

@@ -41,6 +41,7 @@ def test_it_trains_at_once(command: Command, project: Path, folder: Path) -> Non
     assert '"valid/records": ' in (folder / "run/metrics.jsonl").read_text()
 
 
+@pytest.mark.long
 def test_its_tests_pass(project: Path) -> None:
     assert "2 passed" in run(project, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error")
 

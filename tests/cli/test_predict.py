@@ -286,6 +286,7 @@ def start(*words: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(line, env=ENVIRONMENT, text=True, **pipes)
 
 
+@pytest.mark.long
 def test_rows_come_while_the_stream_is_read_and_a_pipe_that_nobody_reads_ends_the_command_quietly(folder: Path) -> None:
     with start("slow", "run", "dataset.class=other.Unlabelled", "--task", "digit") as running:
         assert running.stdout is not None
@@ -298,6 +299,7 @@ def test_rows_come_while_the_stream_is_read_and_a_pipe_that_nobody_reads_ends_th
     assert said == ""
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
 def test_a_full_disk_is_an_error_of_one_line(folder: Path) -> None:
     with Path("/dev/full").open("w") as full, start("test", "run", stdout=full) as running:

@@ -45,6 +45,7 @@ def test_what_a_kill_has_kept_from_being_removed_goes(run: Path, command: Comman
     assert content(run).keys() == before.keys()
 
 
+@pytest.mark.long
 def test_a_finished_run_can_be_made_longer(run: Path, program: Program, command: Command) -> None:
     before = (run / "metrics.jsonl").read_bytes()
     done = program("resume", "run", "hooks.StopAfter.epochs=3")

@@ -129,6 +129,7 @@ class Partial(AbstractHook):
 """
 
 
+@pytest.mark.long
 def test_hooks_that_forget_are_named_or_found_by_what_they_write(
     folder: Path, servers: list[TrainingServer], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,6 +182,7 @@ class FirstName(AbstractHook):
 """
 
 
+@pytest.mark.long
 def test_the_processes_are_as_unlike_as_those_that_are_started_one_by_one(
     folder: Path, servers: list[TrainingServer], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,6 +192,7 @@ def test_the_processes_are_as_unlike_as_those_that_are_started_one_by_one(
     assert is_equal or "undisturbed, twice: metrics.jsonl: differs from line 1 on" in lines
 
 
+@pytest.mark.long
 def test_a_training_that_fails_is_a_mistake_in_one_line(
     folder: Path, servers: list[TrainingServer], capsys: pytest.CaptureFixture[str]
 ) -> None:

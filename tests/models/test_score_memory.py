@@ -64,6 +64,7 @@ def memory_during(metrics: dict[str, list[Any]], after: Sequence[int]) -> list[i
 
 
 # With a metric whose scores cannot be counted together no batch waits for others.
+@pytest.mark.long
 @pytest.mark.parametrize("alone", [True, False], ids=["one by one", "together"])
 def test_scores_of_sufficient_statistics_take_no_more_memory_the_more_rows_there_are(alone: bool) -> None:
     metrics: dict[str, list[Any]] = {
@@ -79,6 +80,7 @@ def test_scores_of_sufficient_statistics_take_no_more_memory_the_more_rows_there
     assert late <= early + 2048  # a number more for each of 384 batches would be 3072 bytes
 
 
+@pytest.mark.long
 def test_others_keep_no_more_of_a_row_than_they_need() -> None:
     metrics = {"kind": ["roc_auc"], "marks": ["average_precision"], "size": ["spearman_correlation"]}
     needed = (4 + 4 * 4) + (3 * 4 + 3 * 4) + (4 + 4)
