@@ -230,7 +230,8 @@ def test_a_signal_before_the_first_batch_leaves_nothing(
     folder: Path, processes: Processes, number: signal.Signals, code: int, text: str
 ) -> None:
     module = (folder / "digits.py").read_text()
-    wait = f"open('reached', 'w'); import time; time.sleep({2 * PATIENCE}) #"
+    # One long sleep would hold up a signal that comes just before it begins.
+    wait = f"open('reached', 'w').close(); import time; [time.sleep(0.1) for _ in range({20 * PATIENCE})] #"
     (folder / "digits.py").write_text(module.replace("from sklearn", wait))
     process = processes.start("train", "config.yaml")
     wait_until((folder / "reached").exists)
