@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_CHANGING = threading.RLock()
+"""Held while tasks change, and while a thread that reads ahead finds out what batches of a new kind need."""
 
 
 class MultiTaskModel(AbstractModel):
@@ -339,10 +343,11 @@ class MultiTaskModel(AbstractModel):
         :raise ConfigError: if one cannot be run with the others, or the optimizer's settings do not fit; then nothing
             is changed
         """
-        self._change_tasks(lambda: self.network.add_tasks(*tasks))
-        for task in tasks:
-            if self._removed is not None:
-                self._removed.discard(task.name)
+        with _CHANGING:
+            self._change_tasks(lambda: self.network.add_tasks(*tasks))
+            for task in tasks:
+                if self._removed is not None:
+                    self._removed.discard(task.name)
 
     def update_task(self, task: Task) -> None:
         """Put a task in the place of the one of its name, at any time between two batches.
@@ -351,7 +356,8 @@ class MultiTaskModel(AbstractModel):
 
         :raise ConfigError: as ``add_tasks`` does, or if there is no task of that name
         """
-        self._change_tasks(lambda: self.network.update_task(task))
+        with _CHANGING:
+            self._change_tasks(lambda: self.network.update_task(task))
 
     def remove_task(self, name: str) -> None:
         """Remove a task, and the modules that only it uses, at any time between two batches.
@@ -364,10 +370,11 @@ class MultiTaskModel(AbstractModel):
         if len(self.tasks) == 1:
             raise ConfigError(f"task {name!r} cannot be removed: a model needs at least one task")
         sources = {*self.network.plan((name,)).sources, *([] if label is None else [label])}
-        self._change_tasks(lambda: self.network.remove_task(name))
-        if self._removed is None:
-            self._removed = RemovedTasks()
-        self._removed.add(name, sources)
+        with _CHANGING:
+            self._change_tasks(lambda: self.network.remove_task(name))
+            if self._removed is None:
+                self._removed = RemovedTasks()
+            self._removed.add(name, sources)
 
     def _change_tasks(self, change: Callable[[], None]) -> None:
         if self._stacks is not None:
@@ -590,34 +597,39 @@ class MultiTaskModel(AbstractModel):
         is_mixed = batch.mix is not None or bool(batch.shares)
         kind = self._kinds.get((*key, is_mixed))
         if kind is None or not kind.is_of(self.network):
-            version = self.network.version  # asked for first: what is found after a change belongs to no version
-            tasks = self.tasks_of(batch) if named is None else named
-            labels = [(self._task(name), label) for name, label in tasks.items() if label is not None]
-            for task, label in labels:
-                if label not in batch:
-                    text = f"task {task.name!r}: the batch lacks the label source {label!r}"
-                    raise DataError(f"{text}{nearest(label, batch)}")
-            padded = [pair for pair in labels if takes_padding(*pair, batch)]
-            plan = self.network.plan(tuple(tasks))
-            sources = list(batch) if plan.takes_all_sources else [name for name in plan.sources if name in batch]
-            joins = [] if self._stacks is None or is_mixed else LabelJoin.find(self._stacks.of(tasks), tasks)
-            joined = {pair for join in joins for pair in join.labels}
-            labels = [pair for pair in labels if pair not in joined]
-            moved = dict.fromkeys([*sources, *(label for _, label in labels)])
-            on_host = self.device.type == "cpu" and not any(self._task(name).module_device for name in tasks)
-            # A loss of other outputs, or of some rows, leaves it to the task.
-            checking = on_host and self.precision == "fp32" and not is_mixed
-            unchecked = {task.name for task, _ in labels if checking and task.loss_checks_labels}
-            labels = [pair for pair in labels if pair[0].name not in unchecked]
-            tokens = {name: task for name in tasks if (task := self._task(name)).tokens is not None}
-            self._check_tokens([task.name for task in tokens.values()], batch, ("model",))
-            kind = BatchKind(self.network, version, tasks, labels, unchecked, joins, tuple(moved), tokens, padded)
-            kind.known = tuple(self._task(name) for name in tasks)
-            kind.named, kind.is_inferred = dict(batch.tasks), named is None
-            kind.is_mixed = is_mixed
-            if len(self._kinds) >= MOST_KINDS:
-                self._kinds.clear()
-            self._kinds[*key, is_mixed] = kind
+            with _CHANGING:  # of a change in another thread, all or nothing is to be seen
+                kind = self._kinds[*key, is_mixed] = self._find_kind(batch, is_mixed)
+        return kind
+
+    def _find_kind(self, batch: Batch, is_mixed: bool) -> BatchKind:
+        version = self.network.version  # asked for first: what is found after a change belongs to no version
+        named = self._named(batch)
+        tasks = self.tasks_of(batch) if named is None else named
+        labels = [(self._task(name), label) for name, label in tasks.items() if label is not None]
+        for task, label in labels:
+            if label not in batch:
+                text = f"task {task.name!r}: the batch lacks the label source {label!r}"
+                raise DataError(f"{text}{nearest(label, batch)}")
+        padded = [pair for pair in labels if takes_padding(*pair, batch)]
+        plan = self.network.plan(tuple(tasks))
+        sources = list(batch) if plan.takes_all_sources else [name for name in plan.sources if name in batch]
+        joins = [] if self._stacks is None or is_mixed else LabelJoin.find(self._stacks.of(tasks), tasks)
+        joined = {pair for join in joins for pair in join.labels}
+        labels = [pair for pair in labels if pair not in joined]
+        moved = dict.fromkeys([*sources, *(label for _, label in labels)])
+        on_host = self.device.type == "cpu" and not any(self._task(name).module_device for name in tasks)
+        # A loss of other outputs, or of some rows, leaves it to the task.
+        checking = on_host and self.precision == "fp32" and not is_mixed
+        unchecked = {task.name for task, _ in labels if checking and task.loss_checks_labels}
+        labels = [pair for pair in labels if pair[0].name not in unchecked]
+        tokens = {name: task for name in tasks if (task := self._task(name)).tokens is not None}
+        self._check_tokens([task.name for task in tokens.values()], batch, ("model",))
+        kind = BatchKind(self.network, version, tasks, labels, unchecked, joins, tuple(moved), tokens, padded)
+        kind.known = tuple(self._task(name) for name in tasks)
+        kind.named, kind.is_inferred = dict(batch.tasks), named is None
+        kind.is_mixed = is_mixed
+        if len(self._kinds) >= MOST_KINDS:
+            self._kinds.clear()
         return kind
 
     # ------------------------------------------------------------------------------------- without the main loop
