@@ -30,7 +30,7 @@ test-long: $(STAMP)  ## run the tests that make test leaves out because they tak
 	$(PYTEST) -m long $(IN_PARALLEL)
 
 soak: $(STAMP)  ## run the tests that take minutes
-	$(PYTEST) -m soak --timeout 3600
+	$(PYTEST) -m soak --timeout 3600 $(IN_PARALLEL)
 
 check: $(STAMP)  ## check format, lint, types and architecture
 	$(BIN)/ruff format --check .

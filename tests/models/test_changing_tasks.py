@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -494,6 +495,32 @@ def test_batches_that_were_read_ahead_are_run_as_if_they_were_not(make_dataset: 
         loop.run_training()
         found.append({**loop.model.state_dict(), "step": loop.position.step})
     assert_equal(found[1], found[0])
+
+
+@pytest.mark.parametrize("change", ["add", "remove"])
+def test_a_batch_that_is_read_while_a_task_changes_is_one_of_before_or_after(
+    change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("a", "b", optimizer={"class": "sgd", "lr": 0.1}, stack_tasks=False)
+    if change == "add":
+        model.remove_task("b")
+    place, batch = model.network.place, make_batch("a", "b")
+    with ThreadPoolExecutor(1) as pool:
+        read: list[Future[Batch]] = []
+
+        def place_and_let_a_thread_read(device: torch.device) -> None:
+            place(device)
+            read.append(pool.submit(model.prepare, batch))
+            wait(read, timeout=0.2)  # time to be done, where nothing keeps the thread from it
+
+        monkeypatch.setattr(model.network, "place", place_and_let_a_thread_read)
+        if change == "add":
+            model.add_tasks(make_task("b"))
+        else:
+            model.remove_task("b")
+        prepared = read[0].result()
+    found = {name for name in model.run(prepared, train=True) if name.endswith("/loss")}
+    assert found == ({"a/loss", "b/loss"} if change == "add" else {"a/loss"})
 
 
 def test_a_loader_of_removed_tasks_alone_is_told_of_once_and_trains_nothing(caplog: pytest.LogCaptureFixture) -> None:
