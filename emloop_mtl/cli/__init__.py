@@ -13,6 +13,7 @@ from .check import check
 from .compare import compare
 from .dataset import dataset
 from .eval import evaluate
+from .gridsearch import gridsearch
 from .hooks import hooks
 from .ls import ls
 from .new import new
@@ -53,6 +54,7 @@ for command in (
     ls,
     compare,
     prune,
+    gridsearch,
     dataset,
     hooks,
     schema,

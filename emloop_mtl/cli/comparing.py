@@ -132,11 +132,11 @@ def _named_hooks(hooks: Iterable[Any]) -> dict[str, Any]:
 def _print_json(runs: Sequence[ComparedRun], settings: Sequence[str]) -> None:
     described = [{"run": run.run, "epoch": run.epoch, "step": run.step, "scores": run.scores} for run in runs]
     differ = {key: {run.run: run.settings[key] for run in runs if key in run.settings} for key in settings}
-    print_text(json.dumps({"runs": described, "settings": _strict(differ)}, indent=2, allow_nan=False))
+    print_text(json.dumps({"runs": described, "settings": strict(differ)}, indent=2, allow_nan=False))
 
 
 def _print_tables(runs: Sequence[ComparedRun], settings: Sequence[str], is_chosen: bool) -> None:
-    names = _short([run.run for run in runs])
+    names = short_names([run.run for run in runs])
     numbers = dict.fromkeys(name for run in runs for name in run.scores)
     if numbers:
         rows = [["epoch", *("" if run.epoch is None else str(run.epoch) for run in runs)]]
@@ -155,7 +155,7 @@ def _print_tables(runs: Sequence[ComparedRun], settings: Sequence[str], is_chose
         print_text("their settings are the same")
 
 
-def _short(names: Sequence[str]) -> list[str]:
+def short_names(names: Sequence[str]) -> list[str]:
     """Return names without the folders that all have in common, if they differ without."""
     parts = [Path(name).parts for name in names]
     common = 0
@@ -177,10 +177,10 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
-def _strict(value: Any) -> Any:
+def strict(value: Any) -> Any:
     """Return what strict JSON can hold: numbers that are not finite become texts."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): strict(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_strict(item) for item in value]
+        return [strict(item) for item in value]
     return str(value) if isinstance(value, float) and value - value != 0 else value

@@ -13,6 +13,7 @@ from ..errors import ConfigError, EmloopError
 from .disturbed_run import DisturbedRun
 from .reporting import MISTAKE
 from .run_comparison import differences_of_runs, end_of
+from .said import last_line
 from .training_server import TrainingServer
 
 UNDISTURBED, AGAIN = "undisturbed", "again"
@@ -55,7 +56,7 @@ class ResumeTrials:
         pool.shutdown(wait=False)
         for run, code in zip(runs, codes, strict=True):
             if code != 0:
-                text = f"the training fails without a kill: {_last_line(run)}"
+                text = f"the training fails without a kill: {last_line(_log_of(run))}"
                 raise ConfigError(text) if code == MISTAKE else EmloopError(text)
         return end_of(self._folder / UNDISTURBED)
 
@@ -69,7 +70,7 @@ class ResumeTrials:
                 kills += 1
             elif code != 0:
                 what = "resuming" if number else "training"
-                return DisturbedRun(step, kills, [f"{what} fails with code {code}: {_last_line(run)}"])
+                return DisturbedRun(step, kills, [f"{what} fails with code {code}: {last_line(_log_of(run))}"])
             else:
                 break
         found = self._compare(run)
@@ -100,8 +101,3 @@ class ResumeTrials:
 def _log_of(run: Path) -> Path:
     """Return what has the output of the last process that trained in a run: beside it, since it may not begin."""
     return run.with_name(f"{run.name}.txt")
-
-
-def _last_line(run: Path) -> str:
-    lines = _log_of(run).read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line for line in reversed(lines) if line.strip()), "it said nothing")

@@ -41,15 +41,14 @@ class TrainingServer:
 
         :param order: the arguments of ``train_as_ordered``
         """
-        process = self._process = self._process or _start()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(order) + "\n")
-        process.stdin.flush()
-        answer = process.stdout.readline()
-        if not answer:
-            raise ConnectionError(f"the process that starts trainings has ended, with code {process.wait()}")
-        return int(answer)
+        return self._carry_out("train", order)
+
+    def check(self, order: Mapping[str, Any]) -> int:
+        """Check a training in a new process, likewise.
+
+        :param order: the arguments of ``check_as_ordered``
+        """
+        return self._carry_out("check", order)
 
     def close(self) -> None:
         """End the process and whatever it has started."""
@@ -57,6 +56,17 @@ class TrainingServer:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.communicate()
+
+    def _carry_out(self, what: str, order: Mapping[str, Any]) -> int:
+        process = self._process = self._process or _start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps({"what": what, "order": order}) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        if not answer:
+            raise ConnectionError(f"the process that starts trainings has ended, with code {process.wait()}")
+        return int(answer)
 
     def __enter__(self) -> TrainingServer:
         return self
@@ -76,7 +86,7 @@ def _start() -> subprocess.Popen[str]:
 
 
 def serve() -> None:
-    """Train as each line of stdin orders and answer with the exit code, until there are no more lines."""
+    """Train or check as each line of stdin orders and answer with the exit code, until there are no more lines."""
     import importlib
 
     for name in PRELOADED:
@@ -94,7 +104,8 @@ def serve() -> None:
             warnings.simplefilter("ignore", DeprecationWarning)
             child = os.fork()
         if child == 0:
-            train_as_ordered(**json.loads(line))
+            wish = json.loads(line)
+            (train_as_ordered if wish["what"] == "train" else check_as_ordered)(**wish["order"])
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
@@ -121,13 +132,36 @@ def train_as_ordered(
     :param moment: when in this step
     :param resume: go on with the run instead of beginning it
     """
-    import random
-
-    import numpy as np
-
     from .kill_at import KillAt
     from .reporting import reported
     from .running import train_anew, train_on
+
+    _become_new(working_folder, log)
+    with reported():
+        hooks = [KillAt(step, moment)]
+        if resume:
+            train_on(Path(run_dir), [], trust=True, more_hooks=hooks)
+        else:
+            train_anew(Path(config), overrides, Path(run_dir).parent, Path(run_dir), remove=False, more_hooks=hooks)
+    raise SystemExit(0)
+
+
+def check_as_ordered(working_folder: str, config: str, overrides: list[str], log: str) -> None:
+    """Check a training in this process, which ends with it; see ``train_as_ordered``."""
+    from .checking import check_training
+    from .reporting import reported
+
+    _become_new(working_folder, log)
+    with reported():
+        check_training(Path(config), overrides)
+    raise SystemExit(0)
+
+
+def _become_new(working_folder: str, log: str) -> None:
+    """Make of a process that was forked what one is that was started."""
+    import random
+
+    import numpy as np
 
     os.chdir(working_folder)
     nothing, out = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
@@ -136,10 +170,3 @@ def train_as_ordered(
     sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115, PTH123 - the lines of the server are not for us
     random.seed()  # a process that was not forked would draw others before the training seeds them
     np.random.seed()
-    with reported():
-        hooks = [KillAt(step, moment)]
-        if resume:
-            train_on(Path(run_dir), [], trust=True, more_hooks=hooks)
-        else:
-            train_anew(Path(config), overrides, Path(run_dir).parent, Path(run_dir), remove=False, more_hooks=hooks)
-    raise SystemExit(0)

@@ -36,9 +36,10 @@ class RecordedRun:
             raise ConfigError(f"{path}: is not the folder of a run: it has no {CONFIG_FILE}")
         return cls(path)
 
-    def check_links(self) -> None:
+    def check_links(self, otherwise: str = "--trust follows it") -> None:
         """Refuse a folder whose links lead out of it, where a run would read, write or remove what is not its own.
 
+        :param otherwise: what can be done about it
         :raise ConfigError: naming the link
         """
         root = self.path.resolve()
@@ -47,7 +48,7 @@ class RecordedRun:
                 path = Path(folder, name)
                 if path.is_symlink() and not path.resolve().is_relative_to(root):
                     shown = self.path / path.relative_to(root)
-                    raise ConfigError(f"{shown}: is a link that leads out of the run folder; --trust follows it")
+                    raise ConfigError(f"{shown}: is a link that leads out of the run folder; {otherwise}")
 
     @property
     def config(self) -> Path:

@@ -6,6 +6,8 @@ and ``off`` are strings), ``1e-3`` is a float, ``1_000`` and dates are strings, 
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Callable
 from io import StringIO
@@ -44,6 +46,9 @@ _CORE = {
 
 _AMBIGUOUS = re.compile(r"[-+.]?\d|(y|yes|n|no|on|off|=)$", re.IGNORECASE)
 """Strings that readers with other rules take for numbers, dates or booleans; they are written in quotes."""
+
+_PLAIN = re.compile(r"[A-Za-z_][\w./-]*", re.ASCII)
+"""Strings that need no quotes wherever they stand, unless they are read as something else."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """Half of a character, as an escape such as ``\\ud800`` puts it into a text."""
@@ -95,6 +100,21 @@ def write_yaml(data: Any) -> str:
     yaml.dump(data, stream)
     text = stream.getvalue()
     return text.removesuffix("...\n") if text.endswith("\n...\n") else text
+
+
+def inline_yaml(value: Any) -> str:
+    """Return plain data as YAML in one line; ``read_yaml`` gives the same data back."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{inline_yaml(key)}: {inline_yaml(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(inline_yaml, value))}]"
+    if isinstance(value, str):
+        if _PLAIN.fullmatch(value) and _kind_of(value) == "str":
+            return value
+        return json.dumps(value, ensure_ascii=not value.isprintable()).replace("\x7f", "\\x7f")
+    if isinstance(value, float) and not math.isfinite(value):
+        return ".nan" if math.isnan(value) else f"{'-' if value < 0 else ''}.inf"
+    return json.dumps(value)
 
 
 def read_yaml(text: str, locate: Locate) -> tuple[Any, dict[KeyPath, str]]:

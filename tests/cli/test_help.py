@@ -22,6 +22,7 @@ COMMANDS = (
     "ls",
     "compare",
     "prune",
+    "gridsearch",
     "dataset",
     "hooks",
     "schema",
