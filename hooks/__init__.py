@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .stopping.stop_after import StopAfter
     from .stopping.stop_on_nan import StopOnNaN
     from .stopping.stop_on_plateau import StopOnPlateau
+    from .weights.freeze import Freeze
     from .writing.logits_to_csv import LogitsToCsv
     from .writing.plot_lines import PlotLines
     from .writing.save_file import SaveFile
@@ -53,6 +54,7 @@ __all__ = [
     "Evaluate",
     "EveryNEpoch",
     "Flatten",
+    "Freeze",
     "LRSchedule",
     "LogDir",
     "LogProfile",
@@ -92,6 +94,7 @@ _MODULES = {
     "Evaluate": ".evaluation.evaluate",
     "EveryNEpoch": ".reporting.every_n_epoch",
     "Flatten": ".evaluation.flatten",
+    "Freeze": ".weights.freeze",
     "LRSchedule": ".learning_rate.lr_schedule",
     "LogDir": ".reporting.log_dir",
     "LogProfile": ".reporting.log_profile",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from inspect import signature
 from typing import Any
 
@@ -45,6 +45,13 @@ def check_names(hook: str, name: str, value: Any) -> list[str]:
         if each in names[:index]:
             raise ConfigError(f"{hook}: {name} lists {each!r} twice", (name, index))
     return names
+
+
+def names_as_texts(names: Any) -> Any:
+    """Return a list of names as texts where some are numbers, as those of tasks may be; anything else as it is."""
+    if not isinstance(names, Sequence) or isinstance(names, str):
+        return names
+    return [str(name) if isinstance(name, int) and not isinstance(name, bool) else name for name in names]
 
 
 def check_overridden(hook: AbstractHook, base: type[AbstractHook], method: str) -> None:

@@ -21,7 +21,7 @@ from .tables import print_table, print_text
 
 PACKAGE = "emloop_mtl.hooks"
 
-CONCERNS = ("evaluation", "learning_rate", "checkpointing", "writing", "stopping", "reporting")
+CONCERNS = ("evaluation", "learning_rate", "weights", "checkpointing", "writing", "stopping", "reporting")
 """In the order in which they are listed; others come last."""
 
 

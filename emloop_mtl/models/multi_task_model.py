@@ -35,6 +35,8 @@ from .checked_columns import CheckedColumns
 from .device_copy import as_tensor, to_device
 from .evaluation import predict, score
 from .find_device import find_device
+from .freezing import Freezing
+from .frozen_part import FrozenPart
 from .label_join import LabelJoin
 from .mixed_batch_run import MixedBatchRun
 from .mixed_rows import MixedRows
@@ -123,6 +125,7 @@ class MultiTaskModel(AbstractModel):
         self._update_settings = dict(update or {})
         self._update: Update | None = None
         self._frozen_modules: list[nn.Module] = []
+        self._freezing = Freezing(self.network)
         self._checked_columns = CheckedColumns()
         self._kinds: dict[tuple[tuple[str, ...], tuple[tuple[str, str | None], ...] | None, bool], BatchKind] = {}
         self._removed: RemovedTasks | None = None
@@ -396,6 +399,38 @@ class MultiTaskModel(AbstractModel):
             new = [module for module in self.network.modules() if module not in modules]
             self._frozen_modules += [module for module in new if not module.training]
             self.network.eval()
+        if self._freezing.parts:  # the optimizer has got to know what is new of them
+            if self._stacks is not None:
+                self._stacks.begin_freezing()
+            self._set_frozen(self._freezing.parts)
+
+    # --------------------------------------------------------------------------------------------------- freezing
+
+    def freeze(self, part: FrozenPart) -> bool:
+        """Train nothing of a part until ``unfreeze``, at any time between two steps; return whether that changes it.
+
+        What the optimizer remembers of it stays. What an open window has gathered of its gradients is dropped.
+        """
+        parts = self._freezing.parts
+        return self._set_frozen(parts if part in parts else [*parts, part])
+
+    def unfreeze(self, part: FrozenPart) -> bool:
+        """Train a part again, but for what is frozen otherwise; return whether that changes anything."""
+        return self._set_frozen([other for other in self._freezing.parts if other is not part])
+
+    def _set_frozen(self, parts: Sequence[FrozenPart]) -> bool:
+        frozen = self._freezing.plan(parts)
+        if frozen is None:
+            self._freezing.parts = list(parts)
+            return False
+        with _CHANGING:
+            if self._stacks is not None:
+                self._stacks.begin_freezing()
+            self.network.forget_plans()
+            if self.network.training and (self._freezing.evaluated or frozen.modules):
+                self._set_mode(False)  # the next batch sets it anew
+            self._freezing.set(parts, frozen)
+        return True
 
     # --------------------------------------------------------------------------------------------------- running
 
@@ -491,10 +526,13 @@ class MultiTaskModel(AbstractModel):
         """Switch the network between training and evaluation; modules the user has frozen by ``eval()`` stay so."""
         if train:
             self.network.train()
-            for module in self._frozen_modules:
+            for module in (*self._frozen_modules, *self._freezing.evaluated):
                 module.eval()
         else:
-            self._frozen_modules = [module for module in self.network.modules() if not module.training]
+            # What is in evaluation because it is frozen tells nothing of what the user wants of it.
+            ours = {id(module) for module in self._freezing.evaluated}.difference(map(id, self._frozen_modules))
+            evaluated = [module for module in self.network.modules() if not module.training]
+            self._frozen_modules = [module for module in evaluated if id(module) not in ours]
             self.network.eval()
 
     # ------------------------------------------------------------------------------------------ tasks of a batch

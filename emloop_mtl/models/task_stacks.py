@@ -47,6 +47,8 @@ class TaskStacks:
         self._active: list[TaskStack] = []
         self._parting = PartedNames()
         self._were_parted = False
+        self._is_frozen_anew = False
+        """Whether it is to be looked at anew which tasks are frozen alike."""
         self._walk: object | None = None
         """The walk through a stream that was looked at last."""
         self._changes: Counter[str] = Counter()
@@ -75,6 +77,9 @@ class TaskStacks:
         """Put tasks together and take them apart, as it is to be before a batch of these tasks is trained on."""
         self.check()
         self._were_parted |= self._part(names)
+        if self._is_frozen_anew:
+            self._is_frozen_anew = False
+            self._part_frozen()
         for stack in list(self._active):
             carried = sum(name in names for name in stack.names)
             if 0 < carried < len(stack.names):
@@ -136,6 +141,15 @@ class TaskStacks:
         self._were_parted = True
         self.dissolve("the model's tasks have changed")
 
+    def begin_freezing(self) -> None:
+        """Run all tasks apart, since what is frozen is about to change.
+
+        Those that are then frozen differently are parted for good: what the optimizer remembers of them will differ,
+        and may be alike again where a training is resumed.
+        """
+        self._is_frozen_anew = True
+        self.dissolve("what is frozen changes")
+
     def dissolve(self, reason: str) -> None:
         """Run all tasks apart from now on, until some are put together again."""
         for stack in list(self._active):
@@ -159,6 +173,16 @@ class TaskStacks:
         for name in names:
             if self._changes[name] >= MOST_CHANGES:
                 self._were_parted |= self._part([name])
+
+    def _part_frozen(self) -> None:
+        kinds: dict[tuple[bool, ...], list[str]] = {}
+        for name, task in self._network.tasks.items():
+            modules = [self._network[action.module] for action in task.flow]
+            flags = tuple(parameter.requires_grad for module in modules for parameter in module.parameters())
+            kinds.setdefault(flags, []).append(name)
+        if len(kinds) > 1:
+            for names in kinds.values():
+                self._were_parted |= self._part(names)
 
     def _part(self, names: Collection[str]) -> bool:
         """Part these tasks from all others, and return whether that is new."""
