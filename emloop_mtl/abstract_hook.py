@@ -156,6 +156,10 @@ class AbstractHook:
         """Return what the hook writes, batch variables by name and epoch numbers; None if it does not say."""
         return None
 
+    def checkpoint_bytes(self) -> int:
+        """Return how many bytes the tensors of ``state_dict`` will have, as far as known before the training."""
+        return 0
+
     def state_dict(self) -> dict[str, State]:
         """Return all that the hook remembers, as plain data and tensors."""
         return {}

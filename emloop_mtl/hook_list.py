@@ -164,6 +164,10 @@ class HookList:
         """Return the smallest limit that a hook sets to the whole run, None if none does."""
         return min((steps for hook in self._hooks if (steps := hook.max_steps()) is not None), default=None)
 
+    def checkpoint_bytes(self) -> int:
+        """Return how many bytes the tensors of all states will have, as far as known before the training."""
+        return sum(hook.checkpoint_bytes() for hook in self._hooks)
+
     @property
     def are_ours(self) -> bool:
         """Whether all hooks that act after batches are of this package."""

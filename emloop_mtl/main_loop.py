@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from inspect import signature
 from pathlib import Path
 from signal import Signals
@@ -25,11 +25,12 @@ from .hook_list import HookList
 from .loop_arguments import check_actions, check_extra_streams, check_whole, refuse_unknown
 from .loop_state import LoopState
 from .models.abstract_model import AbstractModel
-from .saver import Saver
+from .saver import Exchange, Saver
 from .slow_streams import SlowStreams
 from .streams import AnyStream, Streams
 from .types import EpochData, Position, State, TimeProfile
 from .utils.caught_signals import CaughtSignals
+from .utils.contexts import Contexts, Make
 from .utils.random import check_random_state, get_random_state, set_random_state
 from .utils.wait_given_up import WaitGivenUp
 
@@ -146,6 +147,7 @@ class MainLoop:
         self._is_over = False
         self._is_run_training = False
         self._is_run_evaluation = False
+        self._evaluation = Contexts()
         self._saver = Saver(self.output_dir, model, asynchronous_saving)
         for key, name in [
             ("train_stream_name", train_stream_name),
@@ -256,6 +258,25 @@ class MainLoop:
         """
         self._saver.before_written(act)
 
+    def evaluate_under(self, make: Make) -> None:
+        """Have every stream that is evaluated run under a context, by a hook that lets the model be another one there.
+
+        The context is left before the stream that is trained on goes on, however the evaluation ends, and while a
+        checkpoint is written in the middle of it: the state of a training is that in which it trains.
+
+        :param make: makes the context, once per stream and after each such checkpoint
+        """
+        self._evaluation.add(make)
+
+    def save_weights_as(self, exchange: Exchange) -> None:
+        """Have checkpoints hold other weights than those that are trained.
+
+        A resumed training begins with what is saved, and the hook has to give it back what was trained.
+
+        :param exchange: gets what the model's ``state_dict`` has returned, and returns what to save in its place
+        """
+        self._saver.exchange_weights(exchange)
+
     def check_can_save(self) -> None:
         """Check that checkpoints can be written.
 
@@ -266,11 +287,11 @@ class MainLoop:
     def check_room(self) -> None:
         """Check, where hooks will save, that the disk has room for a whole checkpoint, as every training does.
 
-        It is estimated from the weights, what the optimizer will keep of each, and open gradients.
+        It is estimated from the weights, what the optimizer will keep of each, open gradients, and what hooks tell.
 
         :raise ConfigError: if it has not
         """
-        self._saver.check_room()
+        self._saver.check_room(self.hooks.checkpoint_bytes())
 
     # --------------------------------------------------------------------------------------------------- running
 
@@ -516,7 +537,7 @@ class MainLoop:
         self._is_training, self._walked = train, stream
         name = stream.name or ""
         end: TrainingTerminated | None = None
-        with stream, self._giving_up_waiting():
+        with nullcontext() if train else self._evaluation.entered(), stream, self._giving_up_waiting():
             for batch in self._gate.accepted(stream, train, may_be_empty=resumed):
                 began = perf_counter()
                 try:
@@ -584,7 +605,8 @@ class MainLoop:
         evaluated = self._streams.evaluated
         streams_done = None if self._epoch is None else self._epoch["streams_done"]
         stamp = (self._position, streams_done, evaluated and evaluated.batches, finished)
-        self._saver.write(stamp, self._state, self._position, finished)
+        with self._evaluation.left():
+            self._saver.write(stamp, self._state, self._position, finished)
 
     def _state(self) -> dict[str, State]:
         """Return all that goes on with the training, but for its weights and position."""

@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 Act = Callable[[], None]
 
+Exchange = Callable[[dict[str, State]], dict[str, State]]
+"""Gets weights by name and returns those to save."""
+
 
 class Saver:
     """Keeps the tags that checkpoints were asked for under until they are written together.
@@ -40,6 +43,7 @@ class Saver:
         self._output_dir = output_dir
         self._model = model
         self._memory = HostMemory() if asynchronous else None
+        self._exchanges: list[Exchange] = []
         self._asked: dict[str, None] = {}
         self._then: list[_Then] = []
         self._written: dict[str, object] = {}
@@ -67,15 +71,20 @@ class Saver:
             raise ConfigError(f"checkpoints need 'state_dict' and 'load_state_dict' of {type(self._model).__name__}")
         self._is_expected = True
 
-    def check_room(self) -> None:
+    def check_room(self, more: int) -> None:
         """Check, if anybody will ask for checkpoints, that the disk has room for one.
 
+        :param more: bytes that it takes beside those of the model
         :raise ConfigError: if it has not
         """
         if self._is_expected and self._output_dir is not None:
-            lack = lack_of_room(self._output_dir, self._model.checkpoint_bytes() + SLACK)
+            lack = lack_of_room(self._output_dir, self._model.checkpoint_bytes() + more + SLACK)
             if lack is not None:
                 raise ConfigError(f"no room in '{self._output_dir}': a checkpoint will take about {lack}")
+
+    def exchange_weights(self, exchange: Exchange) -> None:
+        """Have what ``exchange`` returns saved in the place of the model's weights."""
+        self._exchanges.append(exchange)
 
     def ask(self, tag: str) -> None:
         """Ask for a checkpoint that is kept as ``tag``."""
@@ -133,7 +142,10 @@ class Saver:
             first: list[Act] | None = None if self._memory is None else []
             self._first = first
             try:
-                snapshot = take_snapshot(folder, self._model.state_dict(), state(), self._memory)
+                weights = self._model.state_dict()
+                for exchange in self._exchanges:
+                    weights = exchange(weights)
+                snapshot = take_snapshot(folder, weights, state(), self._memory)
             except BaseException:
                 with suppress(Exception):
                     _do_all(first or [])

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .stopping.stop_on_nan import StopOnNaN
     from .stopping.stop_on_plateau import StopOnPlateau
     from .weights.freeze import Freeze
+    from .weights.average_weights import AverageWeights
     from .writing.logits_to_csv import LogitsToCsv
     from .writing.plot_lines import PlotLines
     from .writing.save_file import SaveFile
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AbstractHook",
     "AccumulateVariables",
+    "AverageWeights",
     "Benchmark",
     "Check",
     "ClassificationMetrics",
@@ -87,6 +89,7 @@ __all__ = [
 _MODULES = {
     "AbstractHook": "emloop_mtl.abstract_hook",
     "AccumulateVariables": ".evaluation.accumulate_variables",
+    "AverageWeights": ".weights.average_weights",
     "Benchmark": ".reporting.benchmark",
     "Check": ".stopping.check",
     "ClassificationMetrics": ".evaluation.classification_metrics",

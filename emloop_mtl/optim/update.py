@@ -116,6 +116,16 @@ class Update:
         )
         self._plan_window()
 
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """What is trained at present, by name; another mapping each time that this changes."""
+        return self._parameters
+
+    @property
+    def is_window_open(self) -> bool:
+        """Whether steps have ended since the last update."""
+        return self._open > 0
+
     def set_length(self, total_steps: int | None, pass_steps: int | None, missing: str = "") -> None:
         """Learn the length of the run, for the last window and the learning rate."""
         self._total_steps = total_steps
