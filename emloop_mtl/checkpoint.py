@@ -33,7 +33,9 @@ from .utils.checkpoint_names import (
     TAG,
     list_checkpoints,
     sequence_of,
+    tag_of,
 )
+from .utils.cleared import Cleared
 from .utils.disk_room import lack_of_room
 from .utils.files import link_or_copy, make_folder, sync_folder
 from .utils.host_memory import HostMemory
@@ -48,6 +50,7 @@ __all__ = [
     "STATE_FILE",
     "Checkpoint",
     "check_plain",
+    "clear_checkpoints",
     "complete_checkpoint",
     "list_checkpoints",
     "load_checkpoint",
@@ -176,6 +179,7 @@ def write_checkpoint(
             write_manifest(new / MANIFEST_FILE, {**manifest, "tag": tag})
         for new in written:
             paths.append(new.rename(folder / new.name.removeprefix(TEMPORARY)))
+        Cleared.forget(folder)
         sync_folder(folder)
     if keep is not None:
         for tag in tags:
@@ -194,10 +198,15 @@ def complete_checkpoint(checkpoint: Checkpoint) -> None:
     folder = checkpoint.path.parent
     with _explained(f"cannot complete a checkpoint in '{folder}'"), contextlib.ExitStack() as temporary:
         _remove_leftovers(folder)
+        cleared = Cleared.read(folder)
+        if cleared is not None and cleared.last > checkpoint.sequence:
+            return  # what is newer was removed on purpose, and so was what is older
         for tag in checkpoint.tags:
             if any(sequence_of(path) >= checkpoint.sequence for path in list_checkpoints(folder, tag)):
                 continue
             new = folder / f"{TEMPORARY}{tag}-{checkpoint.sequence:08d}"
+            if cleared is not None and new.name.removeprefix(TEMPORARY) in cleared.names:
+                continue
             temporary.callback(shutil.rmtree, new, ignore_errors=True)
             new.mkdir()
             _link_files(checkpoint.path, new)
@@ -209,6 +218,22 @@ def complete_checkpoint(checkpoint: Checkpoint) -> None:
         for path in list_checkpoints(folder, tag):
             if sequence_of(path) < checkpoint.sequence:
                 remove_checkpoint(path)
+
+
+def clear_checkpoints(paths: Sequence[Path], position: Position) -> None:
+    """Remove checkpoints of one folder since their training has finished; what is known of them stays there.
+
+    The newest goes last, so that a training that is killed meanwhile is resumed at its end.
+
+    :param position: where the training has finished
+    :raise CheckpointError: if nothing can be written there; then all are kept
+    """
+    paths = sorted(paths, key=sequence_of)
+    folder = paths[0].parent
+    with _explained(f"cannot clear the checkpoints in '{folder}'"):
+        Cleared.write(folder, position, [path.name for path in paths])
+    for path in paths:
+        remove_checkpoint(path)
 
 
 def remove_checkpoint(path: str | Path) -> None:
@@ -240,8 +265,8 @@ def newest_checkpoint(folder: str | Path, tag: str | None = None) -> Checkpoint:
         names = ", ".join(path.name for path in paths)
         raise CheckpointError(f"'{folder}' has no valid checkpoint; tried: {names}; the last one: {last}") from last
     if tag is None:
-        raise CheckpointError(f"'{folder}' has no checkpoint")
-    tags = {path.name.rpartition("-")[0] for path in list_checkpoints(folder)}
+        raise CheckpointError(f"'{folder}' has no checkpoint{Cleared.reason(folder)}")
+    tags = {tag_of(path) for path in list_checkpoints(folder)}
     raise CheckpointError(f"'{folder}' has no checkpoint with the tag {tag!r}{nearest(tag, tags)}")
 
 

@@ -27,3 +27,6 @@ NOT_FINITE_FOLDER = "not_finite"
 """The batches that the model's ``update.on_nan`` has found."""
 
 DEFAULT_OUTPUT_ROOT = "log"
+VERIFY_TAG = "verify-resume"
+"""What the tags of the checkpoints begin with that ``emloop-mtl verify-resume`` keeps for itself."""
+

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
 
+    from .checkpointing.clear_checkpoints import ClearCheckpoints
     from .checkpointing.restore_best import RestoreBest
     from .checkpointing.save_best import SaveBest
     from .checkpointing.save_every import SaveEvery
@@ -54,6 +55,7 @@ __all__ = [
     "ClassificationMetrics",
     "ComputeStats",
     "Evaluate",
+    "ClearCheckpoints",
     "EveryNEpoch",
     "Flatten",
     "Freeze",
@@ -97,6 +99,7 @@ _MODULES = {
     "Evaluate": ".evaluation.evaluate",
     "EveryNEpoch": ".reporting.every_n_epoch",
     "Flatten": ".evaluation.flatten",
+    "ClearCheckpoints": ".checkpointing.clear_checkpoints",
     "Freeze": ".weights.freeze",
     "LRSchedule": ".learning_rate.lr_schedule",
     "LogDir": ".reporting.log_dir",

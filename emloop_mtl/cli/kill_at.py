@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ..abstract_hook import AbstractHook
+from ..constants import VERIFY_TAG
 from ..types import EpochNumber
 
 if TYPE_CHECKING:
@@ -25,10 +26,10 @@ class KillAt(AbstractHook):
 
     training_only = True
 
-    SAVED_TAG = "verify-resume-killed"
+    SAVED_TAG = f"{VERIFY_TAG}-killed"
     """The tag of the checkpoint that is written to be killed right after it."""
 
-    END_TAG = "verify-resume-end"
+    END_TAG = f"{VERIFY_TAG}-end"
     """The tag of the checkpoint that keeps the end, whether or not the config has a hook that does."""
 
     MOMENTS = ("saved", "done", "next")

@@ -12,6 +12,7 @@ from ..config.yaml_text import read_yaml
 from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, RUN_FILE, TRACE_FILE
 from ..errors import EmloopError
 from ..utils.checkpoint_names import FORMAT, MANIFEST_FILE, MODEL_FILE, STATE_FILE, list_checkpoints
+from ..utils.cleared import Cleared
 from ..utils.manifest import read_manifest
 from ..utils.shown import printable
 from .folder_in_use import is_in_use
@@ -141,6 +142,10 @@ def _read_manifests(path: Path, run: ListedRun, faults: list[str]) -> list[Mappi
         if manifest.get("finished") is True and not found:
             run.state = "finished"
         found.append(manifest)
+    cleared = None if folder.is_symlink() else Cleared.read(folder)
+    if cleared is not None:
+        run.epochs, run.steps = max(run.epochs, cleared.position.epoch), max(run.steps, cleared.position.step)
+        run.state = "finished"
     return found
 
 

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..abstract_hook import AbstractHook
-from ..checkpoint import Checkpoint, complete_checkpoint, list_checkpoints, newest_checkpoint, sequence_of
+from ..checkpoint import (
+    Checkpoint,
+    complete_checkpoint,
+    list_checkpoints,
+    newest_checkpoint,
+    remove_checkpoint,
+    sequence_of,
+)
 from ..config.check import check_config
 from ..config.config import Config
 from ..config.create import Training, create_training
@@ -19,6 +26,7 @@ from ..config.trust_policy import TrustPolicy
 from ..constants import SCORES_FILE
 from ..errors import ConfigError, NotFiniteError
 from ..utils.wait_given_up import WaitGivenUp
+from ..utils.cleared import Cleared
 from .building import building, running
 from .evaluating import check_evaluations, evaluate_at_end
 from .reporting import SIGNAL_BASE, TERMINAL_ONLY, logging_to_file
@@ -134,11 +142,21 @@ def _go_on(folder: RunFolder, overrides: Sequence[str], trust: bool, more_hooks:
                 return
             training.main_loop.restore(checkpoint, stay_finished=ends)
             log.info("going on in %s from %s (%s)", folder.path, checkpoint.path.name, _describe(checkpoint))
-            if checkpoint.finished and not ends:
+            if cleared is not None:
+                log.warning("ClearCheckpoints has removed the end, so it is trained again from there on")
+                Cleared.forget(folder.checkpoints)
+            if not ends and (checkpoint.finished or folder.is_noted("ended", checkpoint.sequence)):
                 folder.note("longer", checkpoint.sequence)
         else:
             folder.restart()
             log.info("%s has no checkpoint yet: beginning again", folder.path)
+        cleared = _cleared(folder)
+        if cleared is not None and not is_changed:
+            _conclude(folder, config, cleared, trusted)
+            return
+        if cleared is not None and checkpoint is None:
+            text = "has finished, and ClearCheckpoints has removed what it could go on from"
+            raise ConfigError(f"{folder.path}: {text}; begin a new one with emloop-mtl train")
         if is_changed or not ends:  # other weights may come to the same step, or be scored in another way
             (folder.path / SCORES_FILE).unlink(missing_ok=True)
         if is_changed:
@@ -157,11 +175,17 @@ def _ends(training: Training, folder: RunFolder, checkpoint: Checkpoint, is_chan
 
 def _leave(folder: RunFolder, config: Config, checkpoint: Checkpoint | None) -> None:
     """Leave a run as it is that has finished, and tell so."""
-    after = ""
+    position = None if checkpoint is None else checkpoint.position
     if checkpoint is not None:
         complete_checkpoint(checkpoint)
-        after = f", after {checkpoint.position.epoch} epochs and {checkpoint.position.step} steps"
-    log.info("%s has finished%s; nothing is left to do", folder.path, after, extra=TERMINAL_ONLY)
+    cleared, removed = _cleared(folder), ""
+    if cleared is not None:
+        position = cleared.position
+        removed = ", and ClearCheckpoints has removed its checkpoints"
+        if checkpoint is not None:
+            removed += f" but {', '.join(sorted(path.name for path in list_checkpoints(folder.checkpoints)))}"
+    after = "" if position is None else f", after {position.epoch} epochs and {position.step} steps"
+    log.info("%s has finished%s%s; nothing is left to do", folder.path, after, removed, extra=TERMINAL_ONLY)
     _suggest(config, folder, TERMINAL_ONLY)
 
 
@@ -173,6 +197,24 @@ def _check(training: Training) -> None:
 
 
 def _train(training: Training, folder: RunFolder, options: Mapping[str, Any], is_resumed: bool) -> None:
+def _cleared(folder: RunFolder) -> Cleared | None:
+    """Return what is known of the end of a run that has finished, if its checkpoint was removed then."""
+    cleared = Cleared.read(folder.checkpoints)
+    return cleared if cleared is not None and cleared.is_end_gone(list_checkpoints(folder.checkpoints)) else None
+
+
+def _conclude(folder: RunFolder, config: Config, cleared: Cleared, options: Mapping[str, Any]) -> None:
+    """Do what a kill has left undone of a run that has finished and removes its checkpoints."""
+    for name in cleared.names:
+        if (folder.checkpoints / name).is_dir():
+            remove_checkpoint(folder.checkpoints / name)
+    left = list_checkpoints(folder.checkpoints)
+    if config.data.get("eval") and left:
+        evaluate_at_end(config, folder, options)
+    folder.note("ended", sequence_of(left[0]) if left else 0)
+    _leave(folder, config, newest_checkpoint(folder.checkpoints) if left else None)
+
+
     """Run a training to its end, and tell what has come out and what can be done next.
 
     :param options: what ``create_training`` takes beside a config and a folder
@@ -246,7 +288,7 @@ def _suggest(config: Config, folder: RunFolder, extra: Mapping[str, object] | No
         log.info("look at it:  tensorboard --logdir %s", path, extra=extra)
     if list_checkpoints(folder.checkpoints):
         log.info("score it:    emloop-mtl eval %s %s", "STREAM", path, extra=extra)
-    if "StopAfter" in names:
+    if "StopAfter" in names and _cleared(folder) is None:
         log.info("train on:    emloop-mtl resume %s hooks.StopAfter.epochs=…", path, extra=extra)
 
 

@@ -12,6 +12,7 @@ import click
 from ..checkpoint import FOLDER_NAME, TEMPORARY, load_checkpoint, sequence_of
 from ..constants import CHECKPOINT_FOLDER
 from ..errors import CheckpointError, ConfigError
+from ..utils.cleared import CLEARED_FILE
 from ..utils.shown import printable
 from .checked_checkpoint import CheckedCheckpoint
 from .checked_run import CheckedRun
@@ -92,6 +93,8 @@ def _leftover(path: Path) -> str | None:
         return None
     if path.name.startswith(TEMPORARY):
         return "of a save that was killed, or of one that is under way; the next save removes it"
+    if path.name == CLEARED_FILE and stat.S_ISREG(mode):
+        return "tells which checkpoints ClearCheckpoints has removed when the training had finished"
     kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a file"
     return f"{kind}, no checkpoint"
 

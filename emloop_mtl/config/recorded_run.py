@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from ..checkpoint import Checkpoint, list_checkpoints, newest_checkpoint
 from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, RUN_FILE
+from ..utils.cleared import Cleared
+from .source_folder import recorded_folder
 from ..errors import ConfigError, nearest
 
 PREFERRED = ("best", "latest")
@@ -93,7 +95,8 @@ class RecordedRun:
             tag = next((tag for tag in PREFERRED if list_checkpoints(self.checkpoints, tag)), None)
         elif not list_checkpoints(self.checkpoints, tag):
             tags = {path.name.rpartition("-")[0] for path in list_checkpoints(self.checkpoints)}
-            raise ConfigError(f"{self.path}: has no checkpoint {tag!r}{nearest(tag, tags)}")
+            reason = Cleared.reason(self.checkpoints) or nearest(tag, tags)
+            raise ConfigError(f"{self.path}: has no checkpoint {tag!r}{reason}")
         return newest_checkpoint(self.checkpoints, tag)
 
     def _record(self) -> dict[str, Any]:

@@ -29,6 +29,11 @@ def list_checkpoints(folder: str | Path, tag: str | None = None) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
+def tag_of(path: Path) -> str:
+    """Return what a checkpoint was saved for by the name of its folder."""
+    return path.name.rpartition("-")[0]
+
+
 def sequence_of(path: Path) -> int:
     """Return the number of a checkpoint among those of its run by the name of its folder, 0 if it is none."""
     match = FOLDER_NAME.fullmatch(path.name)

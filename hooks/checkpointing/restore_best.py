@@ -29,7 +29,7 @@ class RestoreBest(AbstractHook):
     back; an interrupted or failed training keeps its own. If no epoch was the best, since its number was nan or
     absent throughout, the weights stay as they are, with a warning.
 
-    :param tag: the ``tag`` of the ``SaveBest``
+    :param tag: the ``tag`` of the ``SaveBest``, or of a number that it watches ``also``
     :raise ConfigError: if no ``SaveBest`` with this tag is listed
     :raise CheckpointError: at the end, if its checkpoint is damaged or gone
 
@@ -51,7 +51,7 @@ class RestoreBest(AbstractHook):
     def register_mainloop(self, main_loop: MainLoop) -> None:
         """Find the hook that keeps the best weights."""
         super().register_mainloop(main_loop)
-        savers = {hook.tag: hook for hook in main_loop.hooks if isinstance(hook, SaveBest)}
+        savers = {tag: hook for hook in main_loop.hooks if isinstance(hook, SaveBest) for tag in hook.tags}
         if self._tag not in savers:
             text = f"{self.name}: no SaveBest with the tag {self._tag!r} is listed{nearest(self._tag, savers)}"
             raise ConfigError(text, ("tag",))
@@ -71,7 +71,7 @@ class RestoreBest(AbstractHook):
             self.main_loop.when_saved(self._restore)
 
     def _restore(self) -> None:
-        epoch = self._saver.epoch
+        epoch = self._saver.epoch_of(self._tag)
         if epoch is None:
             log.warning("%s: no epoch was the best; the weights stay those of the end", self.name)
             return

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochData, EpochNumber, State
 
+from ..arguments import check_count
 from ..watched_number import WatchedNumber
 from .save_latest import SaveLatest
 
@@ -20,24 +22,39 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@dataclass
+class _Best:
+    """The best value of a number so far, the epoch that had it, and what its checkpoint is kept as."""
+
+    tag: str
+    watched: WatchedNumber
+    value: float | None = None
+    epoch: int | None = None
+
+
 class SaveBest(AbstractHook):
     """Save the training whenever a number is better than in all epochs before, always keeping the best only.
 
     The first number counts as better than none; an epoch without the number, or in which it is nan, is never best.
+    With ``also``, further numbers of the stream have a checkpoint each; the first one remains that which
+    ``RestoreBest`` and ``emloop-mtl eval`` take by themselves.
 
     :param stream: the stream that the number is of
     :param variable: its variable, such as ``loss`` or ``model/all/macro_average``
     :param mode: ``min`` if less is better, ``max`` if more is
     :param aggregation: which number of a variable that has several; by default the ``mean`` or the only one
-    :param tag: what the checkpoint is kept as; another one for each hook where several numbers are watched
+    :param tag: what the checkpoint is kept as; another one for each hook where several are listed
+    :param also: further variables, each with its mode; their checkpoints are kept as ``<tag>_<variable>``, with ``_``
+        for all that is neither a letter nor a digit
+    :param runway: look at no number before this many training steps
     :raise ConfigError: if the run has no output folder, or the model cannot be checkpointed
 
     .. code-block:: yaml
 
         hooks:
           - Evaluate: {streams: [valid]}
-          - ComputeStats: {variables: [loss]}
-          - SaveBest: {stream: valid, variable: loss, mode: min}
+          - ComputeStats: {variables: [loss, digit/loss]}
+          - SaveBest: {stream: valid, variable: loss, mode: min, also: {digit/loss: min}}
     """
 
     training_only = True
@@ -55,51 +72,103 @@ class SaveBest(AbstractHook):
         mode: str = "min",
         aggregation: str | None = None,
         tag: str = "best",
+        also: Mapping[str, str] | None = None,
+        runway: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._watched = WatchedNumber(self.name, stream, variable, mode, aggregation)
-        if not re.fullmatch(r"\w+", tag) or tag == SaveLatest.TAG:
+        if not isinstance(tag, str) or not re.fullmatch(r"\w+", tag) or tag == SaveLatest.TAG:
             raise ConfigError(
                 f"{self.name}: {tag!r} cannot be the tag: take a word, but not {SaveLatest.TAG!r}", ("tag",)
             )
-        self.tag = tag
-        """What the checkpoint is kept as."""
-        self._best: float | None = None
-        self._epoch: int | None = None
+        self._bests = {tag: _Best(tag, WatchedNumber(self.name, stream, variable, mode, aggregation))}
+        for best in self._further(tag, stream, variable, {} if also is None else also):
+            self._bests[best.tag] = best
+        self._runway = 0 if runway is None else check_count(self.name, "runway", runway)
 
     @property
-    def epoch(self) -> int | None:
-        """The best epoch so far, None if no epoch had the number."""
-        return self._epoch
+    def tags(self) -> list[str]:
+        """What its checkpoints are kept as, that of ``variable`` first."""
+        return list(self._bests)
+
+    def epoch_of(self, tag: str) -> int | None:
+        """Return the best epoch so far, None if no epoch had the number.
+
+        :param tag: what the checkpoint is kept as
+        """
+        return self._bests[tag].epoch
 
     def register_mainloop(self, main_loop: MainLoop) -> None:
-        """Check that the training can be saved, and the stream that is watched."""
+        """Check that the training can be saved, the stream that is watched, and that no other hook has its tags."""
         super().register_mainloop(main_loop)
         main_loop.check_can_save()
-        self._watched.check_stream(main_loop)
+        self._first.watched.check_stream(main_loop)
+        for other in main_loop.hooks:
+            if other is self:
+                break
+            taken = [tag for tag in self._bests if isinstance(other, SaveBest) and tag in other._bests]
+            if taken:
+                text = f"{self.name} and {other.name} both keep a checkpoint as {taken[0]!r}"
+                raise ConfigError(f"{text}: give one of them another tag", ("tag",))
 
     def requires(self) -> Collection[str | EpochNumber]:
-        """Return the number that is watched."""
-        return (self._watched.number,)
+        """Return the numbers that are watched."""
+        return [best.watched.number for best in self._bests.values()]
 
     def provides(self) -> Collection[str | EpochNumber]:
         """Return nothing."""
         return ()
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
-        """Save if the number is better than ever."""
-        value = self._watched.read(epoch_data)
-        if value is None or (self._best is not None and not self._watched.is_better(value, than=self._best)):
+        """Save for each number that is better than ever."""
+        if self.main_loop.position.step < self._runway:
             return
-        log.info("%s: %s is %g in epoch %i, the best so far", self.name, self._watched, value, epoch_id)
-        self._best, self._epoch = value, epoch_id
-        self.main_loop.request_save(self.tag)
+        for best in self._bests.values():
+            value = best.watched.read(epoch_data)
+            if value is None or (best.value is not None and not best.watched.is_better(value, than=best.value)):
+                continue
+            log.info("%s: %s is %g in epoch %i, the best so far", self.name, best.watched, value, epoch_id)
+            best.value, best.epoch = value, epoch_id
+            self.main_loop.request_save(best.tag)
 
     def state_dict(self) -> dict[str, State]:
-        """Return the best value and its epoch."""
-        return {"value": self._best, "epoch": self._epoch}
+        """Return the best value of each number and its epoch."""
+        first, *others = self._bests.values()
+        state: dict[str, State] = {"value": first.value, "epoch": first.epoch}
+        if others:
+            state["also"] = {best.tag: {"value": best.value, "epoch": best.epoch} for best in others}
+        return state
 
     def load_state_dict(self, state: dict[str, State]) -> None:
-        """Go on comparing with the best value of the epochs before."""
-        self._best, self._epoch = state["value"], state["epoch"]
+        """Go on comparing with the best values of the epochs before; a number that is new has none."""
+        found = {self._first.tag: state, **state.get("also", {})}
+        for tag, best in self._bests.items():
+            if tag in found:
+                best.value, best.epoch = found[tag]["value"], found[tag]["epoch"]
+
+    @property
+    def _first(self) -> _Best:
+        return next(iter(self._bests.values()))
+
+    def _further(self, tag: str, stream: str, variable: str, also: Any) -> Iterator[_Best]:
+        """Yield what is watched besides the first number."""
+        if not isinstance(also, Mapping):
+            text = f"{self.name}: also must be variables with their modes, such as {{loss: min}}, not {also!r}"
+            raise ConfigError(text, ("also",))
+        seen: dict[str, str] = {}
+        for name, mode in also.items():
+            if not isinstance(name, str) or not name:
+                raise ConfigError(f"{self.name}: also names variables, and {name!r} is none", ("also", name))
+            own = f"{tag}_" + re.sub(r"\W", "_", name)
+            if name == variable:
+                raise ConfigError(f"{self.name}: {name!r} is the variable already", ("also", name))
+            if own in seen:
+                text = (
+                    f"{self.name}: {seen[own]!r} and {name!r} would both be kept as {own!r}: list another {self.name}"
+                )
+                raise ConfigError(text, ("also", name))
+            seen[own] = name
+            try:
+                yield _Best(own, WatchedNumber(self.name, stream, name, mode))
+            except ConfigError as error:
+                raise ConfigError(str(error), ("also", name)) from error

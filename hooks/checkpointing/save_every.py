@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
     from emloop_mtl.main_loop import MainLoop
 
+NAME = re.compile(r"(\w+-)?(epoch|step|minute)-\d+(\.\d+)?")
+"""What the tags of checkpoints look like that are kept by such hooks."""
+
 SHORTEST = 1e-6
 """Minutes; names of checkpoints have that many digits."""
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from emloop_mtl.abstract_hook import AbstractHook
-from emloop_mtl.checkpoint import newest_checkpoint
+from emloop_mtl.checkpoint import list_checkpoints, load_checkpoint, newest_checkpoint
 from emloop_mtl.errors import ConfigError
-from emloop_mtl.hooks import ComputeStats, SaveBest
-from emloop_mtl.testing import run_hook
+from emloop_mtl.hooks import ComputeStats, SaveBest, StopAfter
+from emloop_mtl.main_loop import MainLoop
+from emloop_mtl.testing import FakeDataset, FakeModel, SaveAndFail, run_hook
 
 
 class Write(AbstractHook):
@@ -93,3 +94,128 @@ def test_without_a_folder_it_is_refused() -> None:
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         SaveBest(**arguments)
+
+
+# --------------------------------------------------------------------------------------------- several numbers, runway
+
+
+class WriteSeveral(AbstractHook):
+    """Write given numbers of given names, one per epoch."""
+
+    def __init__(self, **values: list[float]) -> None:
+        super().__init__()
+        self._values = values
+
+    def after_epoch(self, epoch_id: int, epoch_data: dict[str, Any]) -> None:
+        for name, values in self._values.items():
+            epoch_data["valid"][name.replace("__", "/")] = values[epoch_id]
+
+
+SEVERAL = {"loss": [4, 2, 3, 3], "digit__shapes__accuracy@3": [0.5, 0.4, 0.9, 0.8], "worst": [nan, 1, 5, 2]}
+ALSO = {"digit/shapes/accuracy@3": "max", "worst": "max"}
+
+
+def kept(folder: Path) -> dict[str, int]:
+    """Return the epoch of each checkpoint by its tag."""
+    found = [load_checkpoint(path) for path in list_checkpoints(folder / "checkpoints")]
+    return {checkpoint.tag: checkpoint.position.epoch for checkpoint in found}
+
+
+def test_one_hook_keeps_the_best_of_several_numbers(tmp_path: Path) -> None:
+    hook = SaveBest(also=ALSO)
+    run_hook(WriteSeveral(**SEVERAL), hook, epochs=3, output_dir=tmp_path)
+    assert kept(tmp_path) == {"best": 1, "best_digit_shapes_accuracy_3": 2, "best_worst": 2}
+    assert hook.tags == ["best", "best_digit_shapes_accuracy_3", "best_worst"]
+    assert [hook.epoch_of(tag) for tag in hook.tags] == [1, 2, 2]
+
+
+def test_several_numbers_are_compared_on_after_a_resume(tmp_path: Path) -> None:
+    def loop(fail_at: int | None = None) -> MainLoop:
+        hooks = [
+            WriteSeveral(**SEVERAL),
+            SaveBest(also=ALSO, tag="top"),
+            SaveAndFail(fail_at=fail_at),
+            StopAfter(epochs=3),
+        ]
+        dataset = FakeDataset(train=[{"x": [1]}], valid=[{"x": [2]}])
+        return MainLoop(FakeModel(), dataset, hooks, extra_streams=["valid"], output_dir=tmp_path)
+
+    with pytest.raises(RuntimeError, match="failed at moment 8"):
+        loop(fail_at=8).run_training()
+    resumed = loop()
+    resumed.restore(newest_checkpoint(tmp_path / "checkpoints", "latest"))
+    resumed.run_training()
+    expected = {"top": 1, "top_digit_shapes_accuracy_3": 2, "top_worst": 2, "latest": 3}
+    assert kept(tmp_path) == expected
+    (hook,) = [hook for hook in resumed.hooks if isinstance(hook, SaveBest)]
+    assert hook.state_dict() == {
+        "value": 2,
+        "epoch": 1,
+        "also": {
+            "top_digit_shapes_accuracy_3": {"value": 0.9, "epoch": 2},
+            "top_worst": {"value": 5, "epoch": 2},
+        },
+    }
+
+
+def test_a_number_that_is_added_begins_anew_and_one_that_is_gone_is_forgotten() -> None:
+    hook = SaveBest(also={"new": "max", "old": "min"})
+    hook.load_state_dict(
+        {
+            "value": 1.0,
+            "epoch": 2,
+            "also": {"best_old": {"value": 3.0, "epoch": 4}, "best_gone": {"value": 0, "epoch": 0}},
+        }
+    )
+    assert [hook.epoch_of(tag) for tag in hook.tags] == [2, None, 4]
+    assert set(hook.state_dict()["also"]) == {"best_new", "best_old"}
+
+
+@pytest.mark.parametrize(("runway", "best"), [(None, 1), (2, 1), (3, 3), (6, 3), (8, 4)])
+def test_before_the_runway_no_epoch_is_the_best(runway: int | None, best: int, tmp_path: Path) -> None:
+    """Two steps per epoch: the number of epoch 1 is seen with a runway of at most two steps."""
+    hook = SaveBest(runway=runway, also={"x": "min"})
+    run_hook(WriteSeveral(loss=[5, 1, 4, 2, 3], x=[5, 1, 4, 2, 3]), hook, epochs=4, output_dir=tmp_path)
+    assert kept(tmp_path) == {"best": best, "best_x": best}
+    assert [hook.epoch_of(tag) for tag in hook.tags] == [best, best]
+
+
+def test_a_further_number_that_nothing_writes_is_an_error_before_the_first_batch(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="SaveBest requires the number 'lost' of stream 'valid'.*did you mean 'loss'"):
+        run_hook(ComputeStats(["loss"]), SaveBest(also={"lost": "min"}), output_dir=tmp_path)
+
+
+def test_two_hooks_do_not_replace_each_others_checkpoints(tmp_path: Path) -> None:
+    second = SaveBest(mode="max")
+    second.name = "SaveMost"
+    with pytest.raises(ConfigError, match="SaveMost and SaveBest both keep a checkpoint as 'best'") as caught:
+        run_hook(Write([1]), SaveBest(), second, output_dir=tmp_path)
+    assert caught.value.path == ("tag",)
+    third = SaveBest(tag="best_x")
+    third.name = "SaveX"
+    with pytest.raises(ConfigError, match="SaveX and SaveBest both keep a checkpoint as 'best_x'"):
+        run_hook(Write([1]), SaveBest(also={"x": "max"}), third, output_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "path"),
+    [
+        (
+            {"also": ["loss"]},
+            r"also must be variables with their modes, such as \{loss: min\}, not \['loss'\]",
+            ("also",),
+        ),
+        ({"also": {"acc": "high"}}, "mode must be 'min' or 'max', not 'high'", ("also", "acc")),
+        ({"also": {"acc": None}}, "mode must be 'min' or 'max', not None", ("also", "acc")),
+        ({"also": {3: "max"}}, "also names variables, and 3 is none", ("also", 3)),
+        ({"also": {"": "max"}}, "also names variables, and '' is none", ("also", "")),
+        ({"also": {"loss": "max"}}, "'loss' is the variable already", ("also", "loss")),
+        ({"also": {"a/b": "max", "a_b": "min"}}, "'a/b' and 'a_b' would both be kept as 'best_a_b'", ("also", "a_b")),
+        ({"runway": 0}, "runway must be a positive whole number, not 0", ("runway",)),
+        ({"tag": 3}, "3 cannot be the tag", ("tag",)),
+    ],
+)
+def test_wrong_numbers(arguments: dict[str, Any], message: str, path: tuple[Any, ...]) -> None:
+    with pytest.raises(ConfigError, match=f"^SaveBest: {message}") as caught:
+        SaveBest(**arguments)
+    assert caught.value.path == path
