@@ -23,10 +23,10 @@ SCORES_FILE = "scores.json"
 """The scores of the streams that the section ``eval`` lists, computed when the training has finished."""
 
 CHECKPOINT_FOLDER = "checkpoints"
+VERIFY_TAG = "verify-resume"
+"""What the tags of the checkpoints begin with that ``emloop-mtl verify-resume`` keeps for itself."""
+
 NOT_FINITE_FOLDER = "not_finite"
 """The batches that the model's ``update.on_nan`` has found."""
 
 DEFAULT_OUTPUT_ROOT = "log"
-VERIFY_TAG = "verify-resume"
-"""What the tags of the checkpoints begin with that ``emloop-mtl verify-resume`` keeps for itself."""
-

@@ -25,8 +25,8 @@ from ..config.load import load_config
 from ..config.trust_policy import TrustPolicy
 from ..constants import SCORES_FILE
 from ..errors import ConfigError, NotFiniteError
-from ..utils.wait_given_up import WaitGivenUp
 from ..utils.cleared import Cleared
+from ..utils.wait_given_up import WaitGivenUp
 from .building import building, running
 from .evaluating import check_evaluations, evaluate_at_end
 from .reporting import SIGNAL_BASE, TERMINAL_ONLY, logging_to_file
@@ -129,6 +129,13 @@ def _go_on(folder: RunFolder, overrides: Sequence[str], trust: bool, more_hooks:
         if not is_changed and folder.is_noted("ended", 0 if checkpoint is None else checkpoint.sequence):
             _leave(folder, config, checkpoint)
             return
+        cleared = _cleared(folder)
+        if cleared is not None and not is_changed:
+            _conclude(folder, config, cleared, trusted)
+            return
+        if cleared is not None and checkpoint is None:
+            text = "has finished, and ClearCheckpoints has removed what it could go on from"
+            raise ConfigError(f"{folder.path}: {text}; begin a new one with emloop-mtl train")
         if checkpoint is None:
             folder.check_restart()
         folder.clear_up()
@@ -150,13 +157,6 @@ def _go_on(folder: RunFolder, overrides: Sequence[str], trust: bool, more_hooks:
         else:
             folder.restart()
             log.info("%s has no checkpoint yet: beginning again", folder.path)
-        cleared = _cleared(folder)
-        if cleared is not None and not is_changed:
-            _conclude(folder, config, cleared, trusted)
-            return
-        if cleared is not None and checkpoint is None:
-            text = "has finished, and ClearCheckpoints has removed what it could go on from"
-            raise ConfigError(f"{folder.path}: {text}; begin a new one with emloop-mtl train")
         if is_changed or not ends:  # other weights may come to the same step, or be scored in another way
             (folder.path / SCORES_FILE).unlink(missing_ok=True)
         if is_changed:
@@ -171,6 +171,24 @@ def _ends(training: Training, folder: RunFolder, checkpoint: Checkpoint, is_chan
     total = training.main_loop.total_steps
     is_longer = is_changed or folder.is_noted("longer", checkpoint.sequence)
     return not is_longer or (total is not None and checkpoint.position.step >= total)
+
+
+def _cleared(folder: RunFolder) -> Cleared | None:
+    """Return what is known of the end of a run that has finished, if its checkpoint was removed then."""
+    cleared = Cleared.read(folder.checkpoints)
+    return cleared if cleared is not None and cleared.is_end_gone(list_checkpoints(folder.checkpoints)) else None
+
+
+def _conclude(folder: RunFolder, config: Config, cleared: Cleared, options: Mapping[str, Any]) -> None:
+    """Do what a kill has left undone of a run that has finished and removes its checkpoints."""
+    for name in cleared.names:
+        if (folder.checkpoints / name).is_dir():
+            remove_checkpoint(folder.checkpoints / name)
+    left = list_checkpoints(folder.checkpoints)
+    if config.data.get("eval") and left:
+        evaluate_at_end(config, folder, options)
+    folder.note("ended", sequence_of(left[0]) if left else 0)
+    _leave(folder, config, newest_checkpoint(folder.checkpoints) if left else None)
 
 
 def _leave(folder: RunFolder, config: Config, checkpoint: Checkpoint | None) -> None:
@@ -197,24 +215,6 @@ def _check(training: Training) -> None:
 
 
 def _train(training: Training, folder: RunFolder, options: Mapping[str, Any], is_resumed: bool) -> None:
-def _cleared(folder: RunFolder) -> Cleared | None:
-    """Return what is known of the end of a run that has finished, if its checkpoint was removed then."""
-    cleared = Cleared.read(folder.checkpoints)
-    return cleared if cleared is not None and cleared.is_end_gone(list_checkpoints(folder.checkpoints)) else None
-
-
-def _conclude(folder: RunFolder, config: Config, cleared: Cleared, options: Mapping[str, Any]) -> None:
-    """Do what a kill has left undone of a run that has finished and removes its checkpoints."""
-    for name in cleared.names:
-        if (folder.checkpoints / name).is_dir():
-            remove_checkpoint(folder.checkpoints / name)
-    left = list_checkpoints(folder.checkpoints)
-    if config.data.get("eval") and left:
-        evaluate_at_end(config, folder, options)
-    folder.note("ended", sequence_of(left[0]) if left else 0)
-    _leave(folder, config, newest_checkpoint(folder.checkpoints) if left else None)
-
-
     """Run a training to its end, and tell what has come out and what can be done next.
 
     :param options: what ``create_training`` takes beside a config and a folder

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 from ..checkpoint import Checkpoint, list_checkpoints, newest_checkpoint
 from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, RUN_FILE
+from ..errors import ConfigError, nearest
 from ..utils.cleared import Cleared
 from .source_folder import recorded_folder
-from ..errors import ConfigError, nearest
 
 PREFERRED = ("best", "latest")
 """Whose weights are taken: the first of these that is there."""
