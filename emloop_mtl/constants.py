@@ -19,6 +19,7 @@ RUN_FILE = "run.yaml"
 TRACE_FILE = "trace.yaml"
 LOG_FILE = "train.log"
 METRICS_FILE = "metrics.jsonl"
+PROFILE_FILE = "profile.jsonl"
 SCORES_FILE = "scores.json"
 """The scores of the streams that the section ``eval`` lists, computed when the training has finished."""
 

@@ -131,6 +131,7 @@ class MainLoop:
         self._skip_zeroth_epoch = skip_zeroth_epoch
         self._fixed_batch_size = fixed_batch_size
         self._profile: TimeProfile = {}
+        self._saving = array("d")
         self._streams = Streams(dataset, model, train_stream_name, fixed_epoch_size, buffer, self._profile, seed)
         self._gate = BatchGate(model, on_empty_batch, on_empty_stream, on_unused_sources, fixed_batch_size)
         self._slow_streams = SlowStreams(buffer)
@@ -525,6 +526,8 @@ class MainLoop:
         if not self._is_run_evaluation:
             self._streams.after_epoch(self.epoch_data)
         self._profile["after_epoch_hooks"] = array("d", [perf_counter() - began])
+        if self._saving:
+            self._profile["saving"], self._saving = self._saving, array("d")
         self._slow_streams.tell(self._profile, streams)
         end = self.hooks.after_epoch_profile(self._position.epoch, self._profile, streams) or end
         self._border(end)
@@ -605,8 +608,10 @@ class MainLoop:
         evaluated = self._streams.evaluated
         streams_done = None if self._epoch is None else self._epoch["streams_done"]
         stamp = (self._position, streams_done, evaluated and evaluated.batches, finished)
+        began = perf_counter()
         with self._evaluation.left():
             self._saver.write(stamp, self._state, self._position, finished)
+        self._saving.append(perf_counter() - began)
 
     def _state(self) -> dict[str, State]:
         """Return all that goes on with the training, but for its weights and position."""

@@ -17,6 +17,7 @@ from .gridsearch import gridsearch
 from .hooks import hooks
 from .ls import ls
 from .new import new
+from .plot import plot
 from .predict import predict
 from .prune import prune
 from .resume import resume
@@ -54,6 +55,7 @@ for command in (
     ls,
     compare,
     prune,
+    plot,
     gridsearch,
     dataset,
     hooks,

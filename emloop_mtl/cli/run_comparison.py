@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ import torch
 
 from ..checkpoint import list_checkpoints, load_checkpoint, newest_checkpoint
 from ..config.load import load_config
-from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, RUN_FILE, TRACE_FILE
+from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, PROFILE_FILE, RUN_FILE, TRACE_FILE
 from ..errors import EmloopError
+from ..utils.flat_names import POSITION
 from .event_files import is_event_file, scalars_of
 from .kill_at import KillAt
 
@@ -142,23 +144,30 @@ def _state(path: Path, clocks: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
 
 def _clocks(run: Path) -> dict[str, tuple[str, ...]]:
     """Return, by the names of the hooks, what their states tell of the clock."""
-    found = {}
+    return {arguments.get("name") or kind: CLOCKS.get(kind, ()) for kind, arguments in _hooks(run)}
+
+
+def _readers(run: Path) -> dict[str, Callable[[Path], Any]]:
+    """Return, by the names of files in the folder of the run, what reads the part of them that is compared."""
+    profiles = (arguments.get("path", PROFILE_FILE) for kind, arguments in _hooks(run) if kind == "WriteProfile")
+    return {TRACE_FILE: _read_trace, **dict.fromkeys(map(os.path.normpath, profiles), _read_profile)}
+
+
+def _hooks(run: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield class and arguments of each hook."""
     for entry in load_config(run / CONFIG_FILE).data.get("hooks") or ():
         for kind, arguments in ({entry: None} if isinstance(entry, str) else entry).items():
-            short = kind.rpartition(".")[2]
-            given = arguments.get("name") if isinstance(arguments, Mapping) else None
-            found[given or short] = CLOCKS.get(short, ())
-    return found
+            yield kind.rpartition(".")[2], arguments if isinstance(arguments, Mapping) else {}
 
 
 def _in_files(run: Path, whole: Path) -> Iterator[str]:
     """Yield which of the files differ that hooks have written, whatever their format is."""
-    ours, theirs = _files(run), _files(whole)
+    ours, theirs, readers = _files(run), _files(whole), _readers(whole)
     for name in sorted(ours.keys() | theirs.keys()):
         if name not in ours or name not in theirs:
             yield f"{name}: is {'missing' if name in theirs else EXTRA}"
-        elif name in READERS:
-            one, other = (READERS[name](path) for path in (ours[name], theirs[name]))
+        elif name in readers:
+            one, other = (readers[name](path) for path in (ours[name], theirs[name]))
             yield from (f"{name}: {'/'.join(place)} differs" for place in differences(one, other))
         else:
             line = _first_difference(ours[name], theirs[name])
@@ -213,5 +222,10 @@ def _read_trace(path: Path) -> dict[str, Any]:
     return {key: value for key, value in trace.items() if key not in TRACE_CLOCKS}
 
 
-READERS = {TRACE_FILE: _read_trace}
-"""File in the folder of the run -> what reads the part of it that is compared."""
+def _read_profile(path: Path) -> list[dict[str, Any]]:
+    """Return what the lines of ``WriteProfile`` say but for the seconds."""
+    try:
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [dict.fromkeys(record) | {name: record[name] for name in POSITION} for record in records]
+    except (ValueError, LookupError, TypeError) as error:
+        raise EmloopError(f"{path}: cannot be read: {error}") from error

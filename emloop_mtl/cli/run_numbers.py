@@ -7,7 +7,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..utils.flat_name import flat_name
 from .best_score import BestScore
 from .run_config import RunConfig
 from .small_file import read_small
+from .written_path import written_path
 
 MOST = 2**25
 """Bytes of the files with numbers that are read; a hundred numbers in each of ten thousand epochs take as many."""
@@ -24,6 +25,9 @@ MODES = ("min", "max")
 
 Place = tuple[int, int]
 """An epoch and its step."""
+
+Record = tuple[Place, dict[str, float]]
+"""The numbers of an epoch or a step, by their flat names."""
 
 
 class RunNumbers:
@@ -79,34 +83,42 @@ class RunNumbers:
         last = max(found)
         return last, found[last]
 
-    def _records(self, wanted: str) -> Iterator[tuple[Place, dict[str, float]]]:
+    def of_json(self, wanted: str = "", has_gaps: bool = False) -> Iterator[Record] | None:
+        """Return the numbers of every line of ``WriteJSON``; None if it has written none.
+
+        :param wanted: leave out lines that do not name it
+        :param has_gaps: whether numbers that are not finite are nan; else they are left out
+        :raise ValueError: if they cannot be read, also when a line is
+        """
+        text = self._read("WriteJSON", METRICS_FILE)
+        return None if text is None else _placed(_of_json(text, wanted, has_gaps))
+
+    def of_csv(self, has_gaps: bool = False) -> Iterator[Record] | None:
+        """Return the numbers of every row of ``WriteCSV``, as ``of_json`` does."""
+        text = self._read("WriteCSV", "training.csv")
+        if text is None:
+            return None
+        arguments = self._config.arguments_of("WriteCSV") or {}
+        delimiter = arguments.get("delimiter", ",")
+        delimiter = delimiter if isinstance(delimiter, str) and len(delimiter) == 1 else ","
+        return _placed(_of_csv(text, delimiter, has_gaps, absent=str(arguments.get("default_value", ""))))
+
+    def _records(self, wanted: str) -> Iterator[Record]:
         """Yield the numbers of every line that may hold the wanted one."""
-        text, columns = self._read("WriteJSON", METRICS_FILE), None
-        if text is None:
-            text = self._read("WriteCSV", "training.csv")
-            delimiter = (self._config.arguments_of("WriteCSV") or {}).get("delimiter", ",")
-            columns = delimiter if isinstance(delimiter, str) and len(delimiter) == 1 else ","
-        if text is None:
-            return
-        records = _of_json(text, wanted) if columns is None else _of_csv(text, columns)
-        for record in records:
-            epoch, step = record.pop("epoch", None), record.pop("step", None)
-            record.pop("samples", None)
-            if epoch is not None and step is not None:
-                yield (int(epoch), int(step)), record
+        records = self.of_json(wanted)
+        if records is None:
+            records = self.of_csv()
+        yield from records or ()
 
     def _read(self, hook: str, usual: str) -> str | None:
         """Return the text of a file that a hook writes into the folder of the run; None if there is none."""
-        given = (self._config.arguments_of(hook) or {}).get("path", usual)
-        path = self._run / given if isinstance(given, str) else self._run / usual
+        path = written_path(self._run, self._config, hook, "path", usual)
+        if path is None:
+            return None
         try:
-            if not path.resolve().is_relative_to(self._run.resolve()):
-                return None
             content = read_small(path, MOST)
             # What stands after the last line break is being written.
             return None if content is None else content[: content.rfind(b"\n") + 1].decode()
-        except (OSError, RuntimeError) as error:  # the second of links in a circle
-            raise ValueError(f"{path.name} cannot be read") from error
         except ValueError as error:
             raise ValueError(f"{path.name} {'is not UTF-8' if isinstance(error, UnicodeError) else error}") from error
 
@@ -124,7 +136,15 @@ def _find(numbers: Mapping[str, float], wanted: str, aggregation: Any) -> str | 
     return several[0] if len(several) == 1 else None
 
 
-def _of_json(text: str, wanted: str) -> Iterator[dict[str, float]]:
+def _placed(records: Iterable[dict[str, float]]) -> Iterator[Record]:
+    for record in records:
+        epoch, step = record.pop("epoch", math.nan), record.pop("step", math.nan)
+        record.pop("samples", None)
+        if math.isfinite(epoch) and math.isfinite(step):
+            yield (int(epoch), int(step)), record
+
+
+def _of_json(text: str, wanted: str, has_gaps: bool) -> Iterator[dict[str, float]]:
     for line in text.splitlines():
         if wanted not in line:
             continue
@@ -133,10 +153,11 @@ def _of_json(text: str, wanted: str) -> Iterator[dict[str, float]]:
         except (ValueError, RecursionError) as error:
             raise ValueError(f"a line of {METRICS_FILE} is no JSON") from error
         if isinstance(record, dict):
-            yield {name: number for name, number in record.items() if is_number(number)}
+            numbers = ((name, math.nan if has_gaps and number is None else number) for name, number in record.items())
+            yield {name: number for name, number in numbers if is_number(number) or number is math.nan}
 
 
-def _of_csv(text: str, delimiter: str) -> Iterator[dict[str, float]]:
+def _of_csv(text: str, delimiter: str, has_gaps: bool, absent: str) -> Iterator[dict[str, float]]:
     try:
         for row in csv.DictReader(io.StringIO(text), delimiter=delimiter):
             numbers = {}
@@ -147,6 +168,8 @@ def _of_csv(text: str, delimiter: str) -> Iterator[dict[str, float]]:
                     continue
                 if name is not None and math.isfinite(number):
                     numbers[name] = number
+                elif name is not None and has_gaps and cell != absent:
+                    numbers[name] = math.nan
             yield numbers
     except (csv.Error, TypeError, ValueError) as error:
         raise ValueError(f"a table of numbers is no CSV: {error}") from error

@@ -19,9 +19,10 @@ class LogProfile(AbstractHook):
 
     The lines read ``epoch 3  time 41.2 s  waiting for data 1.03 s (2.5 %)  train 36.1 s (87.6 %)  valid 2.9 s (7.0 %)
     hooks 1.17 s (2.8 %)`` and ``epoch 3  hooks  ScoreTasks 0.61 s (1.5 %)  ShowProgress 0.2 s (0.5 %)``. Shares are of
-    the sum of all that is measured. On a device that works on its own the model's time is that of handing it the work;
-    whoever reads a number from it waits for the rest. The times of single hooks are estimated from some of the
-    batches, one in 17; hooks with less than a thousandth are left out.
+    the sum of all that is measured. Where checkpoints were saved since the line before, ``saving`` is their time. On a
+    device that works on its own the model's time is that of handing it the work; whoever reads a number from it waits
+    for the rest. The times of single hooks are estimated from some of the batches, one in 17; hooks with less than a
+    thousandth are left out.
 
     .. code-block:: yaml
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from emloop_mtl.checkpoint import Checkpoint, list_checkpoints, newest_checkpoin
 EXCEPTED = {"seconds", "TrainingTrace", "WriteTensorBoard", "WriteWandb"}
 """What hooks remember of the clock, the names of event files, of which every process begins one of its own, and of runs
 of W&B."""
+
+SECONDS = re.compile(rb'("(?:reading/|model/|hooks|saving)[^"]*": )[^,}]+')
+"""A time in a line of ``WriteProfile``."""
 
 RECORDS = ("*.jsonl", "*.csv", "predictions/*")
 
@@ -73,7 +77,8 @@ def what_differs(run: Path, whole: Path, tags: Collection[str] = ()) -> list[str
 
 
 def bytes_of(run: Path, name: Path) -> bytes:
-    return (run / name).read_bytes()
+    content = (run / name).read_bytes()
+    return SECONDS.sub(rb"\1", content) if name.name == "profile.jsonl" else content
 
 
 def trace(run: Path) -> dict[str, Any]:

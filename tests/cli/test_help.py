@@ -21,6 +21,7 @@ COMMANDS = (
     "verify-resume",
     "ls",
     "compare",
+    "plot",
     "prune",
     "gridsearch",
     "dataset",
