@@ -23,6 +23,12 @@ PROFILE_FILE = "profile.jsonl"
 SCORES_FILE = "scores.json"
 """The scores of the streams that the section ``eval`` lists, computed when the training has finished."""
 
+STUDY_FILE = "study.yaml"
+"""Records where the config of a search came from."""
+
+BEST_FILE = "best.yaml"
+"""The config of the best trial of a search."""
+
 CHECKPOINT_FOLDER = "checkpoints"
 VERIFY_TAG = "verify-resume"
 """What the tags of the checkpoints begin with that ``emloop-mtl verify-resume`` keeps for itself."""

@@ -22,6 +22,7 @@ from .predict import predict
 from .prune import prune
 from .resume import resume
 from .schema import schema
+from .search import search
 from .train import train
 from .verify import verify
 from .verify_resume import verify_resume
@@ -54,9 +55,10 @@ for command in (
     verify_resume,
     ls,
     compare,
-    prune,
     plot,
+    prune,
     gridsearch,
+    search,
     dataset,
     hooks,
     schema,

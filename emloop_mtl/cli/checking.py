@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..abstract_hook import EVENTS
+from ..abstract_hook import EVENTS, AbstractHook
 from ..batch_gate import BatchGate
 from ..config.check import check_config
+from ..config.config import Config
 from ..config.create import Training, create_training
 from ..config.load import load_config
 from ..data.batch import Batch
@@ -28,11 +29,18 @@ def check_training(config_path: Path, overrides: Iterable[str], trust_runs: bool
 
     :param trust_runs: as for ``create_training``
     """
-    config = load_config(config_path, list(overrides))
+    check_built(load_config(config_path, list(overrides)), trust_runs)
+
+
+def check_built(config: Config, trust_runs: bool = False, more_hooks: Sequence[AbstractHook] = ()) -> None:
+    """Check a config that is loaded as ``check_training`` does.
+
+    :param more_hooks: hooks that act after those of the config
+    """
     check_config(config)
     with TemporaryDirectory(prefix="emloop-mtl-check-") as folder:
         with building(config):
-            training = create_training(config, Path(folder) / "run", trust_runs=trust_runs)
+            training = create_training(config, Path(folder) / "run", more_hooks=more_hooks, trust_runs=trust_runs)
             training.main_loop.check()
             check_evaluations(training)
         first_batches: dict[str, list[Batch]] = {}
@@ -158,9 +166,11 @@ def _count(parameters: Iterable[Any]) -> tuple[str, str]:
 
 def _print_hooks(main_loop: MainLoop) -> None:
     rows = list(_acting(main_loop))
-    steps = main_loop.total_steps
-    length = "until a hook or a signal ends it" if steps is None else f"{steps} steps"
-    print_table(f"Which hook acts when, in a training of {length}", ["event", "hooks, in order"], rows)
+    when = "in an evaluation"
+    if main_loop.model.can_be_trained:
+        steps = main_loop.total_steps
+        when = f"in a training {'until a hook or a signal ends it' if steps is None else f'of {steps} steps'}"
+    print_table(f"Which hook acts when, {when}", ["event", "hooks, in order"], rows)
 
 
 def _acting(main_loop: MainLoop) -> Iterator[tuple[str, str]]:

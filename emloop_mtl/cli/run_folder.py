@@ -121,11 +121,12 @@ class RunFolder(RecordedRun):
 
     def write_record(self, config_path: Path) -> None:
         """Record where the config came from, since modules beside it are imported again when the run is resumed."""
+        from ..config.source_folder import folder_of
         from ..config.yaml_text import write_yaml
         from ..utils.files import write_atomically
 
-        source = config_path.resolve()
-        record = {"config": source.name, "source_folder": str(source.parent), "working_folder": str(Path.cwd())}
+        source, folder = config_path.resolve(), folder_of(config_path)
+        record = {"config": source.name, "source_folder": str(folder), "working_folder": str(Path.cwd())}
         write_atomically(self.path / RUN_FILE, write_yaml(record))
 
     def note(self, what: str, sequence: int) -> None:

@@ -22,6 +22,7 @@ from ..config.check import check_config
 from ..config.config import Config
 from ..config.create import Training, create_training
 from ..config.load import load_config
+from ..config.source_folder import folder_of
 from ..config.trust_policy import TrustPolicy
 from ..constants import SCORES_FILE
 from ..errors import ConfigError, NotFiniteError
@@ -53,7 +54,7 @@ def train_anew(
     if output_dir is not None:
         folder = RunFolder.at(output_dir, remove, keep=config_path)
     else:
-        folder = RunFolder.new(output_root, _name_of(config))
+        folder = RunFolder.new(output_root, name_of(config))
     with folder.locked():
         _begin(folder, config, config_path, {"more_hooks": more_hooks})
 
@@ -82,7 +83,24 @@ def train_to_the_end(run_dir: Path, config_path: Path | None, overrides: Sequenc
         if config is None or config_path is None or folder.is_begun:  # by another process, only now kept out
             _go_on(folder, overrides, trust)
         else:
-            _begin(folder, config, config_path, {}, None if trust else TrustPolicy(config_path.parent, folder.path))
+            _begin(folder, config, config_path, {}, None if trust else TrustPolicy(folder_of(config_path), folder.path))
+
+
+def train_as(config: Config, run_dir: Path, more_hooks: Sequence[AbstractHook]) -> None:
+    """Train as a config says in a folder that is its own, from the beginning or from the newest checkpoint.
+
+    :param config: with all that its file has been changed by, and with its seed
+    :raise ConfigError: if there is the run of another config
+    """
+    assert config.path is not None
+    folder = RunFolder.begun_or_new(run_dir, may_begin=True)
+    with folder.locked():
+        if not folder.is_begun:
+            _begin(folder, config, config.path, {"more_hooks": more_hooks})
+        elif load_config(folder.config).data != config.data:
+            raise ConfigError(f"{folder.path}: is the run of another config")
+        else:
+            _go_on(folder, [], trust=True, more_hooks=more_hooks)
 
 
 def _begin(
@@ -304,7 +322,8 @@ def _describe(checkpoint: Checkpoint) -> str:
     return f"epoch {checkpoint.position.epoch}, step {checkpoint.position.step}"
 
 
-def _name_of(config: Config) -> str:
+def name_of(config: Config) -> str:
+    """Return what the folder of a training is called after: its model, else the class of that."""
     model = config.data["model"]
     name = model.get("name")
     return name if isinstance(name, str) else str(model["class"]).rpartition(".")[2]

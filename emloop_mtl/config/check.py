@@ -13,6 +13,8 @@ from .overrides import SECTIONS
 from .planner import Planner
 from .plans import plan_dataset, plan_hooks, plan_main_loop, plan_model, plan_seed
 from .reflect import put_on_path
+from .search_settings import SearchSettings
+from .source_folder import folder_of
 from .training_plan import TrainingPlan
 from .trust_policy import TrustPolicy
 
@@ -42,6 +44,8 @@ def check_config(
     """
     with config.located():
         plan = _plan(config, trust, source_folder)
+        if config.data.get("search") is not None:  # no part of a training; only its form is checked
+            SearchSettings.of(config.data["search"])
         for stream, overrides in checked_overrides(config).items():
             evaluated = evaluation_config(config, stream)
             with evaluated.located():
@@ -73,7 +77,7 @@ def planner_for(config: Config, trust: TrustPolicy | None, source_folder: Path |
     if trust is not None:
         folder = trust.trusted_folder
     elif folder is None and config.path is not None:
-        folder = config.path.parent
+        folder = folder_of(config.path)
     if folder is not None:
         put_on_path(folder)
     return Planner(trust)

@@ -20,6 +20,7 @@ from .hook_plan import HookPlan
 from .load import load_config
 from .overrides import SECTIONS
 from .plans import CONFIG_TEXT, plan_dataset, plan_hooks, plan_model, plan_seed
+from .source_folder import folder_of
 from .training import Training
 from .trust_policy import TrustPolicy
 
@@ -154,7 +155,7 @@ def _build_dataset(
     seed_everything(seed)
     from .yaml_text import write_yaml  # see load_config
 
-    folder = source_folder or (config.path and config.path.parent)
+    folder = source_folder or (config.path and folder_of(config.path))
     handed = {"seed": seed, "output_dir": output_dir, "config_folder": _text(folder)}
     dataset = plan.build({**handed, CONFIG_TEXT: write_yaml(arguments)})
     if isinstance(dataset, MultiTaskDataset):
@@ -165,7 +166,9 @@ def _build_dataset(
         try:
             _ = dataset.task_streams  # made now, so that a mistake in loaders() is known to be one of this section
         except ConfigError as error:
-            raise error.below(("dataset",)) from error
+            # Loaders are made in Python, of whatever the section says; only what stands in it has a place there.
+            place = ("dataset", *error.path)
+            raise ConfigError(str(error), place if config.knows(place[:2]) else ("dataset",)) from error
         except FileNotFoundError as error:
             raise ConfigError(f"no such file: {error.filename or error}", ("dataset",)) from error
     return dataset

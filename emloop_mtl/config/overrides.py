@@ -8,7 +8,7 @@ from typing import Any
 from ..errors import KeyPath, nearest
 from .located_error import LocatedError
 
-SECTIONS = ("seed", "dataset", "model", "main_loop", "hooks", "eval")
+SECTIONS = ("seed", "dataset", "model", "main_loop", "hooks", "eval", "search")
 """The sections of a config, in the order in which it is read."""
 
 
@@ -22,25 +22,36 @@ def apply_overrides(data: dict[str, Any], positions: dict[KeyPath, str], overrid
     :raise LocatedError: if an override has no ``=``, its value is no YAML, or its key no place in the config
     """
     for override in overrides:
-        _Override(data, positions, override).apply()
-
-
-class _Override:
-    def __init__(self, data: dict[str, Any], positions: dict[KeyPath, str], text: str) -> None:
-        self._data = data
-        self._positions = positions
-        self._where = f"command line: {text}"
-        key, equals, value = text.partition("=")
-        self._parts = key.strip().split(".")
+        where = f"command line: {override}"
+        key, equals, value = override.partition("=")
         if not equals:
-            raise self._error("an override is written key=value, e.g. model.optimizer.lr=0.1")
-        if not all(self._parts):
-            raise self._error("the key is empty, or a part of it between two dots")
+            raise LocatedError(f"{where}: an override is written key=value, e.g. model.optimizer.lr=0.1")
+        entry = _Entry(data, positions, key, where)
         from .yaml_text import read_yaml  # see load_config
 
-        self._value = read_yaml(value, lambda line, column: self._where)[0]
+        entry.set(read_yaml(value, lambda line, column, where=where: where)[0])  # type: ignore[misc]
 
-    def apply(self) -> None:
+
+def set_entry(data: dict[str, Any], positions: dict[KeyPath, str], key: str, value: Any, where: str) -> None:
+    """Set one value as an override does.
+
+    :param key: keys joined by dots
+    :param where: what errors about the value begin with
+    :raise LocatedError: if the key has no place in the config
+    """
+    _Entry(data, positions, key, where).set(value)
+
+
+class _Entry:
+    def __init__(self, data: dict[str, Any], positions: dict[KeyPath, str], key: str, where: str) -> None:
+        self._data = data
+        self._positions = positions
+        self._where = where
+        self._parts = key.strip().split(".")
+        if not all(self._parts):
+            raise self._error("the key is empty, or a part of it between two dots")
+
+    def set(self, value: Any) -> None:
         target: Any = self._data
         path: KeyPath = ()
         parts = self._parts
@@ -56,7 +67,7 @@ class _Override:
             arguments: dict[str | int, Any] = {}
             target[int(key)] = arguments
             target, key = arguments, name
-        target[key] = self._value
+        target[key] = value
         path = (*path, key)
         for known in [known for known in self._positions if known[: len(path)] == path]:
             del self._positions[known]

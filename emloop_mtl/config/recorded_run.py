@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -69,20 +68,9 @@ class RecordedRun:
 
     @property
     def source_folder(self) -> Path | None:
-        """The folder that the run's own modules came from, None if it is not there any more.
-
-        A working folder that was moved as a whole, run and modules together, is found again from within.
-        """
-        data = self._record()
-        if not data:
-            return None
-        source, working = data.get("source_folder"), data.get("working_folder")
-        if not isinstance(source, str) or not isinstance(working, str):
-            raise ConfigError(f"{self.path / RUN_FILE}: must name source_folder and working_folder")
-        candidates = [Path(source)]
-        with suppress(ValueError):
-            candidates.append(Path.cwd() / Path(source).relative_to(working))
-        return next((folder for folder in candidates if folder.is_dir()), None)
+        """The folder that the run's own modules came from, None if it is not there any more."""
+        record = self.path / RUN_FILE
+        return recorded_folder(record) if record.is_file() else None
 
     def choose_checkpoint(self, tag: str | None = None) -> Checkpoint:
         """Return the checkpoint whose weights are taken.

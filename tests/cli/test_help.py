@@ -26,6 +26,7 @@ COMMANDS = (
     "gridsearch",
     "dataset",
     "hooks",
+    "search",
     "schema",
     "new",
 )

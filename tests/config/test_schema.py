@@ -58,6 +58,9 @@ MISTAKES = {
     "dataset.streams={train: {scheduler: {class: RoundRobin, filup: true}}}": "dataset.streams.train.scheduler",
     "eval={valid: {hook: []}}": "eval.valid",
     "eval={valid: {hooks: [SavBest]}}": "eval.valid.hooks[0]",
+    "search={trials: 0, ranges: {seed: [1]}}": "search.trials",
+    "search={trials: 3, ranges: {seed: {low: 1, hihg: 2}}}": "search.ranges.seed",
+    "search={trials: 3, ranges: {seed: [1]}, watch: {mode: less}}": "search.watch.mode",
 }
 """What a check of the config refuses, and where the schema sees it."""
 
@@ -89,6 +92,8 @@ RIGHT = [
     "main_loop={bufer: 5, on_incorrect_config: ignore}",
     "dataset.streams={train: {scheduler: {class: RoundRobin, fillup: true}}, all: {splits: [valid, test]}}",
     "eval={valid: {dataset: {batch_size: 3}}, test: null}",
+    "search={trials: 3, ranges: {seed: [1, 2], lr: {low: 0.1, high: 1, log: true, keys: [model.optimizer.lr]}}}",
+    "search={trials: 3, ranges: {seed: {low: 1, high: 9, step: 2}}, sampler: TPESampler, watch: {stream: valid}}",
     "x-anchors={a: 1}",
     "model={class: emloop_mtl.models.multi_task_model.MultiTaskModel, tasks: {}, optimizer: {class: adamw}}",
 ]

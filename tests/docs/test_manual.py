@@ -35,7 +35,7 @@ PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 SNIPPET = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"# (\S+\.(?:py|yaml))\n")
 NO_HOOKS = {"AbstractHook", "TrainingTerminated"}
-SECTIONS = {"seed", "dataset", "model", "main_loop", "hooks", "eval"}
+SECTIONS = {"seed", "dataset", "model", "main_loop", "hooks", "eval", "search"}
 
 
 class Snippet(NamedTuple):

@@ -27,6 +27,7 @@ from ..plans import CONFIG_TEXT, ENGINE_ARGUMENTS, FOR_DATASET, FOR_MODEL
 from ..reflect import is_dotted, package_callables
 from . import calls
 from .parts import DOTTED, OBJECT, VALUE, Schema, any_of, described, named
+from .search import search_schema
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 """What the editors' servers for YAML know best."""
@@ -95,6 +96,7 @@ def _sections() -> Schema:
         "main_loop": ({"$ref": "#/definitions/main_loop"}, "epochs and streams"),
         "hooks": ({"$ref": "#/definitions/hooks"}, "side concerns, which act in this order at every event"),
         "eval": (_evaluation(), "stream -> what is different when it is evaluated"),
+        "search": (search_schema(), "what emloop-mtl search tries; of no account in a training"),
     }
     return {name: described(schema, text, {}, name) for name, (schema, text) in parts.items()}
 
