@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .writing.write_csv import WriteCSV
     from .writing.write_json import WriteJSON
     from .writing.write_predictions import WritePredictions
+    from .writing.write_profile import WriteProfile
     from .writing.write_tensor_board import WriteTensorBoard
     from .writing.write_wandb import WriteWandb
 
@@ -84,6 +85,7 @@ __all__ = [
     "WriteCSV",
     "WriteJSON",
     "WritePredictions",
+    "WriteProfile",
     "WriteTensorBoard",
     "WriteWandb",
 ]
@@ -126,6 +128,7 @@ _MODULES = {
     "WriteCSV": ".writing.write_csv",
     "WriteJSON": ".writing.write_json",
     "WritePredictions": ".writing.write_predictions",
+    "WriteProfile": ".writing.write_profile",
     "WriteTensorBoard": ".writing.write_tensor_board",
     "WriteWandb": ".writing.write_wandb",
 }

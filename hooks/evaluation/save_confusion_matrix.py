@@ -10,10 +10,11 @@ import numpy as np
 
 from emloop_mtl.errors import ConfigError, DataError, nearest
 from emloop_mtl.types import EpochData, EpochNumber
+from emloop_mtl.utils.figure import check_matplotlib, new_figure, save_figure
 from emloop_mtl.utils.files import make_folder
 
 from ..arguments import check_names
-from ..writing.figure import check_color_map, check_figure_size, check_matplotlib, new_figure, pixels_of, save_figure
+from ..writing.figure import check_color_map, check_figure_size, pixels_of
 from .abstract_predicted_classes import AbstractPredictedClasses
 
 if TYPE_CHECKING:
@@ -21,6 +22,21 @@ if TYPE_CHECKING:
 
 MOST_TOLD = 50
 """Of more classes than these, fields have no text: nobody could read it."""
+
+MOST_TICKS = 20
+"""Of more classes without names, not every one is numbered."""
+
+MOST_INCHES = 40.0
+"""How wide and high a figure may become by itself."""
+
+LETTER = 0.1
+"""Inches of a letter in the name of a class."""
+
+DIGIT = 0.62
+"""The width of a digit, as a share of its height."""
+
+LEAST_LETTERS = 3.0
+"""Points; what would be written smaller in a field is left out."""
 
 Counts = np.ndarray[Any, Any]
 
@@ -181,29 +197,34 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
         shares = counts / np.maximum(totals, 1)  # of a class without labels: all 0
         shown = shares if self._normalize else counts
         number = len(counts)
-        side = min(max(6.4, 2 + 0.8 * number), 40.0)  # inches; 0.8 is as wide as what a field says
-        figure = new_figure(self._size or (side, 0.8 * side))
+        side = min(max(6.4, 2 + 0.8 * number), MOST_INCHES)  # 0.8 is as wide as what a field says
+        labels = LETTER * max(map(len, names)) if names else 0.0
+        size = self._size or (min(side + labels, MOST_INCHES), min(0.8 * side + labels, MOST_INCHES))
+        figure = new_figure(size)
         axes = figure.add_subplot()
+        letters = max(10.0, 0.7 * size[0])  # points; in a large figure that is seen as a whole, more can be read
         image = axes.imshow(shown, interpolation="nearest", cmap=self._color_map)
-        axes.set_xlabel("Predicted")
+        axes.set_xlabel("Predicted", size=letters)
         axes.xaxis.set_label_position("top")
-        axes.set_ylabel("Expected")
+        axes.set_ylabel("Expected", size=letters)
         axes.tick_params(labeltop=True, labelbottom=False, top=True, bottom=False)
-        figure.colorbar(image)
+        figure.colorbar(image).ax.tick_params(labelsize=letters)
         if names:
             axes.set_xticks(range(len(names)), names, rotation=90, parse_math=False)
             axes.set_yticks(range(len(names)), names, parse_math=False)
-        bright = shown > shown.max() / 2
-        for row, column in np.ndindex(*counts.shape) if number <= MOST_TOLD else ():
-            axes.text(
-                column,
-                row,
-                f"{shares[row, column]:.2f} / {counts[row, column]}",
-                size=8,
-                ha="center",
-                color="white" if bright[row, column] else "black",
-            )
+        else:
+            ticks = range(0, number, -(-number // MOST_TICKS))
+            axes.set_xticks(ticks, ticks, size=letters)
+            axes.set_yticks(ticks, ticks, size=letters)
         figure.tight_layout()
+        width = 72 * size[0] * axes.get_position().width / number  # points of a field
+        bright = shown > shown.max() / 2
+        fields = [f"{share:.2f} / {count}" for share, count in zip(shares.flat, counts.flat, strict=True)]
+        fitting = width / (DIGIT * max(map(len, fields)))
+        is_told = number <= MOST_TOLD and fitting >= LEAST_LETTERS
+        for (row, column), text in zip(np.ndindex(*counts.shape), fields, strict=True) if is_told else ():
+            color = "white" if bright[row, column] else "black"
+            axes.text(column, row, text, size=min(8, fitting), ha="center", va="center", color=color)
         return figure
 
 

@@ -51,6 +51,9 @@ class AbstractWriter(AbstractHook, ABC):
 
     training_only = True
 
+    reads_numbers = True
+    """Whether the numbers of an epoch are what is written."""
+
     def __init__(
         self,
         argument: str,
@@ -113,7 +116,8 @@ class AbstractWriter(AbstractHook, ABC):
         :raise ConfigError: naming the path, if that fails, or if the disk is full
         :raise CheckpointError: if a file of the training that is resumed has been cut or removed
         """
-        warn_of_missed_numbers(self)
+        if self.reads_numbers:
+            warn_of_missed_numbers(self)
         self._fails = False
         try:
             make_folder(self.path.parent)
@@ -137,7 +141,7 @@ class AbstractWriter(AbstractHook, ABC):
         numbers = self.numbers_of(epoch_data) | self.numbers_beside(learning_rates(self.main_loop))
         with self.guarded():
             self.write(self.main_loop.position, numbers)
-            self._tell_that_it_works()
+            self.tell_that_it_works()
 
     def after_training(self, success: bool) -> None:
         """Write what is due, and close the files."""
@@ -238,9 +242,10 @@ class AbstractWriter(AbstractHook, ABC):
         if records:
             with self.guarded():
                 self.write_steps(records)
-                self._tell_that_it_works()
+                self.tell_that_it_works()
 
-    def _tell_that_it_works(self) -> None:
+    def tell_that_it_works(self) -> None:
+        """Tell that records can be written, if the last ones could not."""
         if self._fails:
             log.warning("%s: %s can be written again", self.name, self.path)
         self._fails = False

@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from emloop_mtl.errors import ConfigError, nearest
 from emloop_mtl.types import State
+from emloop_mtl.utils.figure import COLORS, check_matplotlib, new_figure, save_figure
 from emloop_mtl.utils.files import make_folder
 
 from ..arguments import check_count, check_names
 from .abstract_example_writer import AbstractExampleWriter
 from .examples import Examples
-from .figure import check_matplotlib, new_figure, save_figure
 from .output_path import check_output_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from emloop_mtl.main_loop import MainLoop
+
+STYLES = ("-", "--", ":", "-.")
+"""How lines are drawn, when all colours are taken."""
+
+LETTERS = 70
+"""Characters of a legend that stand side by side."""
 
 SEPARATOR = "___"
 """What stands in names of files for a slash."""
@@ -135,22 +141,28 @@ class PlotLines(AbstractExampleWriter):
             save_figure(self.name, self._draw(examples, values, example), folder / file)
 
     def _draw(self, examples: Examples, values: dict[str, list[Any]], example: int) -> Any:
-        figure = new_figure()
+        figure = new_figure(layout="constrained")
         axes = figure.add_subplot()
-        for name in self._variables:
+        for index, name in enumerate(self._variables):
             sequence = values[name][example]
             if not isinstance(sequence, list):
                 text = f"{name!r} of stream {examples.stream!r} has no sequence for an example, but {sequence!r}"
                 raise ConfigError(f"{self.name}: {text}", (*self.config_path, "variables"))
             shown = [sequence[index] for index in examples.counting(values, example, len(sequence))]
             try:
-                lines = axes.plot(shown)
+                lines = axes.plot(
+                    shown,
+                    color=COLORS[index % len(COLORS)],
+                    linestyle=STYLES[index // len(COLORS) % len(STYLES)],
+                    marker="o" if len(shown) == 1 else "",  # a line of one point cannot be seen
+                )
             except (TypeError, ValueError) as error:
                 text = f"{name!r} of stream {examples.stream!r} cannot be drawn as a line: {error}"
                 raise ConfigError(f"{self.name}: {text}", (*self.config_path, "variables")) from error
             for line in lines:
                 line.set_label(f" {name}" if name.startswith("_") else name)  # others are left out of the legend
         axes.set_ylim(*self._limits)
-        axes.legend()
-        figure.tight_layout()
+        columns = max(1, LETTERS // (8 + max(map(len, self._variables))))
+        for text in figure.legend(loc="outside upper right", ncols=columns, frameon=False).get_texts():
+            text.set_parse_math(False)  # a dollar in a name is a dollar
         return figure
