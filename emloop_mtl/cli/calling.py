@@ -104,6 +104,8 @@ def _print(value: Any, as_json: bool) -> None:
             raise ConfigError(f"--json: what the method returns is not JSON: {error}") from error
     else:
         text = value if isinstance(value, str) else pformat(value, width=WIDTH, sort_dicts=False)
+    if sys.stdout is None:  # it was closed before the program began
+        return
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()

@@ -85,7 +85,10 @@ def _read(path: Path, last: bool, only: Sequence[str]) -> ComparedRun:
 
 def _end_scores(path: Path) -> dict[str, float]:
     """Return the scores that the end of a training has left."""
-    content = read_small(path / SCORES_FILE, MOST)
+    try:
+        content = read_small(path / SCORES_FILE, MOST)
+    except ValueError as error:
+        raise ValueError(f"{SCORES_FILE} {error}") from error
     if content is None:
         return {}
     try:

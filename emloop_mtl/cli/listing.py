@@ -27,7 +27,9 @@ def list_runs(folder: Path, long: bool, with_empty: bool, recursive: bool, as_js
     :param as_json: print a list of objects for programs instead of a table
     :raise ConfigError: if there is no such folder
     """
-    runs = sorted(map(read_run, runs_in(folder, recursive)), key=lambda run: (run.began or "", run.run))
+    read = [(path, read_run(path)) for path in runs_in(folder, recursive)]
+    runs = [run for path, run in read if run.fault is None or path.is_dir()]  # others were removed meanwhile
+    runs.sort(key=lambda run: (run.began or "", run.run))
     shown = [run for run in runs if with_empty or run.epochs or run.fault is not None]
     if as_json:
         print_text(json.dumps([asdict(run) for run in shown], indent=2, allow_nan=False))

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from errno import ENAMETOOLONG
 from pathlib import Path
 
 import click
@@ -32,6 +33,10 @@ class _KeptError(Exception):
     """A folder that must not be removed, with the reason."""
 
 
+class _GoneError(Exception):
+    """A folder that somebody else has removed meanwhile."""
+
+
 def prune_runs(
     folder: Path, epochs: int, without_checkpoint: bool, recursive: bool, dry_run: bool, yes: bool, as_json: bool
 ) -> bool:
@@ -50,7 +55,7 @@ def prune_runs(
     kept: dict[str, str] = {}
     for path in runs_in(folder, recursive):
         run = read_run(path)
-        if not _is_little(run, epochs, without_checkpoint):
+        if not _is_little(run, epochs, without_checkpoint) or not path.is_dir():
             continue
         try:
             _check(path, run, folder)
@@ -66,6 +71,8 @@ def prune_runs(
             try:
                 _remove(path, folder, epochs, without_checkpoint)
                 removed.append(run)
+            except _GoneError:
+                continue
             except _KeptError as reason:
                 kept[run.run] = str(reason)
                 click.echo(f"kept: {run.run}: {reason}", err=True)
@@ -122,6 +129,7 @@ def _remove(path: Path, folder: Path, epochs: int, without_checkpoint: bool) -> 
     """Remove a run, unless it has come further meanwhile.
 
     :raise _KeptError: if it has, or if a process trains in it
+    :raise _GoneError: if it is gone
     :raise OSError: if it cannot be removed
     """
     with _locked(path):
@@ -132,17 +140,23 @@ def _remove(path: Path, folder: Path, epochs: int, without_checkpoint: bool) -> 
         # Whoever waits for the lock finds no run then, nor a part of one.
         aside = path.with_name(f".{path.name}-removed-{os.getpid()}")
         path.rename(aside)
-        shutil.rmtree(aside)
+        try:
+            shutil.rmtree(aside)
+        except RecursionError as error:
+            raise OSError(ENAMETOOLONG, "its folders are too deep", str(aside)) from error
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Keep other processes from training in a folder.
 
-    :raise _KeptError: if one does so, or the folder is gone
+    :raise _KeptError: if one does so, or if it cannot be known
+    :raise _GoneError: if the folder is gone
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError as error:
+        raise _GoneError from error
     except OSError as error:
         raise _KeptError(error.strerror or str(error)) from error
     try:
@@ -152,7 +166,11 @@ def _locked(path: Path) -> Iterator[None]:
             if error.errno in LOCKED:
                 raise _KeptError("a process trains in it") from error
             # A file system without locks: then nobody can be seen training.
-        if not os.path.samestat(os.fstat(handle), path.lstat()):
+        try:
+            is_same = os.path.samestat(os.fstat(handle), path.lstat())
+        except FileNotFoundError as error:
+            raise _GoneError from error
+        if not is_same:
             raise _KeptError("is another folder meanwhile")
         yield
     finally:

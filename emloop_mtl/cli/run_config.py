@@ -35,7 +35,10 @@ class RunConfig:
         :param whole: read all of it; else only names and the hooks that write scores, which takes a tenth of the time
         :raise ValueError: if there is none, or it cannot be read
         """
-        content = read_small(run / CONFIG_FILE, MAX_SIZE)
+        try:
+            content = read_small(run / CONFIG_FILE, MAX_SIZE)
+        except ValueError as error:
+            raise ValueError(f"{CONFIG_FILE} {error}") from error
         if content is None:
             raise ValueError(f"has no {CONFIG_FILE}")
         try:

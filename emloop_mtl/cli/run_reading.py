@@ -56,14 +56,23 @@ def find_runs(folder: Path, recursive: bool) -> Iterator[Path]:
     if is_run(folder.resolve()):  # a link that somebody names is meant
         yield folder
         return
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
-            continue  # a run that is being replaced or removed lies in a hidden folder
-        path = folder / entry.name
+    waiting = _folders_in(folder)
+    while waiting:
+        path = waiting.pop()
         if is_run(path):
             yield path
         elif recursive and os.access(path, os.R_OK | os.X_OK):
-            yield from find_runs(path, recursive)
+            waiting += _folders_in(path)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder, the last one first; a run that is being replaced or removed lies in a hidden one.
+
+    :raise OSError: if it cannot be read
+    """
+    with os.scandir(folder) as entries:
+        found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return [folder / name for name in sorted(found, reverse=True) if not name.startswith(".")]
 
 
 def read_run(path: Path, is_locked: bool = False) -> ListedRun:

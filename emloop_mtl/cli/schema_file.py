@@ -7,11 +7,10 @@ import logging
 import os
 from pathlib import Path
 
-import click
-
 from ..config.load import load_config
 from ..config.schema import config_schema
 from ..errors import ConfigError
+from .tables import print_text
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +27,7 @@ def write_schema(config_path: Path | None, output: Path | None) -> None:
     config = None if config_path is None else load_config(config_path)
     text = json.dumps(config_schema(config), indent=1)
     if output is None:
-        click.echo(text)
+        print_text(text)
         return
     try:
         output.write_text(f"{text}\n", encoding="utf-8")

@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any
 
 from ..types import EpochData
-from ..utils.telling import telling
+from ..utils.telling import NOBODY_READS, telling
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,8 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     :param rows: a text for every column
     :param right: headings of the columns whose texts stand on the right
     """
+    if sys.stdout is None:  # it was closed before the program began
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -42,10 +44,22 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def print_text(text: str) -> None:
-    """Print a text on stdout, and go on where nobody reads it."""
+    """Print a text on stdout, and go on where nobody reads it.
+
+    :raise OSError: if it cannot be written to the end, on a full disk above all: a program would take a part for it all
+    """
+    if sys.stdout is None:  # it was closed before the program began
+        return
+    failed: OSError | None = None
     with telling("stdout"):
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(f"{text}\n")
+            sys.stdout.flush()
+        except OSError as error:
+            failed = None if error.errno in NOBODY_READS else error
+            raise
+    if failed is not None:
+        raise OSError(failed.errno, failed.strerror, "stdout")
 
 
 def print_scores(title: str, numbers: EpochData) -> None:

@@ -16,5 +16,9 @@ def shown(value: object) -> str:
 
 def printable(name: object) -> str:
     """Return a name in which bytes that are no UTF-8, and characters that a terminal would obey, are spelt out."""
-    text = os.fsencode(str(name)).decode("utf-8", "backslashreplace")
+    text = str(name)
+    try:
+        text = os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character, which no file can have in its name, but JSON in its texts
+        text = text.encode("utf-8", "backslashreplace").decode()
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,11 +144,15 @@ def test_one_run_is_no_comparison(command: Command) -> None:
     [
         ("config.yaml", "a: !!python/name:os.abort", "config.yaml:1:4: tag !!python/name:os.abort is refused"),
         ("scores.json", "[1]", "scores.json cannot be read"),
+        ("scores.json", None, "scores.json is no regular file"),
         ("metrics.jsonl", "\x1b[31m\n", "a line of metrics.jsonl is no JSON"),
     ],
 )
-def test_a_run_that_cannot_be_read_is_one_line(command: Command, name: str, content: str, says: str) -> None:
-    Path("log/b", name).write_text(content)
+def test_a_run_that_cannot_be_read_is_one_line(command: Command, name: str, content: str | None, says: str) -> None:
+    if content is None:
+        os.mkfifo(f"log/b/{name}")
+    else:
+        Path("log/b", name).write_text(content)
     done = command("compare", "log/a", "log/b")
     assert done.exit_code == 2
     assert done.stderr.startswith(f"log/b: {says}")

@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 
+from emloop_mtl.cli import listing
 from emloop_mtl.cli.run_folder import RunFolder
+from emloop_mtl.cli.run_reading import find_runs
 
 from .conftest import PROGRAM, SHORT, Command, command_here
 from .made_runs import make_run
@@ -328,6 +330,83 @@ def test_names_that_steer_a_terminal_are_spelt_out(command: Command) -> None:
     done = command("ls", "-l")
     assert "\x1b" not in done.stdout
     assert "\\x1b[31mred" in done.stdout
+
+
+def test_half_a_character_in_a_name_is_spelt_out_too(command: Command) -> None:
+    make_run(Path("log/one"), save_best="{variable: acc, mode: max}")
+    line = '{"epoch": 1, "step": 10, "valid/acc/\\ud800": 0.5}\n'
+    Path("log/one/metrics.jsonl").write_text(line)
+    make_run(Path("log/two"))
+    done = command("ls")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "valid/acc/\\ud800" in done.stdout
+    assert command("compare", "log/one", "log/two", "--last").exit_code == 0
+
+
+def test_what_is_broken_is_named(command: Command) -> None:
+    for name in ("config.yaml", "trace.yaml", "metrics.jsonl"):
+        make_run(Path("log/one"))
+        Path("log/one", name).unlink()
+        os.mkfifo(f"log/one/{name}")
+        fault = listed(command)["log/one"]["fault"]
+        assert (fault.startswith(name), fault.endswith("is no regular file")) == (True, True)
+        shutil.rmtree("log/one")
+
+
+def test_a_run_that_is_removed_meanwhile_is_none(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(Path("log/one"))
+    make_run(Path("log/two"))
+
+    def found(folder: Path, recursive: bool) -> Iterator[Path]:
+        yield from find_runs(folder, recursive)
+        shutil.rmtree("log/one")
+
+    monkeypatch.setattr(listing, "find_runs", found)
+    done = command("ls", "--json")
+    assert [run["run"] for run in json.loads(done.stdout)] == ["log/two"]
+    assert done.stderr == ""
+
+
+@pytest.mark.long
+def test_folders_may_be_deep(command: Command) -> None:
+    place = Path("log")
+    place.mkdir()
+    for _ in range(1100):  # more than Python nests calls
+        place /= "d"
+        place.mkdir()
+    make_run(place / "run")
+    assert list(listed(command, "-r")) == [str(place / "run")]
+    while place != Path("log"):  # nor can what clears up
+        shutil.rmtree(place)
+        place = place.parent
+
+
+def shell(line: str) -> tuple[int, str]:
+    """Return exit code and stderr of a line in a shell, in which the program is called P."""
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}", "bash"],
+        env={**os.environ, "P": str(PROGRAM)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("words", ["ls", "ls --json"])
+def test_where_nobody_reads_it_is_silent(command: Command, words: str) -> None:
+    make_run(Path("log/one"))
+    assert shell(f"$P {words} >&-") == (0, "")
+    assert shell(f"$P {words} | true") == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_programs_do_not_take_a_part_for_all_of_it(command: Command) -> None:
+    make_run(Path("log/one"))
+    code, said = shell("$P ls --json > /dev/full")
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith("error: OSError: [Errno 28] No space left on device: 'stdout'")
 
 
 def test_nothing_is_imported_from_a_run_and_neither_is_torch() -> None:

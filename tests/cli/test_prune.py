@@ -7,12 +7,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from emloop_mtl.cli import main
+from emloop_mtl.cli import main, pruning
 from emloop_mtl.cli.run_folder import RunFolder
 
 from .conftest import PROGRAM, Command, command_here
@@ -212,6 +213,57 @@ def test_what_cannot_be_removed_is_named(command: Command, monkeypatch: pytest.M
     assert done.stderr.startswith("cannot be removed: log/run0: ")
     assert done.stdout.endswith("removed 1 run\n")  # the others are removed all the same
     assert Path("log/run0/config.yaml").is_file()
+
+
+def test_a_run_that_somebody_else_removes_meanwhile_is_no_failure(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def confirmed(runs: object) -> bool:
+        shutil.rmtree("log/run0")
+        return True
+
+    monkeypatch.setattr(pruning, "_confirmed", confirmed)
+    done = command("prune", "-e", "2")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.endswith("removed 1 run\n")
+    assert left() == ["run5"]
+
+
+def test_a_run_that_trains_or_is_another_one_by_the_time_of_the_answer_stays(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def confirmed(runs: object) -> bool:
+        Path("log/run0/trace.yaml").write_text(Path("log/run5/trace.yaml").read_text())
+        return True
+
+    monkeypatch.setattr(pruning, "_confirmed", confirmed)
+    done = command("prune", "-e", "1")
+    assert done.stderr == "kept: log/run0: has come further meanwhile\n"
+    assert left() == ["run0", "run1", "run5"]
+    with ExitStack() as stack:
+        monkeypatch.setattr(
+            pruning, "_confirmed", lambda runs: stack.enter_context(RunFolder(Path("log/run1")).locked()) is None
+        )
+        done = command("prune", "-e", "2")
+    assert done.stderr == "kept: log/run1: a process trains in it\n"
+    assert left() == ["run0", "run1", "run5"]
+
+
+def test_folders_that_are_too_deep_to_remove_keep_no_others(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_run(Path("log/run00"), epochs=0)
+    remove = shutil.rmtree
+
+    def deep(path: Path) -> None:  # a real one would be too deep for what clears up after the tests
+        if "run0-" in path.name:
+            raise RecursionError
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", deep)
+    done = command("prune", "--yes")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("cannot be removed: log/.run0-removed-")
+    assert done.stderr.endswith(": its folders are too deep\n")
+    assert done.stdout.endswith("removed 1 run\n")
 
 
 def test_the_installed_program_prunes(command: Command) -> None:

@@ -242,7 +242,9 @@ def test_it_cannot_be_trained_nor_saved(folder: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to save"):
         training.model.save("best")
     assert not training.model.can_be_checkpointed
-    assert command("check", "ensemble.yaml").exit_code == 0
+    done = command("check", "ensemble.yaml")
+    assert done.exit_code == 0
+    assert "Which hook acts when, in an evaluation\n" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["eval", "predict"])
