@@ -2,6 +2,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -518,6 +519,61 @@ def test_each_evaluated_stream_can_be_saved_in_its_middle(tmp_path: Path) -> Non
     dataset = FakeDataset(train=batches(1), valid=batches(1), test=batches(1))
     run_hook(Save(), dataset=dataset, extra_streams=["valid", "test"], output_dir=tmp_path)
     assert Save.seen == ["train", "valid", "test"] * 2
+
+
+class Under(AbstractHook):
+    """Has streams evaluated under two contexts, and other weights saved; writes down what happens."""
+
+    def __init__(self, fail_in: str | None = None) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self._fail_in = fail_in
+
+    def register_mainloop(self, main_loop: MainLoop) -> None:
+        super().register_mainloop(main_loop)
+        main_loop.evaluate_under(lambda: self._context("outer"))
+        main_loop.evaluate_under(lambda: self._context("inner"))
+        main_loop.save_weights_as(lambda weights: {name: value + 100 for name, value in weights.items()})
+
+    @contextmanager
+    def _context(self, name: str) -> Iterator[None]:
+        self.seen.append(f"+{name}")
+        if self._fail_in == f"+{name}":
+            fail()
+        try:
+            yield
+        finally:
+            self.seen.append(f"-{name}")
+
+    def requires(self) -> Collection[str]:
+        return ()
+
+    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+        self.seen.append(stream_name)
+        if stream_name == "valid" and self.seen.count("valid") == 1 and self._fail_in is None:
+            self.main_loop.request_save("middle")
+            self.main_loop.when_saved(lambda: self.seen.append("saved"))
+        if stream_name == self._fail_in:
+            fail()
+
+
+def test_streams_are_evaluated_under_contexts_which_are_left_to_save_and_in_the_end(tmp_path: Path) -> None:
+    hook = Under()
+    dataset = FakeDataset(train=batches(1), valid=batches(1, 1))
+    run_hook(hook, dataset=dataset, epochs=1, extra_streams=["valid"], skip_zeroth_epoch=True, output_dir=tmp_path)
+    into, out = ["+outer", "+inner"], ["-inner", "-outer"]
+    assert hook.seen == ["train", *into, "valid", *out, "saved", *into, "valid", *out]
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints", "middle")
+    assert checkpoint.weights == {"trained": 101}
+
+
+@pytest.mark.parametrize(("where", "seen"), [("valid", ["valid", "-inner", "-outer"]), ("+inner", ["-outer"])])
+def test_contexts_are_left_after_an_error(where: str, seen: list[str]) -> None:
+    hook = Under(fail_in=where)
+    dataset = FakeDataset(train=batches(1), valid=batches(1))
+    with pytest.raises(RuntimeError, match="broken"):
+        run_hook(hook, dataset=dataset, extra_streams=["valid"], skip_zeroth_epoch=True)
+    assert hook.seen == ["train", "+outer", "+inner", *seen]
 
 
 def test_a_save_that_was_killed_between_two_tags_is_completed(tmp_path: Path) -> None:

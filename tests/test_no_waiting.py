@@ -17,6 +17,7 @@ from emloop_mtl.data.column_dataset import ColumnDataset
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.data.task_loader import TaskLoader
 from emloop_mtl.hooks import (
+    AverageWeights,
     ClassificationMetrics,
     ComputeStats,
     Evaluate,
@@ -148,7 +149,7 @@ def run_training(folder: Path, guard: Any, streams: Any = None, device: str = "c
     hooks = [
         *(Evaluate(["valid"]), ScoreTasks(), ComputeStats(["loss", "kind2/features"]), LogVariables(), LogProfile()),
         *(ShowProgress(), WriteJSON(), WriteTensorBoard(), SaveLatest(), StopOnNaN(after_batch=True)),
-        *(Warmup(percentage=0.2), LRSchedule("cosine_annealing", min_lr=1e-5), StopAfter(epochs=2)),
+        *(Warmup(percentage=0.2), LRSchedule("cosine_annealing", min_lr=1e-5), AverageWeights(), StopAfter(epochs=2)),
     ]
     return train_guarded(make_model(device, **options), Dataset(streams=streams), hooks, folder, guard)
 

@@ -28,8 +28,11 @@ from emloop_mtl import (
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data import Batch, ColumnDataset, TaskLoader
 from emloop_mtl.hooks import (
+    AverageWeights,
     ComputeStats,
     Evaluate,
+    Freeze,
+    GradientNorms,
     LRSchedule,
     ScoreTasks,
     StopAfter,
@@ -191,6 +194,9 @@ class Plan:
     precision: str
     skip_zeroth_epoch: bool
     changes: list[tuple[int, str, str]]
+    frozen: list[dict[str, Any]]
+    norms: dict[str, Any] | None
+    average: dict[str, Any] | None
 
 
 class Data(MultiTaskDataset):
@@ -265,6 +271,30 @@ def draw_changes(chance: random.Random) -> list[tuple[int, str, str]]:
     return sorted(changes)
 
 
+def draw_average(chance: random.Random) -> dict[str, Any] | None:
+    """Draw how the weights are averaged, if they are."""
+    if chance.random() < 0.5:
+        return None
+    average: dict[str, Any] = {"decay": 0.9, "ramp": chance.random() < 0.5, "updates": chance.choice([1, 1, 2])}
+    average |= {"runway": chance.choice([None, 3]), "evaluate": chance.random() < 0.8}
+    return {**average, "save": not average["evaluate"] or chance.random() < 0.6}
+
+
+def draw_frozen(chance: random.Random, trunk: str) -> list[dict[str, Any]]:
+    """Draw what is frozen in which epochs."""
+    if chance.random() < 0.6:
+        return []
+    mode = chance.random() < 0.5
+    what: list[dict[str, Any]] = [
+        {"modules": [trunk], "eval_mode": mode},
+        {"parameters": ["^[ab]_"]},
+        {"parameters": ["bias"]},
+    ]
+    first = chance.randint(1, 2)
+    when = [{"until_epoch": first}, {"from_epoch": first + 1}, {"from_epoch": first, "until_epoch": 2}]
+    return [{**each, **chance.choice(when)} for each in chance.sample(what, chance.randint(1, 2))]
+
+
 def draw_plan(chance: random.Random) -> Plan:
     loaders = []
     count = chance.randint(1, 3)
@@ -332,6 +362,9 @@ def draw_plan(chance: random.Random) -> Plan:
         precision=chance.choice(["fp32", "fp32", "bf16", "fp16"]),
         skip_zeroth_epoch=chance.random() < 0.3,
         changes=draw_changes(chance),
+        frozen=draw_frozen(chance, "trunk" if style == "flow" else "backbone"),
+        norms=chance.choice([None, None, {"tasks": True}, {"every": 2}]),
+        average=draw_average(chance),
     )
 
 
@@ -451,6 +484,7 @@ class Run:
     loop: MainLoop = field(init=False)
     trace: Trace = field(init=False)
     kill: Kill = field(init=False)
+    average: AverageWeights | None = field(init=False)
 
     def of(self, plan: Plan) -> Run:
         """Run it; raises ``KilledError`` where it is."""
@@ -460,6 +494,10 @@ class Run:
         hooks += [ScoreTasks(), ComputeStats(["loss"]), WriteJSON(steps=2), WriteCSV(), StopOnNaN()]
         if plan.schedule and "steps" in plan.stop:
             hooks += [Warmup(steps=2), LRSchedule("linear")]
+        self.average = None if plan.average is None else AverageWeights(**plan.average)
+        hooks += [] if self.average is None else [self.average]
+        hooks += [Freeze(**arguments) for arguments in plan.frozen]
+        hooks += [] if plan.norms is None else [GradientNorms(**plan.norms)]
         if plan.changes:
             hooks.append(Change(plan))
         self.loop = MainLoop(
@@ -486,6 +524,7 @@ class Run:
         return {
             "seen": self.trace.seen,
             "weights": model.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "optimizer": model.training_state_dict(),
             "random": get_random_state(),
             "records": {name: (self.folder / name).read_text() for name in ("metrics.jsonl", "training.csv")},

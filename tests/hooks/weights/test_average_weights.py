@@ -16,7 +16,16 @@ from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.checkpoint import Checkpoint, newest_checkpoint
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import ConfigError
-from emloop_mtl.hooks import AverageWeights, ComputeStats, Evaluate, RestoreBest, SaveBest, SaveLatest, StopAfter
+from emloop_mtl.hooks import (
+    AverageWeights,
+    ComputeStats,
+    Evaluate,
+    Freeze,
+    RestoreBest,
+    SaveBest,
+    SaveLatest,
+    StopAfter,
+)
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks import Action, Task
@@ -111,6 +120,64 @@ def test_the_average_is_torchs(
     trained = saved.state["hooks"]["AverageWeights"]["weights"]
     assert_equal(trained, dict(model.network.named_parameters()))
     assert not torch.equal(trained["trunk.0.weight"], saved.weights["trunk.0.weight"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"precision": "bf16"},
+        {"precision": "fp16", "update": {"clip_norm": 1.0}},
+        {"update": {"on_nan": "skip"}},
+        {"optimizer": {"class": "lbfgs", "max_iter": 2}},
+        pytest.param({"compile": {"backend": "eager"}}, marks=pytest.mark.long),
+    ],
+    ids=str,
+)
+def test_it_is_so_however_the_model_is_trained(settings: dict[str, Any], tmp_path: Path) -> None:
+    make_loop(tmp_path, AverageWeights(decay=0.9), SaveLatest(), model=make_model(**settings)).run_training()
+    _, averaged = by_hand(12, **settings)
+    assert_equal(latest(tmp_path).weights, averaged.module.state_dict())
+
+
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.7])
+def test_the_average_of_parameters_that_are_one_is_that_of_each(share: float) -> None:
+    # A resumed training may put tasks together later than one that was not broken off, with the same bits.
+    for size in (*range(1, 40), 1001, 33333):
+        averages, values = torch.randn(2, 3, size)
+        whole, parts = averages.flatten(), averages.clone()
+        torch._foreach_lerp_([whole], [values.flatten()], share)
+        torch._foreach_lerp_(list(parts.unbind()), list(values.unbind()), share)
+        assert torch.equal(whole.view(3, size), parts), size
+
+
+def test_what_is_frozen_has_an_average_that_comes_to_its_weights(tmp_path: Path) -> None:
+    watch = Watch()
+    freeze = Freeze(modules=["trunk"], from_epoch=2, until_epoch=2)
+    make_loop(tmp_path, AverageWeights(decay=0.9), freeze, watch, SaveLatest()).run_training()
+    trained = [weights["trunk.0.weight"] for weights in watch.of("train")]
+    assert all(torch.equal(weight, trained[3]) for weight in trained[4:8])
+    assert not torch.equal(trained[8], trained[7])
+    expected = trained[0].clone()
+    for weight in trained[1:]:
+        expected.lerp_(weight, 1 - 0.9)
+    assert torch.equal(latest(tmp_path).weights["trunk.0.weight"], expected)
+
+
+def test_an_update_that_is_left_out_counts(tmp_path: Path) -> None:
+    batches = make_batches()
+    batches[1]["x"] = torch.full_like(batches[1]["x"], torch.nan)
+    model = make_model(update={"on_nan": "skip"}, optimizer={"class": "sgd", "lr": 0.1})
+    watch = Watch()
+    hooks = [AverageWeights(decay=0.9), watch, SaveLatest(), StopAfter(steps=4)]
+    MainLoop(model, FakeDataset(train=batches[:4]), hooks, output_dir=tmp_path, skip_zeroth_epoch=True).run_training()
+    first, second, *rest = (weights["a_head.weight"] for weights in watch.of("train"))
+    assert torch.equal(second, first)
+    expected = first.lerp(second, 1 - 0.9)
+    for weight in rest:
+        expected.lerp_(weight, 1 - 0.9)
+    saved = latest(tmp_path)
+    assert torch.equal(saved.weights["a_head.weight"], expected)
+    assert saved.state["hooks"]["AverageWeights"]["averages"] == 4
 
 
 class Watch(AbstractHook):
