@@ -48,6 +48,10 @@ class BatchMixer:
                 named.setdefault(task, []).append(loader.name)
             if task_source is not None:
                 self._check_task_source(loader, task_source)
+        try:
+            self._sources([batch for loader in loaders if (batch := loader.no_rows()) is not None])
+        except DataError as error:
+            raise ConfigError(str(error)) from error
         self.data_name = _joined([loader.name for loader in loaders])
         """What the data of all loaders together is called."""
         self.data_names = {task: _joined(names) for task, names in named.items()}

@@ -20,21 +20,25 @@ def check_loader(loader: TaskLoader) -> None:
     where = f"loader {loader.name!r}"
     for key, text in {"name": loader.name, "split": loader.split}.items():
         if not isinstance(text, str):
-            raise ConfigError(f"{where}: {key} must be a word, not {text!r}")
+            raise ConfigError(f"{where}: {key} must be a word, not {text!r}", (key,))
     for key, given in {"batch_size": loader.batch_size, "n_batches": loader.n_batches, "seed": loader.seed}.items():
         if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
-            raise ConfigError(f"{where}: {key} must be a whole number, not {given!r}")
+            raise ConfigError(f"{where}: {key} must be a whole number, not {given!r}", (key,))
     if loader.batch_size is None and loader.has_rows:
-        raise ConfigError(f"{where}: batch_size may be None only for an iterable dataset that yields whole batches")
+        text = "batch_size may be None only for an iterable dataset that yields whole batches"
+        raise ConfigError(f"{where}: {text}", ("batch_size",))
     if loader.batch_size is not None and loader.batch_size < 1:
-        raise ConfigError(f"{where}: batch_size {loader.batch_size} is less than 1")
+        raise ConfigError(f"{where}: batch_size {loader.batch_size} is less than 1", ("batch_size",))
     if loader.batch_size is not None and loader.batch_size > maxsize:
-        raise ConfigError(f"{where}: batch_size {loader.batch_size} is more than a dataset can hold")
+        text = f"batch_size {loader.batch_size} is more than a dataset can hold"
+        raise ConfigError(f"{where}: {text}", ("batch_size",))
     if loader.n_batches is not None and loader.n_batches < 0:
-        raise ConfigError(f"{where}: n_batches {loader.n_batches} is less than 0 (0 or None takes all batches)")
+        text = f"n_batches {loader.n_batches} is less than 0 (0 or None takes all batches)"
+        raise ConfigError(f"{where}: {text}", ("n_batches",))
     number: object = loader.num_workers
     if number != "auto" and (isinstance(number, bool) or not isinstance(number, int) or number < 0):
-        raise ConfigError(f"{where}: num_workers {number!r} is neither a number of processes, 0 or more, nor 'auto'")
+        text = f"num_workers {number!r} is neither a number of processes, 0 or more, nor 'auto'"
+        raise ConfigError(f"{where}: {text}", ("num_workers",))
     if loader.has_rows and not hasattr(loader.dataset, "__len__"):
         raise ConfigError(f"{where}: {type(loader.dataset).__name__} has no __len__; make it an IterableDataset")
     if not loader.has_rows:

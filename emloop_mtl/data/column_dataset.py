@@ -61,7 +61,8 @@ class ColumnDataset(Dataset[dict[str, Any]]):
         if uid is None and UID_SOURCE in features:
             uid = UID_SOURCE
         if uid is not None and uid not in features:
-            raise ConfigError(f"dataset {name!r}: no feature {uid!r} to serve as uid{nearest(uid, features)}")
+            text = f"no feature {uid!r} to serve as uid{nearest(str(uid), features)}"
+            raise ConfigError(f"dataset {name!r}: {text}", ("uid",))
         self.uid = uid
         self.add_features(features)
         self.add_labels(labels or {})

@@ -26,10 +26,10 @@ class SequenceLengths(NamedTuple):
         """
         for key, value in {"min_data_len": min_data_len, "max_data_len": max_data_len}.items():
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ConfigError(f"{owner}: {key} must be a whole number, 0 or more, not {value!r}")
+                raise ConfigError(f"{owner}: {key} must be a whole number, 0 or more, not {value!r}", (key,))
         if 0 < max_data_len < min_data_len:
             text = f"min_data_len {min_data_len} is more than max_data_len {max_data_len}"
-            raise ConfigError(f"{owner}: {text} (0 sets no bound)")
+            raise ConfigError(f"{owner}: {text} (0 sets no bound)", ("min_data_len",))
         return cls(min_data_len, max_data_len)
 
     def width(self, longest: int) -> int:

@@ -149,6 +149,13 @@ class TaskLoader:
         dataset = whole(self.dataset)
         return dataset.sources if isinstance(dataset, ColumnDataset) and not self._by_row else None
 
+    def no_rows(self) -> Batch | None:
+        """Return a batch without rows, which shows what batches hold; None where that shows only in reading."""
+        dataset = whole(self.dataset)
+        if self._by_row or not _reads_as_ever(dataset):
+            return None
+        return Batch(dataset.__getitems__([]), tasks=self.tasks, data_name=self.name, split=self.split, size=0)
+
     def facts(self) -> dict[str, str | int | bool | None]:
         """Return all that its batches depend on, beside what the data hold."""
         return {
@@ -293,13 +300,18 @@ class TaskLoader:
 
     def _checked_tasks(self, tasks: Mapping[str, str | None]) -> dict[str, str | None]:
         if not isinstance(tasks, Mapping):
-            raise ConfigError(f"loader {self.name!r}: tasks is a mapping of task names to label sources (or None)")
+            text = "tasks is a mapping of task names to label sources (or None)"
+            raise ConfigError(f"loader {self.name!r}: {text}", ("tasks",))
         dataset = whole(self.dataset)
         known = dataset.sources if isinstance(dataset, ColumnDataset) else None
         for task, label in tasks.items():
+            if not isinstance(task, str) or not (label is None or isinstance(label, str)):
+                text = "tasks maps the name of a task to the one source of its labels (or None)"
+                raise ConfigError(f"loader {self.name!r}: {text}, not {task!r} to {label!r}", ("tasks", str(task)))
             if known is not None and label is not None and label not in known:
                 text = f"the data has no label {label!r} for task {task!r}{nearest(label, known)}"
-                raise ConfigError(f"loader {self.name!r}: {text}; name None instead if its rows have no labels")
+                text = f"{text}; name None instead if its rows have no labels"
+                raise ConfigError(f"loader {self.name!r}: {text}", ("tasks", task))
         return dict(tasks)
 
     def _check_ragged(self, ragged: tuple[str, ...], bounds: SequenceLengths, collate: object) -> None:

@@ -278,7 +278,10 @@ class BackboneHeadsModel(MultiTaskModel):
 
     def _declares_label(self, task: Task, batches: Sequence[Batch]) -> bool:
         is_named = any(batch.tasks.get(task.name) is not None for batch in batches)
-        return task.label is not None and (self._head(task.name).label_is_given or not is_named)
+        return task.label is not None and (self._names_label(task) or not is_named)
+
+    def _names_label(self, task: Task) -> bool:
+        return super()._names_label(task) and self._head(task.name).label_is_given
 
     def _finds_inputs(self, name: str, batch: Mapping[str, Any]) -> bool:
         try:

@@ -64,7 +64,7 @@ _CHANGING = threading.RLock()
 class MultiTaskModel(AbstractModel):
     """Tasks that share modules, trained together.
 
-    :param tasks: the tasks, in any iterable or by name
+    :param tasks: the tasks, in any iterable or by name, or the only one
     :param modules: modules that the tasks' flows may name, by name
     :param name: what runs of this model are called
     :param optimizer: ``class`` (a short name such as ``adamw`` or ``bert_adam``, or any optimizer class), its
@@ -94,7 +94,7 @@ class MultiTaskModel(AbstractModel):
 
     def __init__(
         self,
-        tasks: Iterable[Task] | Mapping[str, Task],
+        tasks: Task | Iterable[Task] | Mapping[str, Task],
         modules: Mapping[str, nn.Module] | None = None,
         name: str = "model",
         optimizer: OptimizerSettings | None = None,
@@ -276,6 +276,9 @@ class MultiTaskModel(AbstractModel):
                 self._check_labelled(batch, known)
         left_out = [task for name, task in self.tasks.items() if name not in carried]
         if all(batch.tasks for batch in batches):  # loaders that name their tasks leave others out
+            for task in left_out:
+                if self._names_label(task) and task.label not in known:
+                    self._refuse_label(task, known)
             if left_out and not self._told_left_out:
                 self._told_left_out = True
                 names = ", ".join(repr(task.name) for task in left_out)
@@ -321,6 +324,10 @@ class MultiTaskModel(AbstractModel):
 
     def _declares_label(self, task: Task, batches: Sequence[Batch]) -> bool:
         """Whether a task says where its labels are, so that the data must have them there."""
+        return task.label is not None
+
+    def _names_label(self, task: Task) -> bool:
+        """Whether somebody has named the source of a task's labels, which is then a mistake if no data have it."""
         return task.label is not None
 
     def _refuse_label(self, task: Task, known: Collection[str]) -> NoReturn:
@@ -780,6 +787,8 @@ class MultiTaskModel(AbstractModel):
 
 def _listed(tasks: object) -> list[Task]:
     """Return the tasks that a caller, or a function that a config names, has given."""
+    if isinstance(tasks, Task):
+        return [tasks]
     if not isinstance(tasks, Iterable) or isinstance(tasks, str):
         text = f"a list of tasks, or a mapping of names to them, is needed, not {_shown(tasks)}"
         raise ConfigError(text, ("tasks",))

@@ -77,7 +77,7 @@ class RowPlan:
 
     def _take(self) -> Planned:
         rows = self._batch_size if self._limit is None else min(self._batch_size, self._limit)
-        planned = self._turns.take(rows) if rows and not (self._drop_last and rows < self._batch_size) else []
+        planned = self._turns.take(rows) if rows else []
         if self._limit is not None:
             self._limit -= rows
         if self._drop_last and sum(count for _, count in planned) < self._batch_size:

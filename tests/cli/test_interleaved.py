@@ -77,11 +77,12 @@ def test_check_shows_and_runs_a_mixed_batch_beside_those_of_the_loaders(command:
     assert "in a training of 8 steps" in done.stdout  # 15 rows are 4 batches
 
 
-def test_sources_that_do_not_go_together_are_found_by_check(command: Command) -> None:
-    done = command("check", "config.yaml", "dataset.dtype=int64")
-    assert done.exit_code == 1
+@pytest.mark.parametrize("name", ["check", "train"])
+def test_sources_that_do_not_go_together_are_found_before_the_first_batch(command: Command, name: str) -> None:
+    done = command(name, "config.yaml", "dataset.dtype=int64")
     text = "has dtype torch.float32 in loader 'left' and torch.int64 in loader 'right'; rows of one batch must be alike"
-    assert done.stderr.splitlines()[-1] == f"error: stream 'train', batch 0: source 'extra' {text}"
+    assert (done.exit_code, done.stderr) == (2, f"config.yaml:2:1: dataset: source 'extra' {text}\n")
+    assert not Path("log").exists()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ MISTAKES = [
         "digit: 1",
         "dataset.streams.train.scheduler.weights.digit: Weighted: there is no loader 'digit'; did you mean 'digits'?",
     ),
-    Mistake("batch_size: 32", "batch_size: 0", "dataset:", "batch_size 0 is less than 1"),
+    Mistake("batch_size: 32", "batch_size: 0", "batch_size: 0", "batch_size 0 is less than 1"),
     Mistake("device: auto", "device: gpu", "device", "device 'gpu' cannot be used"),
     Mistake("class: adamw", "class: adamwx", "class: adamwx", "'adamwx'; did you mean 'adamw'?"),
     Mistake("lr: 0.005", "lr: fast", "lr: fast", "lr must be a number, not 'fast'"),

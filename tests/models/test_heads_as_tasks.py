@@ -104,6 +104,24 @@ def test_a_label_that_a_head_names_and_no_data_has_is_an_error_though_a_loader_n
         model.check_tasks([Batch(dict.fromkeys(["text", "mood"]), tasks={"head": "mood"})])
 
 
+@pytest.mark.parametrize("label", ["mod", None], ids=["given", "by its name"])
+def test_a_label_that_a_head_names_and_no_data_has_is_an_error_though_no_loader_names_the_head(
+    label: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model()
+    model.add_head("extra", Head(nn.Linear(6, 2), label=label, loss="cross_entropy"), 1.0, {"encoded": "input"})
+    batch = Batch(dict.fromkeys(["text", "topic_label", "mood"]), tasks={"topic": None, "mood": "mood"})
+    if label is None:  # that there may be data of it is only the name's guess
+        model.check_tasks([batch])
+        assert "no loader names the task 'extra', so it is neither trained nor evaluated" in caplog.text
+        return
+    with pytest.raises(
+        ConfigError, match="head 'extra': no loader holds its label 'mod'; did you mean 'mood'"
+    ) as caught:
+        model.check_tasks([batch])
+    assert caught.value.path == ("heads", "extra", "label")
+
+
 def test_a_loss_may_be_a_function_of_all_outputs_and_have_parameters() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:

@@ -159,6 +159,7 @@ def test_a_pass_holds_the_rows_that_are_drawn_one_by_one_and_can_be_entered_anyw
     expected = reference(scheduler, loaders, pass_number)
     assert [found(batch) for batch in whole] == expected
     assert all(batch.ends_step for batch in whole)
+    assert scheduler.shares(loaders) == [None] * len(loaders)  # rows are taken, and no whole batches
     exact = len(expected), len(expected), sum(len(rows) for batch in expected for rows in batch.values())
     lengths = stream.num_steps, stream.num_batches, stream.num_samples
     assert lengths == ((None,) * 3 if any(unknown) and not endless else exact)
@@ -305,6 +306,13 @@ def test_what_a_dataset_pads_itself_stays_as_wide_when_it_is_cut() -> None:
     assert [batch["t"].shape[1] for batch in stream] == [8, 8]
 
 
+def test_of_many_loaders_the_data_is_called_by_a_few() -> None:
+    names = {4: "a+b+c+d", 5: "a+b+c+2 more", 7: "a+b+c+4 more"}
+    for count, name in names.items():
+        [batch] = stream_of({letter: {"x": torch.zeros(1)} for letter in "abcdefg"[:count]}, batch_size=9)
+        assert batch.data_name == name
+
+
 def test_task_source_tells_the_task_of_each_row() -> None:
     columns = {"a": {"x": torch.zeros(3)}, "b": {"x": torch.zeros(1)}}
     stream = stream_of(columns, task_source="task")
@@ -323,28 +331,41 @@ def test_task_source_tells_the_task_of_each_row() -> None:
     ids=["dtype", "shape", "kind", "ragged"],
 )
 def test_values_that_do_not_go_together_are_told_with_source_and_loaders(a: Any, b: Any, text: str) -> None:
-    with pytest.raises(DataError, match=f"source 'x' (is |has |){text}"):
-        list(stream_of({"a": {"x": a}, "b": {"x": b}}))
+    match = f"source 'x' (is |has |){text}"
+    with pytest.raises(ConfigError, match=match):  # before a row is read
+        stream_of({"a": {"x": a}, "b": {"x": b}})
+    data = {name: ColumnDataset(name, {"x": values}) for name, values in {"a": a, "b": b}.items()}
+    loaders = [
+        TaskLoader(each, {name: None}, batch_size=2, collate=lambda rows, each=each: each.__getitems__([0, 1]))
+        for name, each in data.items()
+    ]
+    stream = TaskStream(loaders, Interleaved(4))
+    with pytest.raises(DataError, match=match):
+        list(stream)
 
 
 def test_identifiers_of_several_kinds_go_together() -> None:
     loaders = [
-        TaskLoader(ColumnDataset("a", {"x": torch.zeros(1)}), {"a": None}, batch_size=1),
-        TaskLoader(ColumnDataset("b", {"x": torch.zeros(1), "id": ["u"]}, uid="id"), {"b": None}, batch_size=1),
+        TaskLoader(ColumnDataset("a", {"x": torch.arange(1)}), {"a": None}, batch_size=1),
+        TaskLoader(ColumnDataset("b", {"x": torch.arange(1), "id": ["u"]}, uid="id"), {"b": None}, batch_size=1),
     ]
     [batch] = TaskStream(loaders, Interleaved(2))
     assert batch["_uids_"] == [0, "u"]
+    loaders.append(loader_of(2, "samples", 2, 1, None))  # an iterable dataset numbers no rows
+    [batch] = TaskStream(loaders, Interleaved(4))
+    assert batch["_uids_"] == [0, "u", None, None]
 
 
-def test_batches_without_rows_cannot_be_cut() -> None:
+@pytest.mark.parametrize(("scale", "kind"), [(2.0, "float"), (torch.tensor(2.0), "Tensor")], ids=["float", "tensor"])
+def test_batches_without_rows_cannot_be_cut(scale: Any, kind: str) -> None:
     class Whole(IterableDataset[Any]):
         def __iter__(self) -> Iterator[Any]:
-            yield {"x": torch.zeros(4), "scale": 2.0}
+            yield {"x": torch.zeros(4), "scale": scale}
 
     loader = TaskLoader(Whole(), {"a": None}, name="a", batch_size=None)
-    with pytest.raises(DataError, match="source 'scale' of loader 'a' has a float for 4 rows; a mixed batch needs one"):
+    with pytest.raises(DataError, match=f"source 'scale' of loader 'a' has a {kind} for 4 rows; a mixed batch nee"):
         list(TaskStream([loader], Interleaved(3)))
-    with pytest.raises(DataError, match="source 'scale' of loader 'a' has a float for 4 rows"):
+    with pytest.raises(DataError, match=f"source 'scale' of loader 'a' has a {kind} for 4 rows"):
         list(TaskStream([loader], Interleaved(4)))
 
 
@@ -374,6 +395,8 @@ def test_loaders_that_are_refused() -> None:
         TaskStream([full, empty], Interleaved(2, fillup=True))
     with pytest.raises(ConfigError, match="loader 'b' is empty, but rows are asked of it; leave it out"):
         TaskStream([full, empty], Interleaved(2, samples_per_pass=9))
+    with pytest.raises(ConfigError, match="loader 'b' is empty, but 2 batches are asked of it; unset its n_batches"):
+        TaskStream([full, loader_of(1, "columns", 0, 1, 2)], Interleaved(2))
     assert [found(batch) for batch in TaskStream([full, empty], Interleaved(4))] == reference(Interleaved(4), [full], 0)
     columns = ColumnDataset("c", {"x": torch.zeros(2)}, {"y": torch.zeros(2), "z": torch.zeros(2)})
 
@@ -390,6 +413,9 @@ def test_loaders_that_are_refused() -> None:
         TaskStream([loader("p", {"t": "y", "u": "z"})], Interleaved(2, task_source="task"))
     with pytest.raises(ConfigError, match="task_source: loader 'p' holds a source 'x' of its own"):
         TaskStream([loader("p", {"t": "y"})], Interleaved(2, task_source="x"))
+    rows = TaskLoader([{"x": 1}] * 2, {"t": None}, name="r", batch_size=1)
+    with pytest.raises(DataError, match="loader 'r' holds a source 'x' of its own; give task_source of the scheduler"):
+        list(TaskStream([rows], Interleaved(2, task_source="x")))
 
 
 def test_a_batch_that_lacks_the_label_source_of_a_task_names_loader_and_task() -> None:

@@ -24,6 +24,9 @@ def choose(names: Names, argument: str, known: Sequence[str]) -> Chosen:
     """
     if isinstance(names, str):
         names = [names]
+    if not isinstance(names, Mapping | Sequence):
+        text = f"columns are a list, or a mapping of sources to columns, not {names!r}"
+        raise ConfigError(f"{argument}: {text}", (argument,))
     if isinstance(names, Mapping):
         chosen: Chosen = {}
         for source, columns in names.items():
@@ -53,6 +56,8 @@ def check_settings(
     """
     columns = list(dict.fromkeys(column for several in chosen.values() for column in several))
     for argument, settings in given.items():
+        if settings is not None and not isinstance(settings, Mapping):
+            raise ConfigError(f"{argument} is a mapping of columns, not {settings!r}", (argument,))
         for column in settings or ():
             _check(column, known, (argument, column))
             if column not in columns:

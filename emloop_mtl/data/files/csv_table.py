@@ -33,7 +33,7 @@ class CsvTable(Table):
     options = ("delimiter",)
 
     def __init__(self, path: Path, delimiter: str | None = None) -> None:
-        if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n'):
             raise ConfigError(f"delimiter is one character, such as ';', not {delimiter!r}", ("delimiter",))
         self._delimiter = delimiter or ("\t" if path.suffix.lower() == ".tsv" else ",")
         super().__init__(path, delimiter=self._delimiter)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ...errors import ConfigError
+from ...errors import ConfigError, nearest
 from ..list_column import ListColumn
 from ..multi_task_dataset import MultiTaskDataset
 from ..task_loader import TaskLoader
@@ -55,12 +56,7 @@ class FileDataset(MultiTaskDataset):
         for name, table in tables.items():
             if not isinstance(table, FileTable | Mapping):
                 raise ConfigError("a mapping is needed, such as {files: {train: train.csv}}", ("tables", name))
-        self._tables = {
-            name: table if isinstance(table, FileTable) else FileTable(**table) for name, table in tables.items()
-        }
-        for name, table in self._tables.items():
-            if not table.files:
-                raise ConfigError("a file is needed, such as {train: train.csv}", ("tables", name, "files"))
+        self._tables = {name: _table(name, table) for name, table in tables.items()}
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._folder = Path(config_folder or "")
@@ -100,8 +96,23 @@ class FileDataset(MultiTaskDataset):
                 num_workers=self._num_workers,
             )
         except ConfigError as error:
-            inside = ("files", split, *error.path[1:]) if error.path[:1] == ("path",) else error.path
+            argument = error.path[:1]
+            if argument == ("num_workers",) or (argument == ("batch_size",) and table.batch_size is None):
+                raise  # which is said of all tables
+            inside = ("files", split, *error.path[1:]) if argument == ("path",) else error.path
             raise ConfigError(str(error), ("tables", name, *inside)) from error
+
+
+def _table(name: str, given: FileTable | Mapping[str, Any]) -> FileTable:
+    for key in () if isinstance(given, FileTable) else given:
+        known = [field.name for field in fields(FileTable)]
+        if key not in known:
+            text = f"table {name!r}: unknown argument {key!r}{nearest(str(key), known)}"
+            raise ConfigError(text, ("tables", name, key))
+    table = given if isinstance(given, FileTable) else FileTable(**{"files": {}, **given})
+    if not isinstance(table.files, Mapping) or not table.files:
+        raise ConfigError("a file is needed, such as {train: train.csv}", ("tables", name, "files"))
+    return table
 
 
 def _check_labels(data: FileColumns, names: Names) -> None:

@@ -514,7 +514,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[str | int, ...], str]] = {
     "texts side by side": ({"features": {"z": ["x", "t"]}}, ("features", "z", 1), "column 't' holds texts"),
     "no column": ({"features": {"z": []}}, ("features", "z"), "a column, or a list of columns, is needed"),
     "no features": ({"features": []}, (), "has no features"),
-    "no uid": ({"uid": "z"}, (), "no feature 'z' to serve as uid"),
+    "no uid": ({"uid": "z"}, ("uid",), "no feature 'z' to serve as uid"),
     "another class": (
         {"classes": {"t": ["a"]}, "missing": {"t": -1}},
         ("classes", "t"),
@@ -526,8 +526,13 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[str | int, ...], str]] = {
         "column 'y': 'x' is not of dtype",
     ),
     "texts of labels": ({"labels": {"z": ["x", "t"]}}, ("labels", "z", 1), "column 't' holds texts; only columns of n"),
+    "a number for columns": ({"features": 5}, ("features",), "a list, or a mapping of sources to columns, not 5"),
+    "a number for labels": ({"labels": 5}, ("labels",), "labels: columns are a list, or a mapping of sources"),
+    "a list of dtypes": ({"dtypes": ["int64"]}, ("dtypes",), "dtypes is a mapping of columns, not ['int64']"),
+    "a number for a delimiter": ({"delimiter": 5}, ("delimiter",), "delimiter is one character, such as ';', not 5"),
+    "a negative length": ({"max_data_len": -1}, ("max_data_len",), "max_data_len must be a whole number, 0 or more"),
     "a delimiter": ({"delimiter": "--"}, ("delimiter",), "delimiter is one character, such as ';', not '--'"),
-    "lengths": ({"min_data_len": 3, "max_data_len": 2}, (), "min_data_len 3 is more than max_data_len"),
+    "lengths": ({"min_data_len": 3, "max_data_len": 2}, ("min_data_len",), "min_data_len 3 is more than max_data_len"),
 }
 
 
@@ -542,6 +547,15 @@ def test_settings_that_do_not_suit_the_file_are_refused(
         FileColumns("a.csv", **arguments)
     assert text in str(caught.value)
     assert caught.value.path == path
+
+
+@pytest.mark.parametrize(
+    ("path", "place"), [(5, ()), (["a.csv"], ()), ({"x": 5}, ("x",)), ({1: "x.npy"}, (1,))], ids=str
+)
+def test_what_is_no_file_is_refused(path: Any, place: tuple[Any, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"path is a file, or a mapping of names to \.npy files, not ") as caught:
+        FileColumns(path)
+    assert caught.value.path == ("path", *place)
 
 
 @pytest.mark.parametrize(

@@ -221,9 +221,24 @@ MISTAKES = [
     ("labels:", "lables:", "lables", "tables.points: FileTable: unknown argument 'lables'; did you mean 'labels'?"),
     ("labels:", "delimiter: ab, labels:", "delimiter", "delimiter is one character"),
     ("labels:", "dtypes: {sum: float}, labels:", "sum: f", "'float' is no dtype of a column; did you mean 'float64'?"),
-    ("labels:", "uid: id, labels:", "points:", "no feature 'id' to serve as uid"),
-    ("labels:", "batch_size: 0, labels:", "points:", "batch_size 0 is less than 1"),
-    ("labels:", "tasks: {kind: kin}, labels:", "points:", "the data has no label 'kin' for task 'kind'"),
+    ("labels:", "uid: id, labels:", "uid: id", "no feature 'id' to serve as uid"),
+    ("labels:", "batch_size: 0, labels:", "batch_size: 0", "points.batch_size: loader 'points': batch_size 0 is less"),
+    (
+        "  batch_size: 8",
+        "  batch_size: 0",
+        "batch_size: 0",
+        "dataset.batch_size: loader 'points': batch_size 0 is less than 1",
+    ),
+    (
+        "  batch_size: 8",
+        "  batch_size: 8\n  num_workers: -1",
+        "num_workers: -1",
+        "dataset.num_workers: loader 'points': num_wo",
+    ),
+    ("labels:", "n_batches: -2, labels:", "n_batches: -2", "n_batches -2 is less than 0 (0 or None takes all batches)"),
+    ("labels:", "min_data_len: -1, labels:", "min_data_len: -1", "min_data_len must be a whole number, 0 or more"),
+    ("labels:", "min_data_len: 3, max_data_len: 2, labels:", "min_data_len: 3", "min_data_len 3 is more than max_da"),
+    ("labels:", "tasks: {kind: kin}, labels:", "kind: kin}", "the data has no label 'kin' for task 'kind'"),
     ("  batch_size: 8\n", "  batch_size: 8\n  batchsize: 8\n", "batchsize", "unknown argument 'batchsize'"),
 ]
 
@@ -267,3 +282,8 @@ def test_a_dataset_needs_a_table() -> None:
         FileDataset({})
     with pytest.raises(ConfigError, match="a mapping is needed, such as {files: {train: train.csv}}"):
         FileDataset({"flowers": "train.csv"})  # type: ignore[dict-item]
+    for files in ({"labels": ["kind"]}, {"files": "train.csv"}):
+        with pytest.raises(ConfigError, match="a file is needed, such as {train: train.csv}"):
+            FileDataset({"flowers": files})
+    with pytest.raises(ConfigError, match="table 'flowers': unknown argument 'lables'; did you mean 'labels'?"):
+        FileDataset({"flowers": {"files": {"train": "train.csv"}, "lables": ["kind"]}})
