@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .evaluation.compute_stats import ComputeStats
     from .evaluation.evaluate import Evaluate
     from .evaluation.flatten import Flatten
+    from .evaluation.gradient_norms import GradientNorms
     from .evaluation.save_confusion_matrix import SaveConfusionMatrix
     from .evaluation.score_tasks import ScoreTasks
     from .learning_rate.lr_schedule import LRSchedule
@@ -60,6 +61,7 @@ __all__ = [
     "EveryNEpoch",
     "Flatten",
     "Freeze",
+    "GradientNorms",
     "LRSchedule",
     "LogDir",
     "LogProfile",
@@ -103,6 +105,7 @@ _MODULES = {
     "EveryNEpoch": ".reporting.every_n_epoch",
     "Flatten": ".evaluation.flatten",
     "Freeze": ".weights.freeze",
+    "GradientNorms": ".evaluation.gradient_norms",
     "LRSchedule": ".learning_rate.lr_schedule",
     "LogDir": ".reporting.log_dir",
     "LogProfile": ".reporting.log_profile",

@@ -52,17 +52,26 @@ class BatchRun:
         self._device = device
         self._autocast = None if precision is None else torch.autocast(device.type, precision)
 
-    def forward(self, batch: Batch, train: bool) -> tuple[Tensor, dict[str, Any]]:
+    def forward(
+        self, batch: Batch, train: bool, parts: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Return the model's loss, which gradients flow from, and the outputs by name, which have none.
 
         :param batch: a prepared batch
         :param train: whether it is trained on, so that every task with a loss needs its labels
+        :param parts: gets the part of each task in the loss, with its graph; None where nobody looks at them
         :raise DataError: if it lacks labels that it needs
         """
-        return self._add_tasks(self._run_flow(batch), batch, train, None, {})
+        return self._add_tasks(self._run_flow(batch), batch, train, None, {}, parts)
 
     def _add_tasks(
-        self, flow: FlowOutputs, batch: Batch, train: bool, total: Tensor | None, outputs: dict[str, Any]
+        self,
+        flow: FlowOutputs,
+        batch: Batch,
+        train: bool,
+        total: Tensor | None,
+        outputs: dict[str, Any],
+        parts: dict[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         """Add losses and outputs of the tasks that run one by one to those that there are already."""
         labels, rows = batch.tasks, batch.rows
@@ -81,6 +90,8 @@ class BatchRun:
                     outputs[entry.loss] = value = loss.detach()
                     weighted = loss if task.weight == 1 else loss * task.weight
                     total = weighted if total is None else total + weighted
+                    if parts is not None:
+                        parts[task.name] = weighted
                 elif train:
                     raise DataError(f"task {task.name!r}: {_unlabelled(task, batch)}")
             if entry.reads:

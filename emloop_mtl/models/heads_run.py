@@ -59,11 +59,17 @@ class HeadsRun(BatchRun):
         self._names = [head.name for head in heads]
 
     def _add_tasks(
-        self, flow: FlowOutputs, batch: Batch, train: bool, total: Tensor | None, outputs: dict[str, Any]
+        self,
+        flow: FlowOutputs,
+        batch: Batch,
+        train: bool,
+        total: Tensor | None,
+        outputs: dict[str, Any],
+        parts: dict[str, Tensor] | None = None,
     ) -> tuple[Tensor, dict[str, Any]]:
         self._called.update(self._names)
         for head, entry in self._heads:
-            total = self._add_head(head, entry, flow, batch, train, total, outputs)
+            total = self._add_head(head, entry, flow, batch, train, total, outputs, parts)
         if self._returns_all and self._heads and isinstance(flow[BACKBONE], Mapping):
             outputs.update({f"{BACKBONE}/{key}": map_tensors(v, Tensor.detach) for key, v in flow[BACKBONE].items()})
         if total is None:
@@ -83,6 +89,7 @@ class HeadsRun(BatchRun):
         train: bool,
         total: Tensor | None,
         outputs: dict[str, Any],
+        parts: dict[str, Tensor] | None,
     ) -> Tensor | None:
         """Add what a head says to the outputs, and return the sum of the weighted losses up to it."""
         loss = self._loss_of(head, entry, flow, batch, train)
@@ -92,6 +99,8 @@ class HeadsRun(BatchRun):
             outputs[entry.loss] = loss.detach()
             weighted = loss if head.weight == 1 else loss * head.weight
             total = weighted if total is None else total + weighted
+            if parts is not None:
+                parts[head.name] = weighted
         if self._returns_all:
             outputs.update(head.others(flow))
         if entry.reads and (not self._returns_all or head.can_be_asked(flow)):

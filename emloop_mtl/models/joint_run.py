@@ -50,17 +50,21 @@ class JointRun:
             return outputs
         return outputs.union(f"{task.name}/pred" for task in tasks)
 
-    def forward(self, batch: Batch, train: bool) -> tuple[Tensor, dict[str, Any]]:
+    def forward(
+        self, batch: Batch, train: bool, parts: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Return the mean of the losses of the tasks that are present, and the outputs by name."""
         if ACTIVATIONS in self._reads:
             with self._activations.taken() as found:
-                total, outputs = self._inner.forward(batch, train)
+                total, outputs = self._inner.forward(batch, train, parts)
             outputs[ACTIVATIONS] = found
         else:
-            total, outputs = self._inner.forward(batch, train)
+            total, outputs = self._inner.forward(batch, train, parts)
         present = self._present(batch)
         if len(present) > 1:
             total = total / len(present)
+            if parts is not None:
+                parts.update({name: part / len(present) for name, part in parts.items()})
             outputs["loss"] = total.detach()
         if self._reads:
             with torch.no_grad():

@@ -28,11 +28,14 @@ class MixedBatchRun(BatchRun):
     rows alone. Probabilities, predictions and action outputs have as many rows as the batch, in others zeros.
     """
 
-    def forward(self, batch: Batch, train: bool) -> tuple[Tensor, dict[str, Any]]:
+    def forward(
+        self, batch: Batch, train: bool, parts: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Return the model's loss, which gradients flow from, and the outputs by name, which have none.
 
         :param batch: a prepared batch
         :param train: whether it is trained on, so that every task with a loss needs its labels
+        :param parts: gets the part of each task in the loss, with its graph; None where nobody looks at them
         :raise DataError: if it lacks labels that it needs, or a source in some of the rows where it is read
         """
         whose = batch.stacked.get(MixedRows)
@@ -55,6 +58,8 @@ class MixedBatchRun(BatchRun):
                     outputs[entry.loss] = loss.detach()
                     weighted = loss if task.weight == 1 else loss * task.weight
                     total = weighted if total is None else total + weighted
+                    if parts is not None:
+                        parts[task.name] = weighted
                 elif train:
                     text = "the batch cannot be trained on, it holds no label for the task"
                     raise DataError(f"task {task.name!r}: {text}")

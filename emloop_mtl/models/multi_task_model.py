@@ -28,6 +28,7 @@ from ..tasks.padded_labels import check_lengths, refuse_padding, takes_padding
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
 from ..types import State
+from ..utils.observers import Observers
 from .abstract_model import AbstractModel
 from .batch_kind import BatchKind
 from .batch_run import BatchRun
@@ -45,6 +46,7 @@ from .removed_tasks import RemovedTasks
 from .runs_batches import RunsBatches
 from .stacked_batch_run import StackedBatchRun
 from .task_stacks import TaskStacks
+from .watches_losses import WatchesLosses
 from .weights_file import load_weights, save_weights
 
 if TYPE_CHECKING:
@@ -126,6 +128,8 @@ class MultiTaskModel(AbstractModel):
         self._update: Update | None = None
         self._frozen_modules: list[nn.Module] = []
         self._freezing = Freezing(self.network)
+        self.loss_watches: Observers[WatchesLosses] = Observers()
+        """Who gets the part of each task in the loss of a batch, before the backward pass."""
         self._checked_columns = CheckedColumns()
         self._kinds: dict[tuple[tuple[str, ...], tuple[tuple[str, str | None], ...] | None, bool], BatchKind] = {}
         self._removed: RemovedTasks | None = None
@@ -161,6 +165,11 @@ class MultiTaskModel(AbstractModel):
         if self._update is None:
             raise ConfigError("the model has no parameter that requires a gradient, so it cannot be trained")
         return self._update
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether flows are compiled."""
+        return self._compiler is not None
 
     @property
     def stacked_tasks(self) -> list[tuple[str, ...]]:
@@ -519,9 +528,14 @@ class MultiTaskModel(AbstractModel):
         conditions = SameConditions(self.network) if update.repeats else None
         if update.watch is not None:
             update.watch.begin()
-        loss, outputs = run.forward(batch, train)
+        watches = [watch for watch in self.loss_watches if watch.is_due] if self.loss_watches else None
+        parts: dict[str, torch.Tensor] | None = {} if watches else None
+        loss, outputs = run.forward(batch, train, parts)
         if not loss.requires_grad:
             self._check_losses(("model",))
+        if watches and parts:
+            for watch in watches:
+                watch.take(parts)
         update.backward(loss, lambda: run.forward(batch, train)[0], conditions)
         if update.watch is not None:
             update.look_at(batch, outputs, (stream and stream.name) or "")

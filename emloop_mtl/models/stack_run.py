@@ -45,14 +45,20 @@ class StackRun:
         return self._stack.run(flow, batch)
 
     def add(
-        self, values: Sequence[Tensor], flow: Mapping[str, Any], batch: Batch, outputs: dict[str, Any]
+        self,
+        values: Sequence[Tensor],
+        flow: Mapping[str, Any],
+        batch: Batch,
+        outputs: dict[str, Any],
+        parts: dict[str, Tensor] | None = None,
     ) -> Tensor | None:
         """Add losses and readings to the outputs, and return the sum of the weighted losses, None without labels.
 
         :param values: what ``run`` has returned
         :param flow: what the other actions have returned
+        :param parts: gets the part of each task in that sum, with its graph; None where nobody looks at them
         """
-        total = self._add_losses(values, flow, batch, outputs) if self._join.labels else None
+        total = self._add_losses(values, flow, batch, outputs, parts) if self._join.labels else None
         if self._probs or self._preds:
             self._add_readings(values, flow, outputs)
         if self._selecting:
@@ -64,10 +70,15 @@ class StackRun:
         return total
 
     def _add_losses(
-        self, values: Sequence[Tensor], flow: Mapping[str, Any], batch: Batch, outputs: dict[str, Any]
+        self,
+        values: Sequence[Tensor],
+        flow: Mapping[str, Any],
+        batch: Batch,
+        outputs: dict[str, Any],
+        parts: dict[str, Tensor] | None,
     ) -> Tensor:
         labels = self._join.of(batch)
-        found = None if labels is None else self._stack.losses(values, labels)
+        found = None if labels is None else self._stack.losses(values, labels, parts)
         if found is not None:
             losses, total = found
         else:
@@ -76,7 +87,7 @@ class StackRun:
             losses = torch.stack(
                 [task.task_loss(every, batch[label], rows.get(task.name)) for task, label in self._join.labels]
             )
-            total = self._stack.total(losses)
+            total = self._stack.total(losses, parts)
         outputs.update(zip(self._losses, losses.detach().unbind(), strict=True))
         if labels is not None and labels.unlabelled:
             # Where a task has no labelled row, all that its flow runs gets a gradient of zero, needed or not.

@@ -57,33 +57,36 @@ class StackedBatchRun(BatchRun):
         rest = [stack_of[task.name].cut(task) if task.name in stack_of else task for task in tasks]
         self._set_plan(Plan(rest))
 
-    def forward(self, batch: Batch, train: bool) -> tuple[Tensor, dict[str, Any]]:
+    def forward(
+        self, batch: Batch, train: bool, parts: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Return the model's loss, which gradients flow from, and the outputs by name, which have none.
 
         :param batch: a prepared batch
         :param train: whether it is trained on, so that every task with a loss needs its labels
+        :param parts: gets the part of each task in the loss, with its graph; None where nobody looks at them
         :raise DataError: if it lacks labels that it needs
         """
         if train and not self._trains:
-            return self._apart.forward(batch, train)
+            return self._apart.forward(batch, train, parts)
         try:
-            return self._run(batch, train)
+            return self._run(batch, train, parts)
         except Exception:
             # What is wrong is said of one task, with the text that there is for it.
             self._apart.forward(batch, train)
             raise
 
-    def _run(self, batch: Batch, train: bool) -> tuple[Tensor, dict[str, Any]]:
+    def _run(self, batch: Batch, train: bool, parts: dict[str, Tensor] | None) -> tuple[Tensor, dict[str, Any]]:
         flow = self._run_flow(batch)
         with self._autocast or nullcontext():
             values = [stack.run(flow, batch) for stack in self._stacks]
         outputs: dict[str, Any] = dict.fromkeys(self._names)
         total: Tensor | None = None
         for stack, returned in zip(self._stacks, values, strict=True):
-            loss = stack.add(returned, flow, batch, outputs)
+            loss = stack.add(returned, flow, batch, outputs, parts)
             if loss is not None:
                 total = loss if total is None else total + loss
-        return self._add_tasks(flow, batch, train, total, outputs)
+        return self._add_tasks(flow, batch, train, total, outputs, parts)
 
 
 def output_names(entry: TaskRun, label: str | None) -> list[str]:

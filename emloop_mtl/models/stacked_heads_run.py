@@ -69,22 +69,25 @@ class StackedHeadsRun(HeadsRun):
         self._alone = network.plan_of([head for head in heads if head.name in self._stacked])
         self._set_plan(network.plan_of([head for head in heads if head.name not in self._stacked]))
 
-    def forward(self, batch: Batch, train: bool) -> tuple[Tensor, dict[str, Any]]:
+    def forward(
+        self, batch: Batch, train: bool, parts: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
         """Return the model's loss, which gradients flow from, and the outputs by name, which have none.
 
         :param batch: a prepared batch
         :param train: whether it is trained on, so that every head with a loss needs its labels
+        :param parts: gets the part of each head in the loss, with its graph; None where nobody looks at them
         """
         if train and not self._trains:
-            return self._apart.forward(batch, train)
+            return self._apart.forward(batch, train, parts)
         try:
-            return self._run(batch, train)
+            return self._run(batch, train, parts)
         except Exception:
             # What is wrong is said of one head, with the text that there is for it.
             self._apart.forward(batch, train)
             raise
 
-    def _run(self, batch: Batch, train: bool) -> tuple[Tensor, dict[str, Any]]:
+    def _run(self, batch: Batch, train: bool, parts: dict[str, Tensor] | None) -> tuple[Tensor, dict[str, Any]]:
         flow = self._run_flow(batch)
         encoded = flow[BACKBONE]
         with self._autocast or nullcontext():
@@ -94,15 +97,16 @@ class StackedHeadsRun(HeadsRun):
                 alone = self._alone.decode(self._modules, batch, encoded)
                 every = [(alone if name in self._stacked else flow)[name] for name in self._named]
                 slots = {name: slot for slot, name in enumerate([INPUT, BACKBONE, *self._named])}
-                return self._apart._add_tasks(FlowOutputs(slots, [batch, encoded, *every]), batch, train, None, {})
+                apart = FlowOutputs(slots, [batch, encoded, *every])
+                return self._apart._add_tasks(apart, batch, train, None, {}, parts)
             values = [stack.run(flow, batch) for stack in self._stacks]
         outputs: dict[str, Any] = {}
         total: Tensor | None = None
         for stack, returned in zip(self._stacks, values, strict=True):
-            loss = stack.add(returned, flow, batch, outputs)
+            loss = stack.add(returned, flow, batch, outputs, parts)
             if loss is not None:
                 total = loss if total is None else total + loss
-        return self._add_tasks(flow, batch, train, total, outputs)
+        return self._add_tasks(flow, batch, train, total, outputs, parts)
 
     def _add_head(
         self,
@@ -113,10 +117,11 @@ class StackedHeadsRun(HeadsRun):
         train: bool,
         total: Tensor | None,
         outputs: dict[str, Any],
+        parts: dict[str, Tensor] | None,
     ) -> Tensor | None:
         names = self._stacked.get(head.name)
         if names is None:
-            return super()._add_head(head, entry, flow, batch, train, total, outputs)
+            return super()._add_head(head, entry, flow, batch, train, total, outputs, parts)
         if train:
             self._learning[head.name] = True
         for name in names:  # which puts them behind those of the heads before

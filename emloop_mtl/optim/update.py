@@ -14,6 +14,7 @@ from torch import nn
 from ..data.batch import Batch
 from ..errors import ConfigError
 from ..types import State
+from ..utils.observers import Observers
 from .backward import Backward
 from .finding import Finding
 from .finite_watch import FiniteWatch
@@ -111,6 +112,12 @@ class Update:
         self._planned = 1
         """What the gradients of the open window are divided by already."""
         self._total_steps: int | None = None
+        self.before_clipping: Observers[Callable[[Mapping[str, torch.Tensor]], None]] = Observers()
+        """Called before each update with its gradients by parameter name, once they are a mean and not scaled any more.
+
+        Where a step is evaluated several times, with those of the first evaluation.
+        """
+        self._is_shown = False
         self._step_repeatedly = RepeatedStep(
             self.optimizer, self._forget_gradients, self._backward, self._finish_gradients
         )
@@ -161,6 +168,19 @@ class Update:
         """
         assert self.watch is not None
         self.watch.add(Finding(batch, outputs, stream, self.step + 1), self._parameters)
+
+    @property
+    def leaves_out_bad(self) -> bool:
+        """Whether updates may be left out because they are not finite."""
+        return self._scaler is not None or (self.watch is not None and self.watch.skips)
+
+    def loss_scale(self) -> torch.Tensor | None:
+        """Return what losses are multiplied by before the backward pass, 0-d on the device; None for nothing."""
+        if self._scaler is None:
+            return None
+        scale = self._scaler.scale(torch.ones((), device=self._trained[0].device))
+        assert isinstance(scale, torch.Tensor)
+        return scale
 
     @property
     def takes_stacks(self) -> bool:
@@ -234,6 +254,7 @@ class Update:
             self._begin_momentum()
         try:
             if self.repeats:
+                self._is_shown = False
                 self._step_repeatedly()
             elif self._scaler is None or all(p.grad is None for p in self._trained):  # which a scaler does not take
                 self._finish_gradients()
@@ -267,14 +288,26 @@ class Update:
         # It is not 1 where a run was cut, or continued with other settings, while a window was open.
         factor = self._planned / (self._open if self._mean else 1)
         if self._clip_norm is None and factor == 1.0:
+            if self.before_clipping:
+                self._show_gradients()
             return
         gradients = [p.grad for p in self._trained if p.grad is not None]
         if any(gradient.is_sparse for gradient in gradients):
             gradients = gradient_values(self._trained)
         if factor != 1.0 and gradients:
             torch._foreach_mul_(gradients, factor)
+        if self.before_clipping:
+            self._show_gradients()
         if self._clip_norm is not None and gradients:
             clip_values(gradients, self._clip_norm)
+
+    def _show_gradients(self) -> None:
+        if self.repeats and self._is_shown:
+            return
+        self._is_shown = True
+        given = {name: p.grad for name, p in self._parameters.items() if p.grad is not None}
+        for show in self.before_clipping:
+            show(given)
 
     def checkpoint_bytes(self) -> int:
         """Return how many bytes the tensors of the state will have, once the optimizer has made an update."""

@@ -65,10 +65,13 @@ class TaskStack:
         value = flow[self._action] if self._source is None else batch[self._source]
         return self.tail(follow(value, self._path) if self._path else value)
 
-    def losses(self, values: Sequence[Tensor], labels: StackedLabels) -> tuple[Tensor, Tensor] | None:
+    def losses(
+        self, values: Sequence[Tensor], labels: StackedLabels, parts: dict[str, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor] | None:
         """Return the losses of the tasks, [tasks], and the sum of these by their weights, which alone has gradients.
 
         :param values: what ``run`` has returned
+        :param parts: gets the part of each task in that sum, with its graph; None where nobody looks at them
         :return: None where the losses have to be computed apart
         """
         output = values[-1]
@@ -91,12 +94,20 @@ class TaskStack:
             else:
                 losses = loss.where(labelled, 0).sum(rows) / labels.counts
                 share = labelled * (self._weights(loss) / labels.counts).unsqueeze(rows)
+        if parts is not None:
+            parts.update(zip(self.names, (loss * share).sum(rows).unbind(), strict=True))
         # One operation forward and one backward, where means and their sum would be three.
         return losses, torch.dot(loss.flatten(), share.flatten())
 
-    def total(self, losses: Tensor) -> Tensor:
-        """Return the sum of the losses of the tasks, each by its weight."""
-        return torch.dot(losses, self._weights(losses))
+    def total(self, losses: Tensor, parts: dict[str, Tensor] | None = None) -> Tensor:
+        """Return the sum of the losses of the tasks, each by its weight.
+
+        :param parts: gets the part of each task in that sum, with its graph; None where nobody looks at them
+        """
+        weights = self._weights(losses)
+        if parts is not None:
+            parts.update(zip(self.names, (losses * weights).unbind(), strict=True))
+        return torch.dot(losses, weights)
 
     def _weights(self, losses: Tensor) -> Tensor:
         """Return the weights of the tasks, [tasks], alike in dtype and device."""
