@@ -14,6 +14,7 @@ from typing import Any
 from ..constants import METRICS_FILE
 from ..utils.flat_name import flat_name
 from .best_score import BestScore
+from .number_name import SCORE_PARTS, is_learning_rate
 from .run_config import RunConfig
 from .small_file import read_small
 from .written_path import written_path
@@ -104,11 +105,14 @@ class RunNumbers:
         return _placed(_of_csv(text, delimiter, has_gaps, absent=str(arguments.get("default_value", ""))))
 
     def _records(self, wanted: str) -> Iterator[Record]:
-        """Yield the numbers of every line that may hold the wanted one."""
-        records = self.of_json(wanted)
+        """Yield the numbers of every epoch that may hold the wanted one."""
+        hook, records = "WriteJSON", self.of_json(wanted)
         if records is None:
-            records = self.of_csv()
-        yield from records or ()
+            hook, records = "WriteCSV", self.of_csv()
+        has_steps = (self._config.arguments_of(hook) or {}).get("steps") is not None
+        for place, numbers in records or ():
+            if not (has_steps and _is_of_steps(numbers)):
+                yield place, numbers
 
     def _read(self, hook: str, usual: str) -> str | None:
         """Return the text of a file that a hook writes into the folder of the run; None if there is none."""
@@ -134,6 +138,14 @@ def _find(numbers: Mapping[str, float], wanted: str, aggregation: Any) -> str | 
         return f"{wanted}/mean"
     several = [name for name in numbers if name.startswith(f"{wanted}/") and "/" not in name[len(wanted) + 1 :]]
     return several[0] if len(several) == 1 else None
+
+
+def _is_of_steps(numbers: Mapping[str, float]) -> bool:
+    """Whether a record is one of those with the training losses since the record before, not that of an epoch."""
+    parts = [name.split("/") for name in numbers if not is_learning_rate(name)]
+    return bool(parts) and all(
+        each[0] == parts[0][0] and each[-1] == "loss" and 1 < len(each) < SCORE_PARTS for each in parts
+    )
 
 
 def _placed(records: Iterable[dict[str, float]]) -> Iterator[Record]:
@@ -166,9 +178,11 @@ def _of_csv(text: str, delimiter: str, has_gaps: bool, absent: str) -> Iterator[
                     number = float(cell)
                 except (TypeError, ValueError):
                     continue
+                if cell == absent:
+                    continue
                 if name is not None and math.isfinite(number):
                     numbers[name] = number
-                elif name is not None and has_gaps and cell != absent:
+                elif name is not None and has_gaps:
                     numbers[name] = math.nan
             yield numbers
     except (csv.Error, TypeError, ValueError) as error:

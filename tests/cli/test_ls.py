@@ -173,6 +173,40 @@ def test_the_number_that_save_best_watches_is_found(
     assert (best and best["value"]) == value
 
 
+def steps_as_json(run: Path) -> None:
+    lines: list[dict[str, float]] = [
+        {"epoch": 1, "step": 5, "samples": 1, "train/loss": 0.25, "train/kind/loss": 0.125, "learning_rate": 0.5},
+        {"epoch": 1, "step": 10, "samples": 1, "train/loss": 0.5, "train/kind/loss": 0.125},
+        {"epoch": 1, "step": 10, "samples": 1, "train/loss/mean": 0.75, "train/kind/loss": 1.0, "valid/loss": 3.0},
+        {"epoch": 2, "step": 15, "samples": 1, "train/loss": 0.25, "train/kind/loss": 0.125},
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def steps_as_table(run: Path) -> None:
+    (run / "metrics.jsonl").unlink()
+    rows = ["1,5,1,0.25,0,0.5", "1,10,1,0.5,0,0.5", "1,10,1,0,0.75,0.5", "2,15,1,0.25,0,0.5"]
+    header = "epoch,step,samples,train/loss,train/loss/mean,learning_rate"
+    (run / "training.csv").write_text("\n".join([header, *rows, ""]))
+
+
+@pytest.mark.parametrize(
+    ("write", "hook"),
+    [(steps_as_json, "WriteJSON: {steps: 5}"), (steps_as_table, "WriteCSV: {steps: 5, default_value: 0}")],
+    ids=["json", "csv"],
+)
+def test_losses_of_steps_are_no_numbers_of_an_epoch(command: Command, write: Callable[[Path], None], hook: str) -> None:
+    for name in ("one", "two"):
+        run = make_run(Path("log", name), epochs=1, save_best="{stream: train}")
+        write(run)
+        (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("WriteJSON", hook))
+    best = listed(command)["log/one"]["best"]
+    assert (best["name"], best["value"], best["step"]) == ("train/loss/mean", 0.75, 10)
+    (one, _) = json.loads(command("compare", "log/one", "log/two", "--last", "--json").stdout)["runs"]
+    assert (one["epoch"], one["step"]) == (1, 10)
+    assert "train/loss" not in one["scores"]
+
+
 def test_a_config_that_was_written_by_hand_is_read_as_well(command: Command) -> None:
     make_run(Path("log/one"), scores={1: 0.5})
     hooks = "[SaveBest: {variable: kind/iris/accuracy, mode: max}]"
