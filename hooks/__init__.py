@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from .stopping.stop_after import StopAfter
     from .stopping.stop_on_nan import StopOnNaN
     from .stopping.stop_on_plateau import StopOnPlateau
-    from .weights.freeze import Freeze
     from .weights.average_weights import AverageWeights
+    from .weights.freeze import Freeze
     from .writing.logits_to_csv import LogitsToCsv
     from .writing.plot_lines import PlotLines
     from .writing.save_file import SaveFile

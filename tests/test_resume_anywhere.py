@@ -287,7 +287,7 @@ def draw_frozen(chance: random.Random, trunk: str) -> list[dict[str, Any]]:
     mode = chance.random() < 0.5
     what: list[dict[str, Any]] = [
         {"modules": [trunk], "eval_mode": mode},
-        {"parameters": ["^[ab]_"]},
+        {"parameters": [r"^[ab](_head)?\."]},
         {"parameters": ["bias"]},
     ]
     first = chance.randint(1, 2)
