@@ -93,6 +93,21 @@ def test_limits_format_folder_and_several_variables(tmp_path: Path) -> None:
     assert path.read_text().startswith("<?xml")
 
 
+def test_a_sequence_of_one_is_a_point(tmp_path: Path) -> None:
+    (path,) = plot(tmp_path, {"ids": ["a"], "ys": [[1.0]]})
+    pixels = np.round(255 * imread(tmp_path / "visual" / path)[..., :3]).astype(int)
+    rows, columns = np.nonzero(pixels[..., 2] - pixels[..., 0] > BLUE)
+    inside = (rows > 60) & (columns > 60)
+    assert inside.sum() > 20  # a disk some 8 pixels wide
+    assert np.ptp(rows[inside]) < 12
+
+
+def test_a_dollar_in_a_name_is_a_dollar(tmp_path: Path) -> None:
+    batch = {"ids": ["a"], "$x": [[0.0, 1.0]], "x^$": [[1.0, 0.0]]}  # together half a formula, by itself none
+    assert plot(tmp_path, batch, variables=["$x", "x^$"]) == ["epoch_1/train/a_batch_1_plot-$x-vs-x^$.png"]
+    assert plot(tmp_path, {"ids": ["b"], "$\\no$": [[0.0]]}, variables=["$\\no$"])
+
+
 def test_a_training_that_is_resumed_in_the_middle_of_an_epoch_draws_what_is_missing(tmp_path: Path) -> None:
     def loop(name: str, **when: int) -> MainLoop:
         batches = [{"x": [0], "ids": [str(number)], "ys": [[number, 1]]} for number in range(4)]
