@@ -26,6 +26,9 @@ NOT_IN_NAMES = re.compile(r"[^\w.+-]+")
 LONGEST_NAME = 60
 """Characters of a folder's name: the system allows 255 bytes, and a character may take four."""
 
+LOG_SUFFIX = ".log"
+"""Behind the name of a run, the file beside it for what its process says."""
+
 
 class Grid:
     """All combinations of the values that the command line lists.
@@ -132,11 +135,11 @@ def _check_different(combinations: Iterable[Combination]) -> None:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """Return a name that no other run has, not even where a file system takes large letters for small ones."""
+    """Return a name that nothing else has, not even where a file system takes large letters for small ones."""
     found, number = name, 2
-    while found.casefold() in taken:
+    while taken & (both := {found.casefold(), f"{found}{LOG_SUFFIX}".casefold()}):
         found, number = f"{name}_{number}", number + 1
-    taken.add(found.casefold())
+    taken |= both
     return found
 
 

@@ -14,7 +14,7 @@ from ..utils.checkpoint_names import list_checkpoints, sequence_of
 from ..utils.files import write_atomically
 from .combination import Combination
 from .comparing import differing, flat_settings
-from .grid import Grid
+from .grid import LOG_SUFFIX, Grid
 from .run_folder import TEMPORARY, RunFolder
 
 GRID_FILE = "grid.yaml"
@@ -123,7 +123,7 @@ class GridFolder:
     def _check_only_runs(self) -> None:
         """Check that there is nothing but runs of the grid, which somebody may have trained by hand."""
         names = {each.name for each in self._grid.combinations}
-        known = {*names, *(f"{name}.log" for name in names)}
+        known = {*names, *(f"{name}{LOG_SUFFIX}" for name in names)}
         for entry in self.path.iterdir():
             if entry.name not in known and not entry.name.startswith(TEMPORARY):
                 raise ConfigError(f"{self.path}: holds {entry.name!r} but no {GRID_FILE}; choose another --output-dir")

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from ..errors import ConfigError
 from ..utils.caught_signals import CAUGHT
 from .child_order import ChildOrder
 from .child_processes import ChildProcesses
 from .folder_in_use import is_in_use
-from .grid import Grid
+from .grid import LOG_SUFFIX, Grid
 from .grid_checking import check_by_building
 from .grid_folder import SAID_FILE, GridFolder
 from .grid_run import GridRun
@@ -45,6 +46,7 @@ class GridSearch:
     def __init__(self, grid: Grid, folder: GridFolder, jobs: int, options: tuple[str, ...] = ()) -> None:
         self._grid, self._folder, self._jobs, self._options = grid, folder, jobs, options
         self._runs = {each.name: GridRun(str(folder.run_of(each).path), each.values) for each in grid.combinations}
+        self._combinations = {each.name: each for each in grid.combinations}
         self._left = [each for each in grid.combinations if not folder.has_ended(each)]
         for each in grid.combinations:
             if each not in self._left:
@@ -100,7 +102,7 @@ class GridSearch:
                 run.state, run.reason = "in use", "another process trains it"
                 log.error("%s: another process trains it", name)
                 continue
-            yield ChildOrder(name, words, self._folder.path / f"{name}.log")
+            yield ChildOrder(name, words, self._folder.path / f"{name}{LOG_SUFFIX}")
 
     def _began(self, order: ChildOrder) -> None:
         self._runs[order.name].state = "running"
@@ -109,12 +111,19 @@ class GridSearch:
     def _ended(self, order: ChildOrder, code: int | OSError) -> None:
         run = self._runs[order.name]
         run.state, run.reason = _how(code, order.log)
+        if code != 0 and self._has_ended(order.name):  # a signal came too late, or a library has failed on the way out
+            run.state, run.reason = "finished", None
         if run.reason is None:
             log.info("%s: %s; %s", run.state, order.name, self._status())
         else:
             log.error("%s: %s: %s; %s", run.state, order.name, run.reason, self._status())
         self._told = time.monotonic()
         self._keep_said(order)
+
+    def _has_ended(self, name: str) -> bool:
+        with suppress(ConfigError):
+            return self._folder.has_ended(self._combinations[name])
+        return False
 
     def _keep_said(self, order: ChildOrder) -> None:
         """Move what a process has said into the folder of its run, if it has begun one."""

@@ -74,6 +74,7 @@ def test_settings_are_applied_in_the_order_in_which_they_are_given(folder: Path)
         (["model.device=[cpu, 'cuda:0']"], ["device=cpu", "device=cuda_0"]),
         (["model.optimizer=[adamw, {class: sgd, lr: 0.1}]"], ["optimizer=adamw", "optimizer=class_sgd_lr_0.1"]),
         (["model.name=[../a, '.. a', .A, '']"], ["name=.._a", "name=.._a_2", "name=.A", "name="]),
+        (["model.name=[a, A, a.log]"], ["name=a", "name=A_2", "name=a.log_2"]),
         (["model.update.clip_norm=[null, -1.0e-5]"], ["clip_norm=null", "clip_norm=-1e-05"]),
     ],
 )

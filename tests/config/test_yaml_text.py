@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from emloop_mtl.config.located_error import LocatedError
-from emloop_mtl.config.yaml_text import MAX_DEPTH, MAX_NODES, read_yaml, write_yaml
+from emloop_mtl.config.yaml_text import MAX_DEPTH, MAX_NODES, inline_yaml, read_yaml, write_yaml
 
 
 def locate(line: int, column: int) -> str:
@@ -172,6 +172,19 @@ def test_written_data_is_read_back_the_same(data: Any) -> None:
     found = read(write_yaml(data))
     assert found == data
     assert repr(found) == repr(data)  # equality alone takes True for 1 and 1.0
+
+
+@given(plain_data)
+def test_data_in_one_line_is_read_back_the_same(data: Any) -> None:
+    line = inline_yaml(data)
+    assert len(line.splitlines()) <= 1
+    assert repr(read(line)) == repr(data)
+
+
+def test_a_line_of_yaml_needs_no_more_quotes_than_yaml_does() -> None:
+    data = {"class": "torch.nn.Linear", "sizes": [1, 2.5, None, True], "text": "a b", "null": "null", "é": float("nan")}
+    expected = """{class: torch.nn.Linear, sizes: [1, 2.5, null, true], text: "a b", "null": "null", "é": .nan}"""
+    assert inline_yaml(data) == expected
 
 
 @given(st.text(alphabet="ab:-[]{}&*<>|!%@#'\"?,\n \t~0.1x", max_size=60))
