@@ -119,6 +119,8 @@ class MultiTaskModel(AbstractModel):
         except ConfigError as error:
             raise (error if error.path[:1] == ("modules",) else error.below((self.section,))) from error.__cause__
         self.network.place(self.device)
+        self._first = frozenset(self.network.tasks)
+        """The tasks that it was made with; of others that are added later there may be no data yet."""
         self._output_dir = output_dir
         try:
             self._optimizer_settings = read_settings(optimizer)
@@ -286,7 +288,7 @@ class MultiTaskModel(AbstractModel):
         left_out = [task for name, task in self.tasks.items() if name not in carried]
         if all(batch.tasks for batch in batches):  # loaders that name their tasks leave others out
             for task in left_out:
-                if self._names_label(task) and task.label not in known:
+                if task.name in self._first and self._names_label(task) and task.label not in known:
                     self._refuse_label(task, known)
             if left_out and not self._told_left_out:
                 self._told_left_out = True

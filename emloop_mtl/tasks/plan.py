@@ -26,6 +26,7 @@ class _Modules(Protocol):
 
 class _Operation(NamedTuple):
     task: str
+    number: int
     action: Action
     parts: tuple[tuple[int, tuple[str | int, ...]], ...]
     visible: dict[str, int] | None
@@ -76,12 +77,12 @@ class Plan:
         operations: list[_Operation] = []
         for task in tasks:
             visible = {INPUT: 0}
-            for action in task.flow:
+            for number, action in enumerate(task.flow):
                 if action.name not in made:
                     parts = tuple(_locate(part, made, source_slots) for part in action.inputs)
                     seen = None if action.inputs else dict(visible)
                     device = devices.get(action.module) if devices else None
-                    operations.append(_Operation(task.name, action, parts, seen, device))
+                    operations.append(_Operation(task.name, number, action, parts, seen, device))
                     made[action.name] = len(source_slots) + len(operations)
                 visible[action.name] = made[action.name]
         self._operations = tuple(operations)
@@ -166,9 +167,11 @@ class Plan:
             arguments = [follow(values[slot], path) if path else values[slot] for slot, path in operation.parts]
         except LookupError as error:
             asked = ", ".join(map(str, operation.action.inputs))
-            raise ConfigError(
-                f"task {operation.task!r}, action {operation.action.name!r}, inputs '{asked}': {error.args[0]}"
-            ) from error
+            place = f"task {operation.task!r}, action {operation.action.name!r}, inputs '{asked}'"
+            mistake = ConfigError(f"{place}: {error.args[0]}")
+            action = ("tasks", operation.task, "flow", operation.number)
+            mistake.add_note(ModelNote(f"in {place}", (*action, "inputs"), ("tasks", operation.task)))
+            raise mistake from error
         device = operation.device
         return arguments if device is None else [move(argument, device) for argument in arguments]
 

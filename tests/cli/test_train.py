@@ -192,6 +192,11 @@ def test_a_model_that_cannot_run_its_first_batch_leaves_nothing(folder: Path, co
     assert "Traceback" not in done.stderr
     assert "the log is" not in done.stderr
     assert entries(folder) == set()
+    done = command("train", "config.yaml", *SHORT, "model.tasks.digit.flow.1.inputs=features[1]", "-o", "new/root")
+    assert done.exit_code == 2
+    text = "task 'digit', action 'digit_logits', inputs 'features[1]': a tensor of shape (32, 64) is one value"
+    assert f": model.tasks.digit.flow[1].inputs: {text}" in done.stderr.splitlines()[-1]
+    assert entries(folder) == set()
 
 
 def test_a_dataset_without_data_is_a_mistake_of_the_config(folder: Path, command: Command) -> None:

@@ -108,9 +108,12 @@ def test_a_label_that_a_head_names_and_no_data_has_is_an_error_though_a_loader_n
 def test_a_label_that_a_head_names_and_no_data_has_is_an_error_though_no_loader_names_the_head(
     label: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = make_model()
-    model.add_head("extra", Head(nn.Linear(6, 2), label=label, loss="cross_entropy"), 1.0, {"encoded": "input"})
-    batch = Batch(dict.fromkeys(["text", "topic_label", "mood"]), tasks={"topic": None, "mood": "mood"})
+    extra = Head(nn.Linear(6, 2), label=label, loss="cross_entropy")
+    mapping = {"topic": {"topic_label": "label"}, "extra": {"encoded": "input"}}
+    model = BackboneHeadsModel(
+        Encoder(), {"topic": Classifier(), "extra": extra}, arg_name_mapping=mapping, device="cpu"
+    )
+    batch = Batch(dict.fromkeys(["text", "topic_label", "mood"]), tasks={"topic": None})
     if label is None:  # that there may be data of it is only the name's guess
         model.check_tasks([batch])
         assert "no loader names the task 'extra', so it is neither trained nor evaluated" in caplog.text

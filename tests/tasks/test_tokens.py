@@ -217,6 +217,13 @@ def test_predictions_have_the_length_of_their_sequences() -> None:
     assert np.concatenate(labelled.labels).tolist() == flat(tags, tags).tolist()
     preds = torch.cat([each.argmax(1) for each in logits])[torch.cat(tags) != MISSING]
     assert np.concatenate(labelled.preds).tolist() == preds.tolist()
+    tags[1][:] = MISSING
+    labelled = model.predict(loader_of(words, tags))["tag"].labelled()
+    assert labelled.labels is not None
+    assert [each.tolist() for each in labelled.labels] == [
+        t[t != MISSING].tolist() for t in tags if (t != MISSING).any()
+    ]
+    assert len(labelled) == len(labelled.labels)
 
 
 def test_sequences_without_labels_are_predicted_at_their_own_length_as_well() -> None:
@@ -357,7 +364,10 @@ def test_labels_that_differ_in_length_need_their_tokens_named() -> None:
 def test_labels_of_one_length_may_be_several_labels_of_a_row() -> None:
     data = ColumnDataset("sets", {"x": torch.zeros(2, 3)}, {"y": [torch.tensor([0, 1]), torch.tensor([1, 1])]})
     task = Task("set", {"head": nn.Linear(3, 2)}, [Action("out", "head", "x")], label="y", loss="bce_with_logits")
-    assert model_of(task).score(TaskLoader(data, split="valid", batch_size=2))["set/sets/valid/loss"] > 0
+    loader = TaskLoader(data, split="valid", batch_size=2)
+    model = model_of(task)
+    model.check_loader(loader)
+    assert model.score(loader)["set/sets/valid/loss"] > 0
 
 
 def test_tokens_that_no_source_has_are_an_error_of_the_config() -> None:
