@@ -275,7 +275,7 @@ def test_parts_of_a_joint_loss_are_those_of_its_mean() -> None:
     torch.manual_seed(0)
     heads: dict[int | str, nn.Module | Head] = {number: nn.Linear(5, 2) for number in (1, 2)}
     optimizer = {"class": "sgd", "lr": 0.1}
-    mapping = {"backbone": {"x": "input"}}
+    mapping: dict[int | str, dict[str, str]] = {"backbone": {"x": "input"}}
     model = JointLearning(nn.Linear(4, 5), heads, "y", arg_name_mapping=mapping, optimizer=optimizer, device="cpu")
     network: Any = copy.deepcopy(model.network)
     batch = Batch({"x": torch.randn(6, 4), "y": torch.arange(6) // 2 % 2, "task_id": torch.arange(6) % 2 + 1})
@@ -314,7 +314,7 @@ class Spoil(nn.Module):
         self.batches += self.training
         if self.batches == 2 and self.training:
             value = value * 1
-            value.register_hook(lambda gradient: gradient * math.inf)
+            value.register_hook(lambda gradient: gradient * math.inf)  # type: ignore[no-untyped-call]
         return value
 
 
@@ -358,7 +358,7 @@ def test_no_step_waits_for_the_device(no_waiting: type[Any]) -> None:
 
 
 def test_a_copy_of_the_model_has_nobody_who_looks_at_it() -> None:
-    copies = []
+    copies: list[Any] = []
 
     class Copy(AbstractHook):
         def requires(self) -> tuple[str, ...]:
@@ -370,7 +370,7 @@ def test_a_copy_of_the_model_has_nobody_who_looks_at_it() -> None:
 
     model = make_model()
     train(GradientNorms(tasks=True), Copy(), model=model, epochs=1)
-    for each in (copies[0], model):  # nor has the model itself, afterwards
+    for each in (*copies, model):  # nor has the model itself, afterwards
         assert list(each.loss_watches) == list(each.update.before_clipping) == []
 
 
