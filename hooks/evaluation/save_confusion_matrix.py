@@ -14,7 +14,9 @@ from emloop_mtl.utils.figure import check_matplotlib, new_figure, save_figure
 from emloop_mtl.utils.files import make_folder
 
 from ..arguments import check_names
+from ..writing.failure_guard import FailureGuard
 from ..writing.figure import check_color_map, check_figure_size, pixels_of
+from ..writing.output_path import NUMBER, TEXT, Gap, OutputPath, check_writable, refuse_shared_paths
 from .abstract_predicted_classes import AbstractPredictedClasses
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
     :param streams: names of the streams to draw; by default all
     :param output_dir: the folder; by default that of the main loop
     :param dataset: what has these methods; by default the dataset of the main loop
+    :param on_failure: what happens when a figure cannot be saved in the middle of a training: ``error`` ends it,
+        ``warn`` lets it go on without that figure
     :raise ConfigError: for a wrong argument, without matplotlib, and for figures to save without a folder
 
     .. code-block:: yaml
@@ -91,6 +95,7 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
         normalize: bool = True,
         cmap: str = "Blues",
         streams: Sequence[str] | None = None,
+        on_failure: str = "error",
         **kwargs: Any,
     ) -> None:
         others = () if mask_name is None else (mask_name,)
@@ -105,6 +110,7 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
         for name, method in methods.items():
             if not isinstance(method, str):
                 raise ConfigError(f"{self.name}: {name} must be the name of a method, not {method!r}", (name,))
+        self._guard = FailureGuard(self, on_failure, "figures")
         check_matplotlib(self.name)
         self._color_map = check_color_map(self.name, "cmap", cmap)
         self._size = check_figure_size(self.name, "figsize", figsize)
@@ -126,6 +132,28 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
             raise ConfigError(f"{text}, or figure_action to 'store'", ("figure_action",))
         if self._dataset is None:
             self._dataset = main_loop.dataset
+        refuse_shared_paths(self, "output_dir")
+
+    def output_paths(self) -> Sequence[OutputPath]:
+        """Return where the figures are."""
+        if self._stores or self._output_dir is None:
+            return []
+        found = []
+        streams: Sequence[str | Gap] = self._streams or [TEXT]
+        for stream in streams:
+            parts: list[str | Gap] = [f"{Path(self._output_dir)}/confusion_matrix_epoch_", NUMBER, "_", stream, ".png"]
+            found.append(OutputPath.of(parts, Path(self._output_dir, "confusion_matrix_….png")))
+        return found
+
+    def before_training(self) -> None:
+        """Check that figures can be saved.
+
+        :raise ConfigError: if the folder cannot be written, or the disk is full
+        """
+        self._guard.begin()
+        if not self._stores:
+            assert self._output_dir is not None
+            check_writable(self.name, "output_dir", self._output_dir)
 
     def provides(self) -> Collection[str | EpochNumber]:
         """Return nothing: a figure is no number."""
@@ -160,8 +188,10 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
                 continue
             assert self._output_dir is not None
             path = Path(self._output_dir, f"confusion_matrix_epoch_{epoch_id}_{stream}.png")
-            make_folder(path.parent)
-            save_figure(self.name, figure, path)
+            with self._guard.writing(path):
+                make_folder(path.parent)
+                save_figure(self.name, figure, path)
+                self._guard.works(path)
 
     def _classes(self, name: str, values: Sequence[Any]) -> Counts:
         classes = _entries(values)

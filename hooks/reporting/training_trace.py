@@ -14,6 +14,9 @@ from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochData, EpochNumber, State
 from emloop_mtl.utils.files import make_folder, write_atomically
 
+from ..writing.failure_guard import FailureGuard
+from ..writing.output_path import OutputPath, refuse_shared_paths
+
 if TYPE_CHECKING:
     from emloop_mtl.main_loop import MainLoop
 
@@ -27,6 +30,8 @@ class TrainingTrace(AbstractHook):
     resumed goes on with its file.
 
     :param output_dir: the folder; by default that of the main loop
+    :param on_failure: what happens when the file cannot be written in the middle of a training: ``error`` ends it,
+        ``warn`` lets it go on, and tries again after the next epoch
     :raise ConfigError: if there is no such folder, or the file cannot be written
 
     .. code-block:: yaml
@@ -37,8 +42,9 @@ class TrainingTrace(AbstractHook):
 
     training_only = True
 
-    def __init__(self, output_dir: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, output_dir: str | None = None, on_failure: str = "error", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._guard = FailureGuard(self, on_failure, "entries")
         self._output_dir = output_dir
         self._path = Path(TRACE_FILE)
         self._begin: str | None = None
@@ -52,6 +58,11 @@ class TrainingTrace(AbstractHook):
         if folder is None:
             raise ConfigError(f"{self.name} needs a folder for {TRACE_FILE}: give the main loop an output_dir")
         self._path = Path(folder, TRACE_FILE)
+        refuse_shared_paths(self, "output_dir")
+
+    def output_paths(self) -> list[OutputPath]:
+        """Return where the trace is."""
+        return [OutputPath.of([str(self._path)], self._path)]
 
     def requires(self) -> Collection[str | EpochNumber]:
         """Return nothing."""
@@ -77,12 +88,15 @@ class TrainingTrace(AbstractHook):
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
         """Write down how far the training is."""
-        self._write()
+        with self._guard.writing(self._path):
+            self._write()
+            self._guard.works(self._path)
 
     def after_training(self, success: bool) -> None:
         """Write down the end."""
         if self._is_writable:
-            self._write(train_end=_time(_now()), exit_status=0 if success else 1, end=self.main_loop.end)
+            with self._guard.writing(self._path):
+                self._write(train_end=_time(_now()), exit_status=0 if success else 1, end=self.main_loop.end)
 
     def state_dict(self) -> dict[str, State]:
         """Return when the training began and was resumed."""

@@ -13,9 +13,9 @@ from emloop_mtl.utils.files import make_folder
 from emloop_mtl.utils.row_format import RowFormat
 
 from .abstract_example_writer import AbstractExampleWriter
-from .abstract_writer import AbstractWriter
 from .examples import Examples
-from .output_path import check_output_path
+from .failure_guard import FailureGuard
+from .output_path import OutputPath, check_output_path, check_writable, refuse_shared_paths
 from .record_file import RecordFile
 
 if TYPE_CHECKING:
@@ -29,13 +29,15 @@ class AbstractRowsToCsv(AbstractExampleWriter, ABC):
 
     :param columns: the headings
     :param path: the file, in the output folder or absolute
+    :param on_failure: what happens when rows cannot be written in the middle of a training
     """
 
     training_only = True
     renamed: ClassVar[Mapping[str, str]] = {"output_file": "path"}
 
-    def __init__(self, columns: Sequence[str], path: str, **kwargs: Any) -> None:
+    def __init__(self, columns: Sequence[str], path: str, on_failure: str = "error", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._guard = FailureGuard(self, on_failure, "rows")
         self.path = Path(check_output_path(self.name, "path", path))
         """Where the rows are written."""
         self._format = RowFormat("csv", columns)
@@ -48,20 +50,20 @@ class AbstractRowsToCsv(AbstractExampleWriter, ABC):
         if main_loop.output_dir is None and not self.path.is_absolute():
             text = f"{self.name}: path {str(self.path)!r} is relative to the output folder, but there is none"
             raise ConfigError(f"{text}; set --output-dir or the main loop's output_dir, or an absolute path", ("path",))
-        folder = main_loop.output_dir or ""
-        self.path = Path(folder, self.path)
-        for other in main_loop.hooks:
-            if other is self or not isinstance(other, AbstractWriter | AbstractRowsToCsv):
-                continue
-            if self.path in (other.path, Path(folder, other.path)):  # the other may not know the folder yet
-                text = f"{self.name}: {other.name} writes {self.path}, too: give one of them another path"
-                raise ConfigError(text, ("path",))
+        self.path = Path(main_loop.output_dir or "", self.path)
+        refuse_shared_paths(self, "path")
+
+    def output_paths(self) -> Sequence[OutputPath]:
+        """Return where the rows are written."""
+        return [OutputPath.of([str(self.path)], self.path)]
 
     def before_training(self) -> None:
         """Begin the table, or go on after the last row of the checkpoint.
 
-        :raise ConfigError: naming the file, if that fails
+        :raise ConfigError: naming the file, if that fails, or if the disk is full
         """
+        self._guard.begin()
+        check_writable(self.name, "path", self.path.parent, self.path)
         try:
             make_folder(self.path.parent)
             self._file = RecordFile(self.name, self.path, self._end)
@@ -77,7 +79,8 @@ class AbstractRowsToCsv(AbstractExampleWriter, ABC):
             return
         try:
             super().after_training(success)
-            self._file.sync()
+            with self._guard.writing(self.path):
+                self._file.sync()
         finally:
             self._end = self._file.end
             self._file.close()
@@ -88,8 +91,14 @@ class AbstractRowsToCsv(AbstractExampleWriter, ABC):
         if self._file is not None:
             self._write_waiting()
             self._end = self._file.end
-            # The checkpoint must not outlive a row that it speaks of.
-            self.main_loop.before_saved(self._file.sync_later())
+            with self._guard.writing(self.path):
+                sync = self._file.sync_later()
+
+                def act() -> None:
+                    with self._guard.writing(self.path):
+                        sync()
+
+                self.main_loop.before_saved(act)  # the checkpoint must not outlive a row that it speaks of
         return {"end": self._end}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
@@ -98,7 +107,10 @@ class AbstractRowsToCsv(AbstractExampleWriter, ABC):
 
     def _write(self, examples: Examples) -> None:
         assert self._file is not None
-        self._file.append(self._format.encode(self._rows(examples)))
+        rows = self._format.encode(self._rows(examples))  # not guarded: what fails here is no failure to write
+        with self._guard.writing(self.path):
+            self._file.append(rows)
+            self._guard.works(self.path)
 
     @abstractmethod
     def _rows(self, examples: Examples) -> Iterator[Mapping[str, Any]]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from emloop_mtl.abstract_hook import AbstractHook
-from emloop_mtl.errors import ConfigError, EmloopError, nearest
+from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochData, EpochNumber, Position, State
 from emloop_mtl.utils.disk_room import lack_of_room
 from emloop_mtl.utils.files import make_folder
@@ -19,7 +19,8 @@ from emloop_mtl.utils.flat_names import flatten
 
 from ..arguments import check_count
 from ..numbers import warn_of_missed_numbers
-from .output_path import check_output_path
+from .failure_guard import FailureGuard
+from .output_path import ROOM, OutputPath, check_output_path, refuse_shared_paths
 from .step_losses import StepLosses, learning_rates
 
 if TYPE_CHECKING:
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from emloop_mtl.main_loop import MainLoop
 
 log = logging.getLogger(__name__)
-
-ROOM = 100_000
-"""Bytes that must be free where a writer begins; a disk that is as full will not take the records of a training."""
 
 
 class AbstractWriter(AbstractHook, ABC):
@@ -45,9 +43,6 @@ class AbstractWriter(AbstractHook, ABC):
     :param on_failure: what happens when writing fails in the middle of a training: ``error`` ends it, ``warn`` lets it
         go on without the records that could not be written, and tries again with the next
     """
-
-    FAILURES = ("error", "warn")
-    """What a writer that fails may do."""
 
     training_only = True
 
@@ -68,12 +63,9 @@ class AbstractWriter(AbstractHook, ABC):
         self._argument = argument
         self.path = Path(check_output_path(self.name, argument, path))
         """Where the numbers are written."""
-        if on_failure not in self.FAILURES:
-            text = f"{self.name}: on_failure {on_failure!r} is unknown{nearest(str(on_failure), self.FAILURES)}"
-            raise ConfigError(text, ("on_failure",))
-        self._goes_on = on_failure == "warn"
-        self._fails = False
-        """Whether the last attempt to write has failed."""
+        self._guard = FailureGuard(self, on_failure)
+        self._step = 0
+        """The step of the last record."""
         self._losses: StepLosses | None = None
         if steps is not None:
             self._losses = StepLosses(check_count(self.name, "steps", steps), variables)
@@ -89,12 +81,11 @@ class AbstractWriter(AbstractHook, ABC):
             )
             raise ConfigError(f"{text}; give the main loop an output_dir, or an absolute path here", (self._argument,))
         self.path = Path(main_loop.output_dir or "", self.path)
-        for other in main_loop.hooks:
-            if other is self:
-                break
-            if isinstance(other, AbstractWriter) and other.path == self.path:
-                text = f"{self.name} and {other.name} both write {self.path}: give one another {self._argument}"
-                raise ConfigError(text, (self._argument,))
+        refuse_shared_paths(self, self._argument)
+
+    def output_paths(self) -> Sequence[OutputPath]:
+        """Return where the numbers are written."""
+        return [OutputPath.of([str(self.path)], self.path)]
 
     def requires(self) -> Collection[str | EpochNumber]:
         """Return nothing: whatever the epoch has is written."""
@@ -118,7 +109,7 @@ class AbstractWriter(AbstractHook, ABC):
         """
         if self.reads_numbers:
             warn_of_missed_numbers(self)
-        self._fails = False
+        self._guard.begin()
         try:
             make_folder(self.path.parent)
             if lack := lack_of_room(self.path.parent, ROOM):
@@ -138,10 +129,8 @@ class AbstractWriter(AbstractHook, ABC):
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
         """Write the numbers of the epoch."""
         self._write_due()
-        numbers = self.numbers_of(epoch_data) | self.numbers_beside(learning_rates(self.main_loop))
-        with self.guarded():
-            self.write(self.main_loop.position, numbers)
-            self.tell_that_it_works()
+        numbers = self._with_rates(self.numbers_of(epoch_data), learning_rates(self.main_loop))
+        self._write_records([(self.main_loop.position, numbers)])
 
     def after_training(self, success: bool) -> None:
         """Write what is due, and close the files."""
@@ -161,31 +150,18 @@ class AbstractWriter(AbstractHook, ABC):
         return flatten(epoch_data)
 
     def numbers_beside(self, rates: Mapping[str, float]) -> dict[str, float]:
-        """Return what is written beside the numbers of the training: nothing, unless overridden.
+        """Return what is written beside the numbers of the training: the learning rates, unless overridden.
 
         :param rates: the learning rates by name
         """
-        return {}
+        return dict(rates)
 
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
+    def guarded(self) -> AbstractContextManager[None]:
         """A context in which errors of writing get the name of the hook, and are treated as ``on_failure`` says.
 
         :raise OSError: with ``on_failure: error``
         """
-        try:
-            yield
-        except EmloopError:
-            raise
-        except Exception as error:
-            named = self._named(error)
-            if not self._goes_on:
-                named.add_note("; with 'on_failure: warn' the training would go on without these records")
-                raise named from (error if named is not error else error.__cause__)
-            if not self._fails:
-                place = f"epoch {self.main_loop.position.epoch}, step {self.main_loop.position.step}"
-                log.warning("%s; the training goes on, and records are missing from %s on", named, place)
-            self._fails = True
+        return self._guard.writing(self.path)
 
     def sync_when_saved(self, sync_later: Callable[[], Callable[[], None]]) -> None:
         """Have records flushed to disk before the checkpoint that speaks of them; to be called in ``state_dict``.
@@ -225,10 +201,12 @@ class AbstractWriter(AbstractHook, ABC):
     def state_dict(self) -> dict[str, State]:
         """Write the losses that are due, and return those that wait for their record; a writer adds its own state."""
         self._write_due()
-        return {} if self._losses is None else {"window": self._losses.state_dict()}
+        state: dict[str, State] = {"step": self._step}
+        return state if self._losses is None else state | {"window": self._losses.state_dict()}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on with the losses that wait for their record."""
+        self._step = state.get("step", 0)
         if self._losses is not None:
             self._losses.load_state_dict(state.get("window") or {})  # none if steps are asked for since
 
@@ -236,25 +214,26 @@ class AbstractWriter(AbstractHook, ABC):
         if self._losses is None:
             return
         due = self._losses.take()  # not guarded: what fails here is the device, and not the writer
-        records = [
-            (each.position, flatten({each.stream: each.means}) | self.numbers_beside(each.rates)) for each in due
-        ]
-        if records:
-            with self.guarded():
-                self.write_steps(records)
-                self.tell_that_it_works()
+        if due:
+            self._write_records(
+                [(each.position, self._with_rates(flatten({each.stream: each.means}), each.rates)) for each in due]
+            )
+
+    def _with_rates(self, numbers: dict[str, float], rates: Mapping[str, float]) -> dict[str, float]:
+        return numbers | {name: rate for name, rate in self.numbers_beside(rates).items() if name not in numbers}
+
+    def _write_records(self, records: Sequence[tuple[Position, Mapping[str, float]]]) -> None:
+        """Write records, unless they lie before what was written already: in files and services steps never go back."""
+        step = records[0][0].step
+        if step < self._step:
+            text = "%s: an evaluation at step %i is not written, since there are records up to step %i"
+            log.warning(text, self.name, step, self._step)
+            return
+        with self.guarded():
+            self.write_steps(records)
+            self.tell_that_it_works()
+        self._step = records[-1][0].step
 
     def tell_that_it_works(self) -> None:
         """Tell that records can be written, if the last ones could not."""
-        if self._fails:
-            log.warning("%s: %s can be written again", self.name, self.path)
-        self._fails = False
-
-    def _named(self, error: Exception) -> Exception:
-        """Return an error that names the hook."""
-        if self.name in str(error):
-            return error
-        if isinstance(error, OSError) and error.errno is not None:
-            return OSError(error.errno, f"{self.name}: {error.strerror}", error.filename or str(self.path))
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return OSError(f"{self.name}: cannot write {self.path}: {reason}")
+        self._guard.works(self.path)

@@ -23,6 +23,8 @@ class LogitsToCsv(AbstractRowsToCsv):
     :param id_variable: name of the variable that tells examples apart, the heading of the first column
     :param path: the file, in the output folder or absolute; an older one is replaced
     :param streams: names of the streams to write; by default all
+    :param on_failure: what happens when rows cannot be written in the middle of a training: ``error`` ends it, ``warn``
+        lets it go on without them, and tries again with the next
     :raise ConfigError: for two columns of one name, a stream that does not exist, and a path that another hook has or
         that cannot be written
 
@@ -45,13 +47,20 @@ class LogitsToCsv(AbstractRowsToCsv):
         id_variable: str,
         path: str,
         streams: Sequence[str] | None = None,
+        on_failure: str = "error",
         **kwargs: Any,
     ) -> None:
         names = check_names(self.name, "class_names", class_names)
         if not isinstance(variable, str):
             raise ConfigError(f"{self.name}: variable must be the name of a variable, not {variable!r}", ("variable",))
         super().__init__(
-            [id_variable, *names], path, variables=[variable], id_variable=id_variable, streams=streams, **kwargs
+            [id_variable, *names],
+            path,
+            variables=[variable],
+            id_variable=id_variable,
+            streams=streams,
+            on_failure=on_failure,
+            **kwargs,
         )
         if id_variable in names:
             text = f"{self.name}: {id_variable!r} is the name of the first column, and cannot be that of a class, too"

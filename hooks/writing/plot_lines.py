@@ -15,7 +15,8 @@ from emloop_mtl.utils.files import make_folder
 from ..arguments import check_count, check_names
 from .abstract_example_writer import AbstractExampleWriter
 from .examples import Examples
-from .output_path import check_output_path
+from .failure_guard import FailureGuard
+from .output_path import NUMBER, TEXT, Gap, OutputPath, check_output_path, check_writable, refuse_shared_paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,8 @@ class PlotLines(AbstractExampleWriter):
     :param batch_count: how many batches of a stream to draw in an epoch, the first ones; by default all
     :param folder: where the figures are saved, in the output folder
     :param output_dir: the output folder; by default that of the main loop
+    :param on_failure: what happens when a figure cannot be saved in the middle of a training: ``error`` ends it,
+        ``warn`` lets it go on without that figure
     :raise ConfigError: for a wrong argument, a stream that does not exist, without matplotlib and without a folder
 
     .. code-block:: yaml
@@ -76,10 +79,12 @@ class PlotLines(AbstractExampleWriter):
         batch_count: int | None = None,
         folder: str = "visual",
         output_dir: str | None = None,
+        on_failure: str = "error",
         **kwargs: Any,
     ) -> None:
         names = check_names(self.name, "variables", variables)
         super().__init__(names, id_variable, pad_mask_variable, streams, **kwargs)
+        self._guard = FailureGuard(self, on_failure, "figures")
         check_matplotlib(self.name)
         from matplotlib.backend_bases import FigureCanvasBase
 
@@ -113,6 +118,26 @@ class PlotLines(AbstractExampleWriter):
         if self._output_dir is None and not Path(self._folder).is_absolute():
             text = f"{self.name}: folder {self._folder!r} is relative to the output folder, but there is none"
             raise ConfigError(f"{text}; set --output-dir or the main loop's output_dir", ("folder",))
+        refuse_shared_paths(self, "folder")
+
+    def output_paths(self) -> Sequence[OutputPath]:
+        """Return where the figures are."""
+        folder = str(Path(self._output_dir or "", self._folder))
+        found = []
+        streams: Sequence[str | Gap] = self._streams or [TEXT]
+        for stream in streams:
+            end = f"_plot-{'-vs-'.join(self._variables)}.{self._format}".replace("/", SEPARATOR)
+            parts: list[str | Gap] = [f"{folder}/epoch_", NUMBER, "/", stream, "/", TEXT, "_batch_", NUMBER, end]
+            found.append(OutputPath.of(parts, folder))
+        return found
+
+    def before_training(self) -> None:
+        """Check that figures can be saved.
+
+        :raise ConfigError: if the folder cannot be written, or the disk is full
+        """
+        check_writable(self.name, "folder", Path(self._output_dir or "", self._folder))
+        self._guard.begin()
 
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """Begin to count batches anew."""
@@ -134,11 +159,14 @@ class PlotLines(AbstractExampleWriter):
     def _write(self, examples: Examples) -> None:
         values = examples.read()
         folder = Path(self._output_dir or "", self._folder, f"epoch_{self._epoch}", examples.stream)
-        make_folder(folder)
         name = f"batch_{self._seen[examples.stream]}_plot-{'-vs-'.join(self._variables)}.{self._format}"
         for example, identity in enumerate(values[self._identity][: self._examples]):
             file = f"{identity}_{name}".replace("/", SEPARATOR).replace("\0", SEPARATOR)
-            save_figure(self.name, self._draw(examples, values, example), folder / file)
+            figure = self._draw(examples, values, example)
+            with self._guard.writing(folder / file):
+                make_folder(folder)
+                save_figure(self.name, figure, folder / file)
+                self._guard.works(folder / file)
 
     def _draw(self, examples: Examples, values: dict[str, list[Any]], example: int) -> Any:
         figure = new_figure(layout="constrained")

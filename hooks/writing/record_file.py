@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
@@ -56,6 +57,9 @@ class RecordFile:
                 rest = rest[self._file.write(rest) or 0 :]
             self._is_torn = False
         except OSError as error:
+            with suppress(OSError):  # else the next record tries again
+                self._file.truncate(self.end)
+                self._is_torn = False
             raise OSError(error.errno, f"{self._owner}: {error.strerror}", str(self._path)) from error
         self.end += len(records)
 

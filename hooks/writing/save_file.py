@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from filecmp import cmp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochNumber
+from emloop_mtl.utils.files import make_folder
 
 from ..arguments import check_names
-from .output_path import check_output_path
+from .output_path import OutputPath, check_output_path, check_writable, refuse_shared_paths
 
 if TYPE_CHECKING:
     from emloop_mtl.main_loop import MainLoop
@@ -69,6 +71,12 @@ class SaveFile(AbstractHook):
         self._output_dir = main_loop.output_dir if self._output_dir is None else self._output_dir
         if self._output_dir is None:
             raise ConfigError(f"{self.name} needs a folder to copy files to: give the main loop an output_dir")
+        refuse_shared_paths(self, "files")
+
+    def output_paths(self) -> Sequence[OutputPath]:
+        """Return where the copies are."""
+        copies = [Path(self._output_dir or "", name) for name in self._files]
+        return [OutputPath.of([str(copy)], copy) for copy in copies]
 
     def requires(self) -> Collection[str | EpochNumber]:
         """Return nothing."""
@@ -79,14 +87,31 @@ class SaveFile(AbstractHook):
         return ()
 
     def before_training(self) -> None:
-        """Copy the files that have not been copied yet."""
+        """Copy the files that have not been copied yet.
+
+        :raise ConfigError: naming the file that cannot be copied
+        """
         assert self._output_dir is not None
-        for name, path in self._files.items():
+        check_writable(self.name, "output_dir", self._output_dir)
+        for index, (name, path) in enumerate(self._files.items()):
             copy = Path(self._output_dir, name)
             if not copy.exists():
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                written = copy.with_name(TEMPORARY + name)
-                shutil.copy(path, written)
-                written.rename(copy)
+                try:
+                    self._copy(path, copy)
+                except OSError as error:
+                    text = f"{self.name}: cannot copy {path} to {copy}: {error.strerror or error}"
+                    raise ConfigError(text, ("files", index)) from error
             elif not path.is_file() or not cmp(path, copy, shallow=False):
                 log.warning("%s: %s is not what it was when the run began; the copy of then stays", self.name, path)
+
+    @staticmethod
+    def _copy(path: Path, copy: Path) -> None:
+        make_folder(copy.parent)
+        written = copy.with_name(TEMPORARY + copy.name)
+        try:
+            shutil.copy(path, written)
+            written.rename(copy)
+        except BaseException:
+            with suppress(OSError):
+                written.unlink(missing_ok=True)
+            raise

@@ -28,6 +28,8 @@ class SequenceToCsv(AbstractRowsToCsv):
     :param pad_mask_variable: name of a variable that is true where an entry counts and false where there is padding;
         a ``<source>_mask`` of a ragged column, which says the opposite, is understood as well
     :param streams: names of the streams to write; by default all
+    :param on_failure: what happens when rows cannot be written in the middle of a training: ``error`` ends it, ``warn``
+        lets it go on without them, and tries again with the next
     :raise ConfigError: for two columns of one name, a stream that does not exist, and a path that another hook has or
         that cannot be written
 
@@ -45,6 +47,7 @@ class SequenceToCsv(AbstractRowsToCsv):
         path: str,
         pad_mask_variable: str | None = None,
         streams: Sequence[str] | None = None,
+        on_failure: str = "error",
         **kwargs: Any,
     ) -> None:
         names = check_names(self.name, "variables", variables)
@@ -56,6 +59,7 @@ class SequenceToCsv(AbstractRowsToCsv):
             id_variable=id_variable,
             pad_mask_variable=pad_mask_variable,
             streams=streams,
+            on_failure=on_failure,
             **kwargs,
         )
         for column in columns:

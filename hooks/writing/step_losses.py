@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
     from emloop_mtl.main_loop import MainLoop
 
+LEARNING_RATE = "learning_rate"
+"""What the learning rate is called in files and services."""
+
 MOST_WAITING = 4096
 """Losses kept on the device before they are fetched; each takes up to 512 bytes there."""
 
@@ -129,5 +132,5 @@ def learning_rates(main_loop: MainLoop) -> dict[str, float]:
     learning_rate = getattr(main_loop.model, "learning_rate", None)
     rates: list[float] = getattr(learning_rate, "current", [])
     if len(rates) == 1:
-        return {"learning_rate": rates[0]}
-    return {f"learning_rate/group_{index}": rate for index, rate in enumerate(rates)}
+        return {LEARNING_RATE: rates[0]}
+    return {f"{LEARNING_RATE}/group_{index}": rate for index, rate in enumerate(rates)}

@@ -18,6 +18,7 @@ from ..numbers import any_numbers_of, is_loss
 from .abstract_writer import AbstractWriter
 from .record_file import RecordFile, size_of
 from .run_config import keep_config_beside
+from .step_losses import LEARNING_RATE, learning_rates
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ class WriteCSV(AbstractWriter):
     :param path: the file, in the output folder
     :param delimiter: what stands between two values, one character
     :param default_value: what stands where an epoch lacks a number that others have
-    :param variables: write these variables only, of all streams and with all their aggregations
+    :param variables: write these variables only, of all streams and with all their aggregations; ``learning_rate`` may
+        be one of them
     :param on_unknown_type: what to do about a value that is no number: ``default`` leaves it out, ``warn`` (once) or
         ``error``
     :param on_missing_variable: what to do about a listed variable that no hook provides: ``error`` before the first
@@ -96,7 +98,12 @@ class WriteCSV(AbstractWriter):
         """Return the numbers that were asked for by name, if a missing one is an error."""
         if self._on_missing_variable != "error" or self._main_loop is None or self._variables is None:
             return ()
-        return any_numbers_of(self, self._variables)
+        is_there = learning_rates(self.main_loop)
+        return any_numbers_of(self, [name for name in self._variables if name != LEARNING_RATE or not is_there])
+
+    def numbers_beside(self, rates: Mapping[str, float]) -> dict[str, float]:
+        """Return the learning rates, unless only other variables are written."""
+        return dict(rates) if self._variables is None or LEARNING_RATE in self._variables else {}
 
     def numbers_of(self, epoch_data: EpochData) -> dict[str, float]:
         """Return the numbers of the variables that are written."""
@@ -205,6 +212,8 @@ class WriteCSV(AbstractWriter):
         if self._on_missing_variable != "warn" or self._rows:
             return
         known = {variable for numbers in epoch_data.values() for variable in numbers}
+        if learning_rates(self.main_loop):
+            known.add(LEARNING_RATE)
         for variable in self._variables or ():
             if variable not in known:
                 log.warning("%s: no stream has the variable %r%s", self.name, variable, nearest(variable, known))

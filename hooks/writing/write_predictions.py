@@ -7,6 +7,9 @@ import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import takewhile
+from os.path import sep
 from pathlib import Path
 from string import Formatter
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,8 +23,8 @@ from emloop_mtl.utils.row_format import RowFormat
 
 from ..arguments import check_names
 from ..evaluation.evaluate import evaluated_streams
-from .abstract_writer import AbstractWriter
-from .output_path import check_output_path
+from .failure_guard import FailureGuard
+from .output_path import NUMBER, TEXT, Gap, OutputPath, check_output_path, check_writable, refuse_shared_paths
 
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
@@ -46,6 +49,8 @@ class WritePredictions(AbstractHook):
     :param path: the file, in the output folder or absolute; ``{stream}`` and ``{epoch}`` stand for the stream's name
         and the number of the epoch (in ``emloop-mtl eval`` that of the weights)
     :param format: ``jsonl`` or ``csv``; by default what the path's suffix says
+    :param on_failure: what happens when a file cannot be written in the middle of a training: ``error`` ends it,
+        ``warn`` lets it go on without that file
     :raise ConfigError: for an unknown stream, task or format, a path that two streams or hooks would share, or one
         that cannot be written
 
@@ -62,12 +67,14 @@ class WritePredictions(AbstractHook):
         tasks: Sequence[str] | None = None,
         path: str = "predictions/{stream}_{epoch}.jsonl",
         format: str | None = None,
+        on_failure: str = "error",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._streams = None if streams is None else check_names(self.name, "streams", streams)
         self._tasks = None if tasks is None else check_names(self.name, "tasks", tasks)
         self._path = self._checked_path(path)
+        self._guard = FailureGuard(self, on_failure, "predictions")
         try:
             self._format = RowFormat(RowFormat.of_file(Path(path)) if format is None else format, COLUMNS)
         except ConfigError as error:
@@ -83,6 +90,8 @@ class WritePredictions(AbstractHook):
         self._epoch: int | None = None
         """The epoch under way; None before it has begun, and where its beginning was not seen."""
         self._done: list[str] = []
+        self._lost: list[str] = []
+        """The streams of the epoch whose file could not be written."""
         self._drop_file()
 
     def _drop_file(self) -> None:
@@ -110,12 +119,29 @@ class WritePredictions(AbstractHook):
         if main_loop.output_dir is None and not Path(self._path).is_absolute():
             text = f"{self.name}: path {self._path!r} is relative to the output folder, but there is none"
             raise ConfigError(f"{text}; set --output-dir or the main loop's output_dir, or an absolute path", ("path",))
-        hooks = list(main_loop.hooks)
-        earlier = hooks[: hooks.index(self)]
-        for other in (*earlier, *(hook for hook in hooks if isinstance(hook, AbstractWriter))):
-            if self._writes_where(other):
-                text = f"{self.name} and {other.name} both write {self._path}: give one another path"
-                raise ConfigError(text, ("path",))
+        refuse_shared_paths(self, "path")
+
+    def output_paths(self) -> Sequence[OutputPath]:
+        """Return where the files of the streams are."""
+        known = getattr(self.main_loop.dataset, "stream_names", None)
+        streams = self._streams
+        if streams is None and known is not None:
+            streams = [stream for stream in known() if stream != self.main_loop.train_stream_name]
+        found = []
+        either: Sequence[str | None] = streams or [None]
+        for stream in either:
+            parts: list[str | Gap] = []
+            if not Path(self._path).is_absolute():
+                parts.append(f"{self.main_loop.output_dir or '.'}{sep}")
+            for text, name, spec, conversion in Formatter().parse(self._path):
+                field = "{0" + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
+                parts.append(text)
+                if name == "epoch":
+                    parts.append(Gap(rf".*{NUMBER.pattern}.*", field.format(1)) if spec else NUMBER)
+                elif name == "stream":
+                    parts.append(TEXT if stream is None else field.format(stream))
+            found.append(OutputPath.of(parts, self._path))
+        return found
 
     def requires(self) -> Collection[str | EpochNumber]:
         """Return predictions and probabilities of the tasks."""
@@ -133,7 +159,14 @@ class WritePredictions(AbstractHook):
         return ()
 
     def before_training(self) -> None:
-        """Go on with the file of an evaluation that is resumed."""
+        """Go on with the file of an evaluation that is resumed.
+
+        :raise ConfigError: if the folder of the files cannot be written, or the disk is full
+        """
+        path = Path(self.main_loop.output_dir or "", self._path)
+        fixed = Path(*takewhile(lambda part: "{" not in part, path.parent.parts))
+        check_writable(self.name, "path", fixed, path)
+        self._guard.begin()
         self._is_unsure = False
         if self._stream is not None:
             self._reopen(self._stream)
@@ -155,7 +188,7 @@ class WritePredictions(AbstractHook):
 
         :raise ConfigError: if the file cannot be written, or another stream has written it
         """
-        if self.main_loop.is_training or not self._is_wanted(stream_name):
+        if self.main_loop.is_training or not self._is_wanted(stream_name) or stream_name in self._lost:
             return
         if stream_name != self._stream:
             self._finish()
@@ -182,12 +215,12 @@ class WritePredictions(AbstractHook):
         """Return which files of the epoch are written, and how far the one under way is."""
         if self._file is not None:
             self._write(self._rows.rest())
-            # The checkpoint must not outlive a row that it speaks of.
-            self.main_loop.before_saved(self._flush())
-            self._is_kept = True
+        if self._file is not None:
+            self._sync_when_saved()
         return {
             "epoch": self._epoch,
             "done": list(self._done),
+            "lost": list(self._lost),
             "stream": self._stream,
             "samples": self._rows.count,
             "end": self._end,
@@ -197,6 +230,7 @@ class WritePredictions(AbstractHook):
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on with the epoch that was under way."""
         self._epoch, self._done, self._stream = state["epoch"], list(state["done"]), state["stream"]
+        self._lost = list(state["lost"])
         self._rows = PredictionRows(self._tasks, state["samples"])
         self._end, self._sum = state["end"], state["sum"]
 
@@ -214,16 +248,24 @@ class WritePredictions(AbstractHook):
             if self._file_of(other) == path:
                 text = f"{self.name}: the streams {other!r} and {stream!r} both write {path}; put {{stream}} into path"
                 raise ConfigError(text, (*self.config_path, "path"))
-        try:
-            make_folder(path.parent)
-            if path.is_dir():
-                raise IsADirectoryError(0, "is a folder", str(path))
-            self._file = self._partial(stream).open("wb")
-        except OSError as error:
-            text = f"{self.name}: cannot write {path}: {error.strerror}"
-            raise ConfigError(text, (*self.config_path, "path")) from error
+        if self._guard.goes_on:
+            if not self._guard.attempt(partial(self._open, path, stream), path):
+                self._lose()
+                return
+        else:
+            try:
+                self._open(path, stream)
+            except OSError as error:
+                text = f"{self.name}: cannot write {path}: {error.strerror}"
+                raise ConfigError(text, (*self.config_path, "path")) from error
         self._is_kept = False
         self._write_bytes(self._format.header)
+
+    def _open(self, path: Path, stream: str) -> None:
+        make_folder(path.parent)
+        if path.is_dir():
+            raise IsADirectoryError(0, "is a folder", str(path))
+        self._file = self._partial(stream).open("wb")
 
     def _reopen(self, stream: str) -> None:
         """Go on where the checkpoint was written; a file that was finished after it counts as well."""
@@ -248,16 +290,22 @@ class WritePredictions(AbstractHook):
 
     def _finish(self) -> None:
         if self._file is not None:
-            assert self._stream is not None
             self._write(self._rows.rest())
-            self._flush()()
-            self._file.close()
-            self._file = None
-            path = self._file_of(self._stream)
-            self._partial(self._stream).replace(path)
-            sync_folder(path.parent)
-            self._done.append(self._stream)
+        if self._file is not None:
+            self._guarded(self._give_name)
         self._drop_file()
+
+    def _give_name(self) -> None:
+        assert self._file is not None
+        assert self._stream is not None
+        self._flush()()
+        self._file.close()
+        self._file = None
+        path = self._file_of(self._stream)
+        self._partial(self._stream).replace(path)
+        sync_folder(path.parent)
+        self._done.append(self._stream)
+        self._guard.works(path)
 
     def _write(self, rows: Sequence[Row]) -> None:
         if rows:
@@ -265,35 +313,52 @@ class WritePredictions(AbstractHook):
 
     def _write_bytes(self, data: bytes) -> None:
         assert self._file is not None
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise OSError(error.errno, f"{self.name}: {error.strerror}", self._file.name) from error
-        self._end += len(data)
-        self._sum = zlib.crc32(data, self._sum)
+        self._guarded(partial(self._file.write, data))
+        if self._file is not None:
+            self._end += len(data)
+            self._sum = zlib.crc32(data, self._sum)
 
     def _flush(self) -> Callable[[], None]:
         """Hand all rows over to the system, and return what waits until they are on disk."""
         assert self._file is not None
-        try:
-            self._file.flush()
-        except OSError as error:
-            raise OSError(error.errno, f"{self.name}: {error.strerror}", self._file.name) from error
+        self._file.flush()
         return sync_later(self._file.fileno(), self.name, self._file.name)
+
+    def _sync_when_saved(self) -> None:
+        """Have the rows flushed to disk before the checkpoint that speaks of them."""
+        assert self._file is not None
+        path = self._file.name
+
+        def keep() -> None:
+            sync = self._flush()
+
+            def act() -> None:
+                with self._guard.writing(path):
+                    sync()
+
+            self.main_loop.before_saved(act)
+            self._is_kept = True
+
+        self._guarded(keep)
+
+    def _guarded(self, act: Callable[[], object]) -> None:
+        """Do something with the file under way; if it fails and the training goes on, there will be no such file."""
+        assert self._stream is not None
+        if not self._guard.attempt(act, self._partial(self._stream)):
+            self._lose()
+
+    def _lose(self) -> None:
+        """Give up the file under way."""
+        assert self._stream is not None
+        self._lost.append(self._stream)
+        self._close()
+        if not self._is_kept:
+            with suppress(OSError):
+                self._partial(self._stream).unlink(missing_ok=True)
+        self._drop_file()
 
     def _is_wanted(self, stream: str) -> bool:
         return stream != self.main_loop.train_stream_name if self._streams is None else stream in self._streams
-
-    def _writes_where(self, other: AbstractHook) -> bool:
-        """Return whether another hook has a file of the same name."""
-        if isinstance(other, AbstractWriter):
-            folder = self.main_loop.output_dir or ""
-            return Path(folder, other.path) == Path(folder, self._path)  # the other's may be relative yet
-        if not isinstance(other, WritePredictions) or Path(other._path) != Path(self._path):
-            return False
-        if self._streams is None or other._streams is None:
-            return True
-        return not set(self._streams).isdisjoint(other._streams) or "{stream" not in self._path
 
     def _file_of(self, stream: str) -> Path:
         return Path(self.main_loop.output_dir or "", self._path.format(stream=stream, epoch=self._epoch))

@@ -110,10 +110,6 @@ class WriteTensorBoard(AbstractWriter):
         self._files[self._file.name] = self._file.stat().st_size
         self._config = config
 
-    def numbers_beside(self, rates: Mapping[str, float]) -> dict[str, float]:
-        """Return the learning rates."""
-        return dict(rates)
-
     def close(self) -> None:
         """Close the event file, or remove it if it has no records."""
         if self._file is None:

@@ -171,10 +171,6 @@ class WriteWandb(AbstractWriter):
         """Log the numbers of an epoch or a step."""
         self._run.log({**numbers, "epoch": position.epoch, "samples": position.samples}, step=position.step)
 
-    def numbers_beside(self, rates: Mapping[str, float]) -> dict[str, float]:
-        """Return the learning rates."""
-        return dict(rates)
-
     def after_training(self, success: bool) -> None:
         """Write what is due, and end the run: as failed, unless the training has finished."""
         self._exit_code = 0 if success and self.main_loop.end == "finished" else 1

@@ -153,7 +153,7 @@ def test_mistakes_are_told_before_the_first_batch(
 @pytest.mark.parametrize("other", [WriteCSV("t.csv"), SequenceToCsv(["color"], "id", "./t.csv")], ids=["csv", "rows"])
 def test_no_two_hooks_write_one_file(other: AbstractHook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"writes .*t\.csv, too: give one of them another path"):
+    with pytest.raises(ConfigError, match=r"LogitsToCsv and \w+ both write .*t\.csv: give one another path"):
         write(Path("run"), [{"x": [0], "id": [1], "color": [[1, 2]]}], other)
 
 

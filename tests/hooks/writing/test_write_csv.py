@@ -285,10 +285,10 @@ def test_a_second_training_in_the_same_process_goes_on(tmp_path: Path) -> None:
 
 def test_the_state_outlives_the_file(tmp_path: Path) -> None:
     hook = WriteCSV()
-    assert hook.state_dict() == {"end": None, "columns": [], "rows": 0}
+    assert hook.state_dict() == {"step": 0, "end": None, "columns": [], "rows": 0}
     run_hook(Put(train={"a": 1}), hook, output_dir=tmp_path)
     size = (tmp_path / "training.csv").stat().st_size
-    assert hook.state_dict() == {"end": size, "columns": ["train/a"], "rows": 2}
+    assert hook.state_dict() == {"step": 2, "end": size, "columns": ["train/a"], "rows": 2}
 
 
 # -------------------------------------------------------------------------------------------------------------- errors

@@ -250,7 +250,8 @@ def test_the_state_outlives_the_file(tmp_path: Path) -> None:
     hook = WriteJSON(steps=2)
     run_hook(hook, dataset=FakeDataset(train=two_tasks(1, 2, 3)), skip_zeroth_epoch=True, output_dir=tmp_path)
     # three batches of one row and a loss of 1, of which two are written
-    assert hook.state_dict() == {"end": (tmp_path / "metrics.jsonl").stat().st_size, "window": {"loss": (1, 1.0)}}
+    size = (tmp_path / "metrics.jsonl").stat().st_size
+    assert hook.state_dict() == {"step": 3, "end": size, "window": {"loss": (1, 1.0)}}
 
 
 def test_a_second_training_in_the_same_process_goes_on(tmp_path: Path) -> None:

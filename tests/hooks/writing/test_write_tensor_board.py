@@ -226,7 +226,7 @@ def test_the_state_outlives_the_file(tmp_path: Path) -> None:
     hook = WriteTensorBoard()
     run_hook(Put(train={"loss": 1.0}), hook, output_dir=tmp_path)
     (file,) = (tmp_path / "tensorboard").iterdir()
-    assert hook.state_dict() == {"files": {file.name: file.stat().st_size}, "config": None}
+    assert hook.state_dict() == {"step": 2, "files": {file.name: file.stat().st_size}, "config": None}
 
 
 def test_a_second_training_in_the_same_process_goes_on(tmp_path: Path) -> None:
