@@ -59,6 +59,12 @@ def test_its_types_are_right(project: Path, tmp_path: Path) -> None:
     run(project, TOOLS / "mypy", "--strict", "--cache-dir", tmp_path / "types", ".")
 
 
+def test_the_command_that_trains_it_can_be_typed_as_it_is_told(command: Command, folder: Path) -> None:
+    done = command("new", "zwei Wörter")
+    assert done.stdout.splitlines()[-1] == "  emloop-mtl train 'zwei Wörter/config.yaml'"
+    assert sorted(path.name for path in (folder / "zwei Wörter").iterdir()) == sorted(FILES)
+
+
 def test_a_folder_that_holds_something_is_left_alone(command: Command, project: Path, folder: Path) -> None:
     (project / "config.yaml").write_text("mine")
     for target, said in {
