@@ -117,6 +117,16 @@ def test_each_slice_has_an_indicator_a_predictor_and_scores_beside_the_task_itse
     assert train.keys() == valid.keys() - {"kind_slice:member", "kind_slice:left"}, "what only scores costs no step"
 
 
+def test_weights_and_action_outputs_of_a_task_are_those_of_its_slices_as_well() -> None:
+    tasks = slice_tasks(make_task(weight=0.5, action_outputs="features"), [member], weight=3.0)
+    assert {task.name.removeprefix("kind"): task.weight for task in tasks} == {
+        "": 0.5,
+        "_slice:member": 0.0,  # the last one only scores
+        **dict.fromkeys(["_slice:pred_base", "_slice:pred_member", "_slice:ind_member"], 1.5),
+    }
+    assert tasks[0].action_output_names == ["kind/features", "kind/kind_slices_attention"]
+
+
 def test_the_losses_of_a_slice_see_its_rows_only() -> None:
     dataset = Rules(rows=100)
     model = sliced_model(dataset)
