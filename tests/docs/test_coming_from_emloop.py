@@ -12,6 +12,7 @@ import pytest
 import emloop_mtl
 from emloop_mtl import hooks
 from emloop_mtl.cli import main
+from emloop_mtl.config.schema import config_schema
 
 PAGE = (Path(__file__).parents[2] / "docs" / "emloop.md").read_text(encoding="utf-8")
 SPAN = re.compile(r"`([^`]+)`")
@@ -23,6 +24,20 @@ THEIRS = (
     *("StopOnNaN", "StopOnPlateau", "TrainingTrace", "WriteCSV"),
 )
 """The hooks of emloop 0.2.1."""
+
+THEIR_SETTINGS = {
+    "train_stream_name": "train",
+    "extra_streams": (),
+    "buffer": 0,
+    "on_empty_batch": "error",
+    "on_empty_stream": "error",
+    "on_unused_sources": "warn",
+    "on_incorrect_config": "error",
+    "fixed_batch_size": None,
+    "fixed_epoch_size": None,
+    "skip_zeroth_epoch": False,
+}
+"""The settings of its main loop, with their defaults."""
 
 
 def rows(heading: str) -> Iterator[list[str]]:
@@ -78,6 +93,21 @@ def test_every_renamed_argument_has_a_row() -> None:
     known = {(name, old) for name in THEIRS for old in getattr(hooks, name).renamed}
     # what is left are arguments that other hooks have, of emloop or of ours
     assert {argument for _, argument in known - told} <= {"objective", "on_failure"}
+
+
+def test_every_setting_has_a_row_and_is_there_with_its_default() -> None:
+    parameters = inspect.signature(emloop_mtl.MainLoop).parameters
+    found = {}
+    options = {option for command in main.commands.values() for each in command.params for option in each.opts}
+    for theirs, ours, _ in rows("Settings"):
+        for name in SPAN.findall(ours):
+            section, _, setting = name.partition(".")
+            if section == "main_loop":
+                assert theirs == ours
+                found[setting] = parameters[setting].default
+            else:
+                assert name in options or section in config_schema()["properties"]
+    assert found == THEIR_SETTINGS
 
 
 def test_imports_and_commands_exist() -> None:

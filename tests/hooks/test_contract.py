@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from emloop_mtl import hooks
 from emloop_mtl.abstract_hook import EVENTS, AbstractHook
-from emloop_mtl.checkpoint import newest_checkpoint
+from emloop_mtl.checkpoint import list_checkpoints, newest_checkpoint
 from emloop_mtl.config.config import Config
 from emloop_mtl.config.create import create_hooks
 from emloop_mtl.config.reflect import resolve_class
@@ -29,6 +29,7 @@ from emloop_mtl.errors import ConfigError
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.testing import SaveAndFail
+from emloop_mtl.utils.flat_names import flatten
 from emloop_mtl.utils.plain import check_plain
 
 from ..cli.same_runs import what_differs
@@ -253,6 +254,7 @@ def test_a_training_that_breaks_off_anywhere_goes_on_with_the_hook_from_a_file(
     every = SaveAndFail(every=100)
     whole = make_loop([*example_of(name), every], folder=tmp_path / "whole")
     whole.run_training()
+    saved = {path.name.rpartition("-")[0] for path in list_checkpoints(tmp_path / "whole" / "checkpoints")} - {"latest"}
     # Three moments of training, those of evaluation if the example has any, and the end: in the middle of the first
     # epoch, and later, where hooks have something to remember.
     for moment in (2, every.moments // 2 + 1, every.moments - 1):
@@ -264,7 +266,13 @@ def test_a_training_that_breaks_off_anywhere_goes_on_with_the_hook_from_a_file(
         resumed.restore(newest_checkpoint(folder / "checkpoints", "latest"))
         resumed.run_training()
         assert resumed.position == whole.position == (2, 6, 2, 24)
-        assert what_differs(folder, tmp_path / "whole", tags=["end"]) == [], f"moment {moment}"
+        assert what_differs(folder, tmp_path / "whole", tags=sorted(saved)) == [], f"moment {moment}"
+        assert str(flatten(resumed.epoch_data)) == str(flatten(whole.epoch_data)), f"moment {moment}"
+        assert pictures(folder) == pictures(tmp_path / "whole"), f"moment {moment}"
+
+
+def pictures(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.png")}
 
 
 @pytest.mark.parametrize("name", HOOKS)
@@ -276,6 +284,58 @@ def test_a_failure_is_passed_on_and_the_hook_adds_none(
         loop.run_training()
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     assert loop.end == "failed"
+
+
+FAILURES = (("before_training", False), ("before_epoch", True), ("after_batch", True), ("after_epoch", False))
+"""Event and whether the hook that fails is the first one: the others have not begun then, or not seen the event."""
+
+
+class FailAt(AbstractHook):
+    """Fail at an event, in a batch of an evaluation if it is one of batches."""
+
+    def __init__(self, event: str) -> None:
+        super().__init__()
+
+        def fail(**arguments: Any) -> None:
+            if arguments.get("epoch_id", 1) == 1:  # numbers of the zeroth epoch are there by then
+                raise RuntimeError("out of ink")
+
+        def fail_at_batch(stream_name: str, batch_data: Batch) -> None:
+            fail(epoch_id=int(self.main_loop.position.step == 3))
+
+        setattr(self, event, fail_at_batch if event == "after_batch" else fail)
+
+    def requires(self) -> tuple[str, ...]:
+        return ()
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_failure_before_or_after_the_hook_acts_is_survived(
+    name: str, make_loop: MakeLoop, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    for event, is_first in FAILURES:
+        listed = example_of(name)
+        listed.insert(0 if is_first else len(listed), FailAt(event))
+        loop = make_loop(listed, folder=tmp_path / event)
+        with pytest.raises(RuntimeError, match="out of ink"):
+            loop.run_training()
+        assert loop.end == "failed"
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hook_that_could_not_begin_is_told_of_the_end(
+    name: str, make_loop: MakeLoop, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise ConfigError("out of luck")
+
+    listed = example_of(name)
+    monkeypatch.setattr(hook_of(name, listed), "before_training", refuse)
+    loop = make_loop(listed)
+    with pytest.raises(ConfigError, match="out of luck"):
+        loop.run_training()
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.parametrize("name", HOOKS)
