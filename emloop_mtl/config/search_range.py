@@ -96,7 +96,7 @@ def _keys(value: Any) -> tuple[str, ...]:
 def _choices(value: Any, path: KeyPath) -> tuple[Any, ...]:
     if not isinstance(value, list) or not value:
         raise ConfigError(f"expected a list of values, got {show(value) if value else 'an empty one'}", path)
-    names = []
+    names: list[Any] = []
     for index, choice in enumerate(value):
         try:
             name = _named(choice)
