@@ -26,6 +26,7 @@ from emloop_mtl.config.located_error import LocatedError
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import ConfigError
 from emloop_mtl.hooks import (
+    ClearCheckpoints,
     ComputeStats,
     Evaluate,
     RestoreBest,
@@ -60,7 +61,6 @@ DIFFERENCES = {
     "so that the training loss of the rows of `valid` is not replaced by their evaluation loss",
     "no_valid_match": "a stream that does not exist is an error, not an evaluation of nothing",
     "best of all evaluations": "SaveBest looks at every evaluation; Emmental only at those that it saves",
-    "no intermediate checkpoints": "checkpoints that nobody is to have at the end are not written: list no SaveEvery",
     "ckpt_default_metric_*": "a number that does not exist is an error before the first batch; in Emmental nothing is "
     "ever best, and it may remove everything at the end",
     "resume*": "resuming goes on with weights, optimizer, position and numbers of the checkpoint, and so ends as the "
@@ -182,15 +182,15 @@ def saving_hooks(case: Mapping[str, Any]) -> list[AbstractHook]:
         return []
     saving = settings.get("checkpointer_config", {})
     hooks: list[AbstractHook] = []
-    if not saving.get("clear_intermediate_checkpoints", True):
-        keep = None if saving.get("checkpoint_all") else 1
-        hooks.append(
-            SaveEvery(every=saving.get("checkpoint_freq", 1), keep=keep, runway=saving.get("checkpoint_runway"))
-        )
-    for name, mode in saving.get("checkpoint_metric", {}).items():
+    keep, runway = None if saving.get("checkpoint_all") else 1, saving.get("checkpoint_runway")
+    hooks.append(SaveEvery(every=saving.get("checkpoint_freq", 1), keep=keep, runway=runway))
+    metrics = saving.get("checkpoint_metric", {})
+    for name, mode in metrics.items():
         assert name == "model/all/valid/loss"
-        hooks.append(SaveBest(stream="valid", variable="model/all/loss", mode=mode))
+        hooks.append(SaveBest(stream="valid", variable="model/all/loss", mode=mode, runway=runway))
         hooks.append(RestoreBest())
+    if saving.get("clear_intermediate_checkpoints", True):
+        hooks.append(ClearCheckpoints("all_but_best" if metrics else "all"))
     return hooks
 
 
@@ -411,25 +411,18 @@ def steps_of(files: Sequence[str], case: Mapping[str, Any]) -> list[int]:
 def test_checkpoints_are_written_and_kept_as_in_emmental(name: str, tmp_path: Path) -> None:
     case = CASES[name]
     run = Run(case, tmp_path).train()
-    keeps = not logging_of(case).get("checkpointer_config", {}).get("clear_intermediate_checkpoints", True)
     seen_best = []
     for step, tags in run.watch.kept.items():
         notes = case["events"][step - 1][2]
         every = sorted(number for tag, number in tags.items() if tag.startswith("epoch-"))
-        if keeps:
-            assert every == steps_of(notes["files"], case)
-        else:
-            assert every == []
-            assert steps_of(notes["files"], case) != [], DIFFERENCES["no intermediate checkpoints"]
+        assert every == steps_of(notes["files"], case)
         has_best = any(file.startswith("best_model_") for file in notes["files"])
         if "default_metric" in name:
             assert not has_best
         else:
-            assert tags["best"] == best_step(case, step)
-            seen_best.append(has_best)
-    assert all(seen_best) or name in ("ckpt_epoch_0.5_freq_2", "ckpt_batch_3_runway_7"), DIFFERENCES[
-        "best of all evaluations"
-    ]
+            assert tags.get("best") == best_step(case, step)
+            seen_best.append(has_best == ("best" in tags))
+    assert all(seen_best) or name == "ckpt_epoch_0.5_freq_2", DIFFERENCES["best of all evaluations"]
     at_end = kept(tmp_path)
     assert sorted(number for tag, number in at_end.items() if tag != "best") == steps_of(case["files_at_end"], case)
     assert ("best" in at_end) == any(file.startswith("best_model_") for file in case["files_at_end"])
@@ -441,9 +434,12 @@ def test_checkpoints_are_written_and_kept_as_in_emmental(name: str, tmp_path: Pa
             assert torch.equal(best.weights[key], weight)
 
 
-def best_step(case: Mapping[str, Any], until: int) -> int:
-    losses = {step: numbers["model/all/valid/loss"] for step, numbers in evaluations(case).items() if step <= until}
-    return min(losses, key=lambda step: losses[step])
+def best_step(case: Mapping[str, Any], until: int) -> int | None:
+    runway = logging_of(case)["checkpointer_config"].get("checkpoint_runway", 0)
+    losses = {
+        step: numbers["model/all/valid/loss"] for step, numbers in evaluations(case).items() if runway <= step <= until
+    }
+    return min(losses, key=lambda step: losses[step], default=None)
 
 
 @pytest.mark.parametrize("name", [name for name in SAVED if "default_metric" in name])

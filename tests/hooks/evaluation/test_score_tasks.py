@@ -12,6 +12,7 @@ from emloop_mtl.errors import ConfigError, TrainingTerminated
 from emloop_mtl.hooks import Evaluate, SaveLatest, ScoreTasks, StopAfter, StopOnPlateau
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.tasks.task import Task
 from emloop_mtl.testing import RecordEvents, run_hook
 from emloop_mtl.types import EpochNumber
 from emloop_mtl.utils.flat_names import flatten
@@ -68,6 +69,32 @@ def test_probabilities_are_computed_in_training_only_if_they_are_scored(
         assert ["digit/pred" in batch for batch in batches] == [True] * 3 + [expected] * 3
         assert ("digit/shapes/accuracy" in record.epochs[1]["train"]) is expected
         assert "all" not in record.epochs[1]
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_output_functions_are_called_in_training_only_if_batches_are_scored_there(
+    train: bool, make_model: MakeModel, make_dataset: MakeDataset
+) -> None:
+    model = make_model()
+    calls = {"evaluated": 0, "trained": 0}
+
+    def probabilities(outputs: Any) -> Any:
+        calls["trained" if loop.is_training else "evaluated"] += 1
+        return outputs["digit_head_out"].softmax(1)
+
+    task = model.tasks["digit"]
+    model.update_task(
+        Task("digit", flow=task.flow, label="digit", loss="cross_entropy", metrics=["accuracy"], output=probabilities)
+    )
+    loop = MainLoop(model, make_dataset(), [Evaluate(["valid"]), ScoreTasks(train=train), StopAfter(epochs=2)])
+    loop.run_training()
+    # three batches of each stream in the zeroth epoch, then in each epoch those of `valid`
+    assert calls == {"evaluated": 12, "trained": 6 if train else 0}
+    averages = {f"{name}/train/{kind}" for name in ("digit/shapes", "size/shapes") for kind in ("loss", "average")}
+    averages |= {f"model/all/train/{kind}" for kind in ("micro_average", "macro_average", "loss")}
+    found = {name for name in flatten(loop.epoch_data) if "/train/" in name}
+    scored = averages | {"digit/shapes/train/accuracy", "size/shapes/train/mean_squared_error"}
+    assert found == (scored if train else {name for name in averages if name.endswith("/loss")})
 
 
 def test_only_the_listed_streams_are_scored(make_model: MakeModel, make_dataset: MakeDataset) -> None:

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -111,6 +112,51 @@ def test_no_step_waits_for_losses_that_are_due(
     loop.run_training()
     for kind in FILES:
         assert READERS[kind](tmp_path)["train/loss"] == [(n + 1, float(n)) for n in range(50)]
+
+
+@pytest.mark.parametrize("fail_at", [None, 9])
+def test_steps_never_go_back(fail_at: int | None, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Over the zeroth epoch, a resume, and evaluations by hand, one of which tells an earlier position."""
+    if fail_at is not None:
+        with pytest.raises(RuntimeError, match="failed at moment"):
+            make_loop(tmp_path, fail_at).run_training()
+    loop = make_loop(tmp_path)
+    if fail_at is not None:
+        loop.restore(newest_checkpoint(tmp_path / "checkpoints"))
+    loop.run_training()
+    loop.run_evaluation("train")
+    loop.run_evaluation("train", Position(1, 5, 1, 5))
+    warned = [each.message for each in caplog.records if "is not written" in each.message]
+    text = "an evaluation at step 5 is not written, since there are records up to step 15"
+    assert warned == [f"{kind.__name__}: {text}" for kind in FILES]
+    for kind in FILES:
+        found = READERS[kind](tmp_path)
+        assert [step for step, _ in found["train/x/mean"]] == [0, 5, 10, 15, 15]
+        assert [step for step, _ in found["train/loss"]] == [2, 4, 6, 8, 10, 12, 14]
+    lines = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    with (tmp_path / "training.csv").open() as file:
+        rows = [int(row["step"]) for row in csv.DictReader(file)]
+    assert lines == rows == sorted(lines)
+
+
+def test_the_learning_rate_stands_in_every_record(tmp_path: Path) -> None:
+    hooks = [ComputeStats(["x"]), *(kind(steps=2) for kind in FILES), StopAfter(epochs=1)]
+    model = FakeModel(LOSSES)
+    model.learning_rate = SimpleNamespace(current=[0.5, 0.25])  # type: ignore[attr-defined]
+    only = WriteCSV("some.csv", variables=["x"])
+    both = WriteCSV("both.csv", variables=["x", "learning_rate"])
+    only.name, both.name = "WriteSome", "WriteBoth"
+    MainLoop(model, data(4), [*hooks, only, both], output_dir=tmp_path).run_training()
+    steps = [0, 2, 4, 4]
+    for kind in FILES:
+        found = READERS[kind](tmp_path)
+        for group, rate in enumerate(model.learning_rate.current):  # type: ignore[attr-defined]
+            assert found[f"learning_rate/group_{group}"] == [(step, rate) for step in steps]
+    headings = {name: (tmp_path / name).read_text().splitlines()[0] for name in ("some.csv", "both.csv")}
+    assert headings["some.csv"] == "epoch,step,samples,train/x/mean"
+    assert headings["both.csv"] == f"{headings['some.csv']},learning_rate/group_0,learning_rate/group_1"
+    with pytest.raises(ConfigError, match="requires the number 'learning_rate', which no hook before it provides"):
+        run_hook(ComputeStats(["x"]), WriteCSV(variables=["learning_rate"]), output_dir=tmp_path / "none")
 
 
 def test_a_long_epoch_can_be_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
