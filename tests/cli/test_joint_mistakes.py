@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from .conftest import ROOT, Command
-from .test_mistakes import Mistake, check_answer
+from .test_mistakes import Mistake, check_example
 
 EXAMPLE = ROOT / "examples" / "05_joint"
 
@@ -40,13 +39,4 @@ def test_a_mistake_about_joint_learning_is_answered_by_one_line(
     folder = tmp_path / "joint"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    text = (EXAMPLE / "config.yaml").read_text(encoding="utf-8")
-    assert mistake.right in text, "the example has changed: choose another mistake"
-    (folder / "config.yaml").write_text(text.replace(mistake.right, mistake.wrong, 1), encoding="utf-8")
-    module = (EXAMPLE / "turned_digits.py").read_text(encoding="utf-8")
-    (folder / "turned_digits.py").write_text(module, encoding="utf-8")
-    try:
-        done = command("train", "config.yaml", "dataset.max_rows=64")
-    finally:
-        sys.modules.pop("turned_digits", None)
-    check_answer(mistake, folder, done.exit_code, done.stdout, done.stderr, module="turned_digits.py")
+    check_example(mistake, EXAMPLE, "turned_digits.py", folder, command)

@@ -115,6 +115,19 @@ def check_answer(mistake: Mistake, folder: Path, code: int, out: str, said: str,
     assert {path.name for path in folder.iterdir()} - {"__pycache__"} == {"config.yaml", module}
 
 
+def check_example(mistake: Mistake, example: Path, module: str, folder: Path, command: Command) -> None:
+    """Make a mistake in the config of an example that stands in the working folder, and check how it is answered."""
+    text = (example / "config.yaml").read_text(encoding="utf-8")
+    assert mistake.right in text, "the example has changed: choose another mistake"
+    (folder / "config.yaml").write_text(text.replace(mistake.right, mistake.wrong, 1), encoding="utf-8")
+    shutil.copy(example / module, folder)
+    try:
+        done = command("train", "config.yaml", "dataset.max_rows=64")
+    finally:
+        sys.modules.pop(module.removesuffix(".py"), None)
+    check_answer(mistake, folder, done.exit_code, done.stdout, done.stderr, module=module)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES, ids=[mistake.wrong.strip() or "nothing" for mistake in MISTAKES])
 def test_a_mistake_is_answered_by_one_line(mistake: Mistake, folder: Path, command: Command) -> None:
     (folder / "config.yaml").write_text(config_with(mistake), encoding="utf-8")
