@@ -35,10 +35,13 @@ if TYPE_CHECKING:
     from .stopping.stop_after import StopAfter
     from .stopping.stop_on_nan import StopOnNaN
     from .stopping.stop_on_plateau import StopOnPlateau
+    from .watched_number import WatchedNumber
     from .weights.average_weights import AverageWeights
     from .weights.freeze import Freeze
+    from .writing.abstract_writer import AbstractWriter
     from .writing.logits_to_csv import LogitsToCsv
     from .writing.plot_lines import PlotLines
+    from .writing.record_file import RecordFile
     from .writing.save_file import SaveFile
     from .writing.sequence_to_csv import SequenceToCsv
     from .writing.write_csv import WriteCSV
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AbstractHook",
+    "AbstractWriter",
     "AccumulateVariables",
     "AverageWeights",
     "Benchmark",
@@ -69,6 +73,7 @@ __all__ = [
     "LogitsToCsv",
     "OnPlateau",
     "PlotLines",
+    "RecordFile",
     "RestoreBest",
     "SaveBest",
     "SaveConfusionMatrix",
@@ -84,6 +89,7 @@ __all__ = [
     "TrainingTerminated",
     "TrainingTrace",
     "Warmup",
+    "WatchedNumber",
     "WriteCSV",
     "WriteJSON",
     "WritePredictions",
@@ -94,6 +100,7 @@ __all__ = [
 
 _MODULES = {
     "AbstractHook": "emloop_mtl.abstract_hook",
+    "AbstractWriter": ".writing.abstract_writer",
     "AccumulateVariables": ".evaluation.accumulate_variables",
     "AverageWeights": ".weights.average_weights",
     "Benchmark": ".reporting.benchmark",
@@ -113,6 +120,7 @@ _MODULES = {
     "LogitsToCsv": ".writing.logits_to_csv",
     "OnPlateau": ".stopping.on_plateau",
     "PlotLines": ".writing.plot_lines",
+    "RecordFile": ".writing.record_file",
     "RestoreBest": ".checkpointing.restore_best",
     "SaveBest": ".checkpointing.save_best",
     "SaveConfusionMatrix": ".evaluation.save_confusion_matrix",
@@ -128,6 +136,7 @@ _MODULES = {
     "TrainingTerminated": "emloop_mtl.abstract_hook",
     "TrainingTrace": ".reporting.training_trace",
     "Warmup": ".learning_rate.warmup",
+    "WatchedNumber": ".watched_number",
     "WriteCSV": ".writing.write_csv",
     "WriteJSON": ".writing.write_json",
     "WritePredictions": ".writing.write_predictions",

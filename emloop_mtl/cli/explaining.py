@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
+from inspect import isabstract
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +40,7 @@ def list_hooks(as_json: bool) -> None:
         if isinstance(hook := getattr(package, name), type)
         and issubclass(hook, AbstractHook)
         and hook is not AbstractHook
+        and not isabstract(hook)
     ]
     concerns = {*CONCERNS, *(hook.concern for hook in found)}
     order = sorted(concerns, key=lambda name: (CONCERNS.index(name) if name in CONCERNS else len(CONCERNS), name))

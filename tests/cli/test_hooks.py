@@ -16,7 +16,11 @@ from emloop_mtl.cli.explained_hook import ExplainedHook
 
 from .conftest import PROGRAM, Command, command_here
 
-NAMES = [name for name in package.__all__ if name not in ("AbstractHook", "TrainingTerminated")]
+NAMES = [
+    name
+    for name in package.__all__
+    if name not in ("AbstractHook", "AbstractWriter", "RecordFile", "TrainingTerminated", "WatchedNumber")
+]
 
 OWN = '''
 from emloop_mtl import AbstractHook

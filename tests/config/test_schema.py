@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").glob("*/config.yaml"))
 DIGITS = ROOT / "examples/01_digits/config.yaml"
 YAML = re.compile(r"\.\. code-block:: yaml\n\n((?: {4,}.*\n?|\n)+)")
-NO_HOOKS = {"AbstractHook", "TrainingTerminated"}
+NO_HOOKS = {"AbstractHook", "AbstractWriter", "RecordFile", "TrainingTerminated", "WatchedNumber"}
 
 MISTAKES = {
     "hooks.SaveBest.varible=x": "hooks[11].SaveBest",

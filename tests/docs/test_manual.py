@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 SNIPPET = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"# (\S+\.(?:py|yaml))\n")
-NO_HOOKS = {"AbstractHook", "TrainingTerminated"}
+NO_HOOKS = {"AbstractHook", "AbstractWriter", "RecordFile", "TrainingTerminated", "WatchedNumber"}
 SECTIONS = {"seed", "dataset", "model", "main_loop", "hooks", "eval", "search"}
 
 

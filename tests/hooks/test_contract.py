@@ -34,7 +34,7 @@ from emloop_mtl.utils.plain import check_plain
 
 from ..cli.same_runs import what_differs
 
-NOT_A_HOOK = {"AbstractHook", "TrainingTerminated"}
+NOT_A_HOOK = {"AbstractHook", "AbstractWriter", "RecordFile", "TrainingTerminated", "WatchedNumber"}
 HOOKS = sorted(set(hooks.__all__) - NOT_A_HOOK)
 
 MakeLoop = Callable[..., MainLoop]
