@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
 T = TypeVar("T")
+R = TypeVar("R")
+
+_reading = threading.local()
+
+
+def in_consumer(act: Callable[[], R]) -> R:
+    """Call ``act`` where nothing else is under way in the thread that takes the items of ``ReadAhead``.
+
+    A thread that reads ahead waits until the next item is asked for, and has ``act`` called there. Anywhere else it is
+    called at once. This is how processes have to be started: one that was forked while another thread held a lock,
+    such as that of torch's random numbers while it draws some, would wait for this lock for ever.
+    """
+    reader: ReadAhead[Any] | None = getattr(_reading, "reader", None)
+    return act() if reader is None else reader.call_in_consumer(act)
+
+
+class _Closed(BaseException):
+    """Raised in the thread that reads, where nobody will take another item."""
 
 
 class ReadAhead(Generic[T]):
@@ -34,6 +52,8 @@ class ReadAhead(Generic[T]):
         self._closed = False
         self._ended = False
         self._error: BaseException | None = None
+        self._call: _Call | None = None
+        """What the thread waits for the consumer to call."""
         self._stream = _current_stream()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -43,10 +63,8 @@ class ReadAhead(Generic[T]):
 
     def __next__(self) -> T:
         # As long as items wait, none of the locks is needed: nobody else takes any.
-        if not self._waiting:
-            with self._changed:
-                while not self._waiting and not self._ended:
-                    self._changed.wait()
+        if not self._waiting or self._call is not None:
+            self._wait()
         if self._waiting:
             item = self._waiting.popleft()
             # A thread that rests adds nothing, so that this number is met on the way down.
@@ -58,6 +76,37 @@ class ReadAhead(Generic[T]):
             error, self._error = self._error, None
             raise error
         raise StopIteration
+
+    def _wait(self) -> None:
+        """Wait for an item or the end, and call meanwhile what the thread asks for."""
+        with self._changed:
+            while True:
+                if self._call is not None:
+                    call, self._call = self._call, None
+                    call()
+                    self._changed.notify_all()
+                if self._waiting or self._ended:
+                    return
+                self._changed.wait()
+
+    def call_in_consumer(self, act: Callable[[], R]) -> R:
+        """Have ``act`` called by the thread that takes the items, when it asks for the next; for the thread only.
+
+        What it raises is raised here, and in the consumer too if that was interrupted.
+        """
+        call = _Call(act)
+        with self._changed:
+            self._call = call
+            self._changed.notify_all()
+            while not call.is_done:
+                if self._closed:
+                    self._call = None
+                    raise _Closed
+                self._changed.wait()
+        if call.error is not None:
+            raise call.error
+        result: R = call.result
+        return result
 
     def close(self, wait: bool = True) -> None:
         """Drop what was read ahead, and wait for the thread to end.
@@ -72,6 +121,7 @@ class ReadAhead(Generic[T]):
             self._thread.join()
 
     def _run(self) -> None:
+        _reading.reader = self
         try:
             with self._stream:
                 self._read()
@@ -93,6 +143,26 @@ class ReadAhead(Generic[T]):
                 self._waiting.append(item)
                 self._changed.notify_all()
         self._items.close()
+
+
+class _Call:
+    """A call that one thread asks for and another makes."""
+
+    def __init__(self, act: Callable[[], Any]) -> None:
+        self._act = act
+        self.is_done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def __call__(self) -> None:
+        try:
+            self.result = self._act()
+        except BaseException as error:
+            self.error = error
+            if not isinstance(error, Exception):  # an interrupt is for the thread that it has come to
+                raise
+        finally:
+            self.is_done = True
 
 
 def _current_stream() -> AbstractContextManager[object]:

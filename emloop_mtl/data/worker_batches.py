@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DataError, EmloopError
+from .read_ahead import in_consumer
 
 GRACE = 10
 """Seconds that a worker lives on after a first SIGTERM, if the main process does not end it before."""
@@ -52,7 +53,7 @@ def worker_batches(
         generator=torch.Generator(),
         worker_init_fn=partial(_begin, begin),
     )
-    batches = _begin_reading(loader)
+    batches = in_consumer(partial(_begin_reading, loader))
     workers: list[BaseProcess] = batches._workers  # type: ignore[attr-defined] # torch tells them nowhere else
     try:
         for batch in batches:

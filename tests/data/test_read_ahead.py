@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from emloop_mtl.data.read_ahead import ReadAhead
+from emloop_mtl.data.read_ahead import ReadAhead, in_consumer
 
 
 def numbers(stop: int, log: list[int], then: type[BaseException] | None = None) -> Generator[int, None, None]:
@@ -126,3 +126,77 @@ def test_what_the_thread_copies_to_cuda_is_there_for_who_uses_it() -> None:
     with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
         items = ReadAhead(batches(), 4, "reader")
         assert [(item * 2).sum().item() for item in items] == [2.0 * number * 2**20 for number in range(50)]
+
+
+def test_what_the_thread_has_called_is_called_where_the_next_item_is_asked_for() -> None:
+    def read() -> Generator[str, None, None]:
+        for _ in range(3):
+            yield in_consumer(lambda: threading.current_thread().name)
+            yield threading.current_thread().name
+
+    here = threading.current_thread().name
+    assert list(ReadAhead(read(), 4, "reader")) == [here, "reader"] * 3
+    assert in_consumer(lambda: threading.current_thread().name) == here
+
+
+def test_a_call_waits_until_an_item_is_asked_for_and_loses_none() -> None:
+    log: list[int] = []
+
+    def read() -> Generator[int, None, None]:
+        yield from numbers(3, log)
+        in_consumer(lambda: log.append(3))
+        yield 3
+
+    items = ReadAhead(read(), 8, "reader")
+    wait_for(log, 4)
+    time.sleep(0.02)  # by now the thread asks
+    assert log == [0, 1, 2, -1]
+    assert next(items) == 0
+    assert log == [0, 1, 2, -1, 3]
+    assert list(items) == [1, 2, 3]
+
+
+def test_what_a_call_raises_is_raised_in_the_thread_that_asked_for_it() -> None:
+    def fail() -> None:
+        raise ValueError("no room")
+
+    def read() -> Generator[str, None, None]:
+        try:
+            in_consumer(fail)
+        except ValueError as error:
+            yield f"caught {error}"
+
+    assert list(ReadAhead(read(), 2, "reader")) == ["caught no room"]
+
+
+def test_an_interrupt_of_a_call_reaches_who_takes_the_items() -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def read() -> Generator[int, None, None]:
+        in_consumer(interrupt)
+        yield 0
+
+    items = ReadAhead(read(), 2, "reader-to-interrupt")
+    with pytest.raises(KeyboardInterrupt):
+        next(items)
+    items.close()
+    assert "reader-to-interrupt" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_close_ends_a_thread_that_waits_for_a_call() -> None:
+    log: list[int] = []
+
+    def read() -> Generator[int, None, None]:
+        try:
+            log.append(0)
+            in_consumer(lambda: log.append(1))
+            yield 1
+        finally:
+            log.append(-1)
+
+    items = ReadAhead(read(), 2, "reader-that-asks")
+    wait_for(log, 1)
+    items.close()
+    assert "reader-that-asks" not in [thread.name for thread in threading.enumerate()]
+    assert log == [0, -1]
