@@ -300,14 +300,18 @@ class TaskLoader:
 
     def _checked_tasks(self, tasks: Mapping[str, str | None]) -> dict[str, str | None]:
         if not isinstance(tasks, Mapping):
-            text = "tasks is a mapping of task names to label sources (or None)"
-            raise ConfigError(f"loader {self.name!r}: {text}", ("tasks",))
+            raise ConfigError(
+                f"loader {self.name!r}: tasks is a mapping of task names to label sources (or None)", ("tasks",)
+            )
         dataset = whole(self.dataset)
         known = dataset.sources if isinstance(dataset, ColumnDataset) else None
         for task, label in tasks.items():
             if not isinstance(task, str) or not (label is None or isinstance(label, str)):
-                text = "tasks maps the name of a task to the one source of its labels (or None)"
-                raise ConfigError(f"loader {self.name!r}: {text}, not {task!r} to {label!r}", ("tasks", str(task)))
+                raise ConfigError(
+                    f"loader {self.name!r}: tasks maps the name of a task to the one source of its labels (or None), "
+                    f"not {task!r} to {label!r}",
+                    ("tasks", str(task)),
+                )
             if known is not None and label is not None and label not in known:
                 text = f"the data has no label {label!r} for task {task!r}{nearest(label, known)}"
                 text = f"{text}; name None instead if its rows have no labels"

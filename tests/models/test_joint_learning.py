@@ -287,6 +287,19 @@ def test_a_row_is_predicted_by_the_head_of_its_task_alone() -> None:
         assert [int(value) for value in predicted[str(key)].preds] == expected[own].tolist()
 
 
+def test_a_head_may_name_labels_of_its_own() -> None:
+    heads: dict[str, Any] = {"one": Head(nn.Linear(5, 3), label="z"), "two": nn.Linear(5, 2)}
+    model = make_model(heads=heads)
+    assert {name: task.label for name, task in model.tasks.items()} == {"one": "z", "two": "y"}
+    assert heads["one"].loss is None  # what is given stays as it was
+
+
+def test_hyperparameters_that_are_returned_are_nobody_elses() -> None:
+    model = make_model(hparams={"sizes": [1, 2]})
+    model.hparams["sizes"].append(3)
+    assert model.hparams == {"sizes": [1, 2]}
+
+
 def test_heads_with_names_are_numbered_in_their_order() -> None:
     model = make_model(heads=LinearHeads(5, {"one": 3, "two": 2}))
     rows = make_rows(4)

@@ -61,8 +61,10 @@ class FileColumns(ColumnDataset):
     ) -> None:
         for key, file in (path if isinstance(path, Mapping) else {"": path}).items():
             if not isinstance(key, str) or not isinstance(file, str | os.PathLike):
-                text = f"path is a file, or a mapping of names to .npy files, not {path!r}"
-                raise ConfigError(text, ("path", key) if key else ("path",))
+                raise ConfigError(
+                    f"path is a file, or a mapping of names to .npy files, not {path!r}",
+                    ("path", key) if key else ("path",),
+                )
         files = {key: Path(file) for key, file in path.items()} if isinstance(path, Mapping) else Path(path)
         every = list(files.values()) if isinstance(files, dict) else [files]
         bounds = SequenceLengths.of(min_data_len, max_data_len, "columns of a file")

@@ -105,6 +105,14 @@ def test_a_slicing_function_may_see_row_by_row() -> None:
     assert found["kind_slice:ind_long"].tolist() == [False] * 5 + [True]
 
 
+@pytest.mark.parametrize("by_row", [False, True])
+def test_identifiers_are_those_of_the_feature_that_is_the_uid(by_row: bool) -> None:
+    data = ColumnDataset("rows", {"x": X, "id": list("abcdef")}, {"kind": CLASSES}, uid="id")
+    function = (lambda uid: uid > "c") if by_row else (lambda uids: [uid > "c" for uid in uids])
+    rows = SlicingFunction(function, "late", ["_uids_"], by_row).rows_of(data)
+    assert rows.tolist() == [False] * 3 + [True] * 3
+
+
 def test_functions_may_return_arrays_numbers_and_columns() -> None:
     slices = [
         SlicingFunction(function, name)
