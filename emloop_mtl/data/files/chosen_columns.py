@@ -25,8 +25,9 @@ def choose(names: Names, argument: str, known: Sequence[str]) -> Chosen:
     if isinstance(names, str):
         names = [names]
     if not isinstance(names, Mapping | Sequence):
-        text = f"columns are a list, or a mapping of sources to columns, not {names!r}"
-        raise ConfigError(f"{argument}: {text}", (argument,))
+        raise ConfigError(
+            f"{argument}: columns are a list, or a mapping of sources to columns, not {names!r}", (argument,)
+        )
     if isinstance(names, Mapping):
         chosen: Chosen = {}
         for source, columns in names.items():
