@@ -45,6 +45,8 @@ class TaskStacks:
         self._update = update
         self._version = network.version
         self._active: list[TaskStack] = []
+        self._restored: list[list[str]] = []
+        """The names of tasks that were together in the state that was restored, until they are so again."""
         self._parting = PartedNames()
         self._were_parted = False
         self._is_frozen_anew = False
@@ -111,6 +113,8 @@ class TaskStacks:
 
         :param stream: the stream; None where batches are run one by one
         """
+        if self._restored:
+            self._put_together_again()
         if self._active:
             walk = None if stream is None or not stream.is_undisturbed else stream.walk
             if walk is not None and walk is self._walk and self._version == self._network.version:
@@ -139,6 +143,7 @@ class TaskStacks:
         What has parted them is part of the state from now on: it no longer follows from the tasks alone.
         """
         self._were_parted = True
+        self._restored.clear()
         self.dissolve("the model's tasks have changed")
 
     def begin_freezing(self) -> None:
@@ -156,16 +161,30 @@ class TaskStacks:
             self._dissolve(stack, reason)
 
     def state_dict(self) -> dict[str, State]:
-        """Return what has parted tasks, so that a resumed run puts the same ones together."""
-        if not self._were_parted:
-            return {}
-        return dict(self._parting.state_dict(self._network.tasks))
+        """Return which tasks are together and what has parted others, for a resumed run to compute the same."""
+        stacked = [list(names) for names in self.names] or [list(names) for names in self._restored]
+        parted = dict(self._parting.state_dict(self._network.tasks)) if self._were_parted else {}
+        return {**({"stacked": stacked} if stacked else {}), **parted}
 
     def load_state_dict(self, state: Mapping[str, State]) -> None:
-        """Go on from what ``state_dict`` returned."""
+        """Go on from what ``state_dict`` returned: tasks are together again before the next batch is run.
+
+        Not before, since hooks may have yet to freeze what was frozen.
+        """
+        self._restored = [[str(name) for name in names] for names in state.get("stacked", [])]
         if "together" in state:
             self._were_parted = True
             self._parting.load_state_dict({"together": state["together"], "new": state["new"]})
+
+    def _put_together_again(self) -> None:
+        restored, self._restored = self._restored, []
+        if not self._update.takes_stacks or _watches_all_modules():
+            return
+        known, conditions = self._network.tasks, self._update.stack_conditions()
+        for names in restored:
+            tasks = [known[name] for name in names if name in known]
+            for alike in find_stacks(tasks, self._network, conditions, known.values()):
+                self._stack(alike)
 
     def _count_change(self, names: Collection[str]) -> None:
         """Leave tasks apart that are changed again and again, as by a hook that gives them weights after each batch."""

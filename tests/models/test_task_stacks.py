@@ -357,7 +357,7 @@ def test_changed_tasks_are_looked_at_anew(make_heads: MakeHeads, make_batch: Mak
     ids=lambda optimizer: optimizer["class"],
 )
 @pytest.mark.parametrize("steps", [3, 4])
-def test_a_checkpoint_knows_nothing_of_it(
+def test_a_checkpoint_knows_no_more_of_it_than_which_tasks_were_together(
     make_heads: MakeHeads, make_batch: MakeBatch, optimizer: dict[str, Any], steps: int
 ) -> None:
     settings: dict[str, Any] = {"optimizer": optimizer, "update": {"accumulate": 2}}
@@ -375,7 +375,9 @@ def test_a_checkpoint_knows_nothing_of_it(
             other.load_state_dict(copy.deepcopy(weights))
             other.load_training_state_dict(copy.deepcopy(state))
             assert same_state(other.state_dict(), weights)
-            assert same_state(other.training_state_dict(), state)
+            kept = other.training_state_dict()
+            assert kept.pop("stacked", None) == ([list(ALL[0])] if stack else None)
+            assert same_state(kept, {name: value for name, value in state.items() if name != "stacked"})
             if not stack:
                 continue
             # The next batch stacks again, and comes to the same bits as the model that was not disturbed.
@@ -389,6 +391,32 @@ def test_a_checkpoint_knows_nothing_of_it(
             assert same_state(other.state_dict(), reference.state_dict())
             assert same_state(other.training_state_dict(), reference.training_state_dict())
             assert same_state(*[{"all": {"w": w, "s": s}} for w, s in (going_on, (weights, state))])
+
+
+def test_a_restart_in_an_evaluation_computes_what_it_would_have(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
+    model = make_heads()
+    for step in range(3):
+        model.run(make_batch(seed=step), train=True)
+    other = make_heads()
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    other.load_training_state_dict(copy.deepcopy(model.training_state_dict()))
+    prepared = other.prepare(make_batch(seed=9))  # as by a thread that reads ahead, before anything is run
+    expected = model.run(make_batch(seed=9), train=False)
+    assert same_state({"all": other.run(prepared, train=False)}, {"all": expected})
+    assert other.stacked_tasks == model.stacked_tasks == ALL
+
+
+def test_tasks_that_changed_before_a_restart_ran_are_not_put_together_again(
+    make_heads: MakeHeads, make_batch: MakeBatch
+) -> None:
+    model = make_heads()
+    model.run(make_batch(), train=True)
+    other = make_heads()
+    other.load_training_state_dict(copy.deepcopy(model.training_state_dict()))
+    other.remove_task("t1")
+    assert "stacked" not in other.training_state_dict()
+    other.run(make_batch(["t0", "t2", "t3"]), train=False)
+    assert other.stacked_tasks == []
 
 
 def test_updates_of_a_loaded_state_do_not_share_their_counters(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
