@@ -4,23 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
 from .curve import Curve
+from .line import Line
 from .number_name import NumberName
-
-
-class Line(NamedTuple):
-    """A curve of one run and stream; that of several tasks has bounds between which theirs lie."""
-
-    run: int
-    stream: str
-    curve: Curve
-    low: Curve | None = None
-    high: Curve | None = None
-
 
 AVERAGES = "model"
 """What numbers of all tasks together have in the place of the task."""

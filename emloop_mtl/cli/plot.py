@@ -78,7 +78,7 @@ def plot(
     Needs matplotlib, the extra 'plot'.
     """
     with reported(verbose):
+        from .look import Look
         from .plotting import plot_runs
-        from .run_figure import Look
 
         plot_runs(runs, output, only, Look(axis, smooth, is_log))

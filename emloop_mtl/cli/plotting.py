@@ -16,10 +16,12 @@ from ..utils.figure import check_matplotlib, save_figure
 from ..utils.shown import printable
 from .comparing import differing, flat_settings, short_names
 from .curve import Curve
+from .line import Line
+from .look import Look
 from .number_name import NumberName, is_learning_rate
-from .panel import Line, Panel, arranged, united
+from .panel import Panel, arranged, united
 from .run_curves import RunCurves
-from .run_figure import Look, RunFigure, drawing
+from .run_figure import RunFigure, drawing
 from .run_reading import is_run
 from .tables import print_text
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from ..constants import TRAIN_STREAM
 from .curve import Curve, Numbers
+from .epoch_times import EpochTimes, read_profile
 from .event_files import numbers_of
 from .run_config import RunConfig
 from .run_numbers import RunNumbers
-from .run_profile import EpochTimes, read_profile
 from .written_path import written_path
 
 USUAL_STREAMS = (TRAIN_STREAM, "valid", "test")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..utils.figure import COLORS, new_figure
 from .curve_axes import draw_curve, set_axes
 from .figure_grid import arrange
-from .panel import Line, Panel
+from .line import Line
+from .look import Look
+from .panel import Panel
 from .run_curves import RunCurves
 from .shortened import shortened
 from .time_panels import draw_times, legend_above
@@ -61,19 +63,6 @@ SETTINGS: Any = {
     "svg.fonttype": "none",  # texts stay texts: they can be found, and read in fonts that have their letters
     "pdf.fonttype": 42,
 }
-
-
-class Look(NamedTuple):
-    """How numbers are drawn.
-
-    :param axis: what the horizontal axis counts
-    :param smooth: weight of earlier values in the mean that is drawn, 0 for none
-    :param log: whether losses have a logarithmic axis
-    """
-
-    axis: str = "step"
-    smooth: float = 0.0
-    log: bool = False
 
 
 @contextmanager

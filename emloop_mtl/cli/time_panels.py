@@ -9,8 +9,8 @@ import numpy as np
 
 from .curve import Numbers
 from .curve_axes import set_whole_ticks
+from .epoch_times import PARTS, EpochTimes
 from .run_curves import RunCurves
-from .run_profile import PARTS, EpochTimes
 
 COLORS = ("#56B4E9", "#999999", "#E69F00", "#CC79A7")
 """Of the parts; those of the first runs and streams are others."""

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..data.per_kind import MOST_KINDS
 from .gradient_sizes import entry_names
+from .norms import Norms
 from .stacked_name import StackedName
-
-
-class Norms(NamedTuple):
-    """The norm of all gradients together, and then that of each module, as one vector on the device."""
-
-    modules: tuple[str, ...]
-    values: Tensor
 
 
 class ModuleNorms:

@@ -16,7 +16,8 @@ from emloop_mtl.utils.files import make_folder
 from ..arguments import check_names
 from ..writing.failure_guard import FailureGuard
 from ..writing.figure import check_color_map, check_figure_size, pixels_of
-from ..writing.output_path import NUMBER, TEXT, Gap, OutputPath, check_writable, refuse_shared_paths
+from ..writing.gap import Gap
+from ..writing.output_path import NUMBER, TEXT, OutputPath, check_writable, refuse_shared_paths
 from .abstract_predicted_classes import AbstractPredictedClasses
 
 if TYPE_CHECKING:

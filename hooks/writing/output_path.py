@@ -21,6 +21,8 @@ from emloop_mtl.constants import (
 from emloop_mtl.errors import ConfigError
 from emloop_mtl.utils.disk_room import lack_of_room
 
+from .gap import Gap
+
 if TYPE_CHECKING:
     from emloop_mtl.abstract_hook import AbstractHook
 
@@ -67,13 +69,6 @@ def check_writable(hook: str, argument: str, folder: str | Path, shown: str | Pa
         raise ConfigError(f"{hook}: cannot write {shown}: {error.strerror or error}", (argument,)) from error
     if lack := lack_of_room(path, ROOM):
         raise ConfigError(f"{hook}: no room for {shown}: it needs {lack}", (argument,))
-
-
-class Gap(NamedTuple):
-    """A part of a path that is not known beforehand: a regular expression, and an example of what may stand there."""
-
-    pattern: str
-    example: str
 
 
 NUMBER = Gap(r"-?\d+", "1")

@@ -16,7 +16,8 @@ from ..arguments import check_count, check_names
 from .abstract_example_writer import AbstractExampleWriter
 from .examples import Examples
 from .failure_guard import FailureGuard
-from .output_path import NUMBER, TEXT, Gap, OutputPath, check_output_path, check_writable, refuse_shared_paths
+from .gap import Gap
+from .output_path import NUMBER, TEXT, OutputPath, check_output_path, check_writable, refuse_shared_paths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

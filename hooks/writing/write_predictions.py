@@ -24,7 +24,8 @@ from emloop_mtl.utils.row_format import RowFormat
 from ..arguments import check_names
 from ..evaluation.evaluate import evaluated_streams
 from .failure_guard import FailureGuard
-from .output_path import NUMBER, TEXT, Gap, OutputPath, check_output_path, check_writable, refuse_shared_paths
+from .gap import Gap
+from .output_path import NUMBER, TEXT, OutputPath, check_output_path, check_writable, refuse_shared_paths
 
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
