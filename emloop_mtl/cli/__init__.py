@@ -19,6 +19,7 @@ from .ls import ls
 from .new import new
 from .plot import plot
 from .predict import predict
+from .program import Program
 from .prune import prune
 from .resume import resume
 from .schema import schema
@@ -37,7 +38,7 @@ each other down by a factor of 80; at 1000 it is 4, and a training that is alone
 """
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="emloop_mtl", prog_name="emloop-mtl")
 def main() -> None:
     """Train one PyTorch model on many tasks, as a single YAML file says."""

@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any
 
 from ..types import EpochData
-from ..utils.telling import NOBODY_READS, telling
+from ..utils.telling import NOBODY_READS, last_words, telling
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ def print_text(text: str) -> None:
             failed = None if error.errno in NOBODY_READS else error
             raise
     if failed is not None:
+        last_words("stdout")  # what is kept would be told of again
         raise OSError(failed.errno, failed.strerror, "stdout")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..utils.shown import printable
 from .run_config import RunConfig
 
 
@@ -12,11 +13,11 @@ def written_path(run: Path, config: RunConfig, hook: str, argument: str, usual: 
 
     :param argument: what the hook calls its path
     :param usual: the path without that argument
-    :raise ValueError: if links lead nowhere
+    :raise ValueError: naming the file, if that is no path or links lead nowhere
     """
     given = (config.arguments_of(hook) or {}).get(argument, usual)
     path = run / given if isinstance(given, str) else run / usual
     try:
         return path if path.resolve().is_relative_to(run.resolve()) else None
-    except (OSError, RuntimeError) as error:  # the second of links in a circle
-        raise ValueError(f"{path.name} cannot be read") from error
+    except (OSError, RuntimeError, ValueError) as error:  # of links in a circle, and of characters no path may have
+        raise ValueError(f"{printable(path.name)} cannot be read") from error

@@ -13,7 +13,7 @@ from inspect import Parameter
 from itertools import pairwise
 from typing import Any
 
-from ..abstract_hook import HANDED_OVER, AbstractHook
+from ..abstract_hook import AbstractHook
 from ..errors import ConfigError, nearest
 from .annotations import check_type
 
@@ -145,8 +145,8 @@ def _inherited(functions: Sequence[Any], catch_all: str) -> tuple[dict[str, Any]
     for function, base in pairwise(functions):
         if not _hands_on(function, catch_all):
             return accepted, True
-        if base is AbstractHook.__init__:
-            return {**accepted, **dict.fromkeys(HANDED_OVER, Any)}, False
+        if base is AbstractHook.__init__:  # lets through what it is handed, and has no use for it
+            return accepted, False
         parameters = list(inspect.signature(base).parameters.values())[1:]
         names = {p.name: _annotation(p, [base]) for p in parameters if p.kind in _BY_NAME}
         accepted = {**names, **accepted}

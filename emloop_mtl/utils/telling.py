@@ -32,6 +32,24 @@ def telling(name: str) -> Iterator[None]:
             _let_go(getattr(sys, name))
 
 
+def last_words(name: str) -> str | None:
+    """Write what still waits to be written, as Python would when it ends, and return why that cannot be.
+
+    :param name: ``stdout`` or ``stderr``
+    :return: None if it can be, or nobody reads
+    """
+    stream = getattr(sys, name)
+    try:
+        if stream is not None:  # it was closed before the program began
+            stream.flush()
+    except OSError as error:
+        _let_go(stream)
+        return None if error.errno in NOBODY_READS else str(error.strerror)
+    except ValueError:  # it was closed since
+        return None
+    return None
+
+
 def _let_go(stream: TextIO | Any) -> None:
     with suppress(OSError, AttributeError, ValueError):  # of a stream that is no file
         number = stream.fileno()

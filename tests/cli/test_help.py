@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 import emloop_mtl
 from emloop_mtl.cli import main
+
+from .conftest import PROGRAM
 
 COMMANDS = (
     "train",
@@ -55,6 +60,18 @@ def test_help_comes_without_torch(words: list[str]) -> None:
     line = [sys.executable, "-c", script, *words]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "False False"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("words", [["--help"], ["hooks", "SaveBest"]], ids=["help", "command"])
+def test_a_full_disk_is_one_line(words: list[str]) -> None:
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with Path("/dev/full").open("w") as full:  # as Python ends, it tries once more to write what it has kept
+        done = subprocess.run(
+            [PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, env=variables, check=False
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: .*No space left on device.*\n", done.stderr)
 
 
 def test_an_unknown_option_is_a_usage_error() -> None:

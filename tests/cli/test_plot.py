@@ -411,6 +411,13 @@ def test_a_broken_file_is_one_line(name: str, content: bytes, says: str, command
     assert not Path("run/plot.png").exists()
 
 
+def test_a_path_that_is_none_is_named(command: Command) -> None:
+    config = make("run", epochs(1)) / "config.yaml"
+    config.write_text(config.read_text() + '- WriteCSV: {path: "a\\0b"}\n')
+    done = command("plot", "run")
+    assert (done.exit_code, done.stderr) == (2, "run: a\\x00b cannot be read\n")
+
+
 def test_what_is_being_written_is_left_out(command: Command) -> None:
     run = make("run", epochs(2))
     for name in ("metrics.jsonl", "profile.jsonl"):

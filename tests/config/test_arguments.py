@@ -128,8 +128,9 @@ def test_what_is_handed_over_need_not_be_given_and_is_no_hint() -> None:
     assert complaint(needs, {"modle": 1})[0] == "unknown argument 'modle'; did you mean 'models'?"
 
 
-def test_a_hook_accepts_what_every_hook_is_handed() -> None:
+def test_what_a_hook_is_handed_is_no_argument_unless_it_names_it() -> None:
     known = Arguments.of(Hook)
     assert known is not None
-    assert set(known.accepted) == {"every", "model", "dataset", "output_dir"}
+    assert set(known.accepted) == {"every"}
     assert not known.is_open
+    assert complaint(Hook, {"output_dir": "x"})[0] == "unknown argument 'output_dir'; known are: every"

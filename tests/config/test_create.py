@@ -176,6 +176,7 @@ def test_dotted_paths_name_functions_and_text_names_files(write: Write) -> None:
         ("dataset: {class: parts.Absent}\nmodel: {class: parts.Line}\n", "1:1: dataset: parts.Absent: FileNotFoundError: [Errno 2] No such file or directory: 'absent.csv'"),
         ("dataset: {class: parts.Numbers}\nmodel: {class: parts.Line}\nhooks: [parts.Complaining: {every: 2}]\n", "3:29: hooks[0] parts.Complaining.every: must be odd"),
         ("dataset: {class: parts.Numbers}\nmodel: {class: parts.Line}\nhooks:\n  - parts.Greedy: {other: 2}\n", "4:20: hooks[0] parts.Greedy: unknown argument 'other'"),
+        ("dataset: {class: parts.Numbers}\nmodel: {class: parts.Line}\nhooks:\n  - WriteCSV: {output_dir: x}\n", "4:16: hooks[0] WriteCSV: unknown argument 'output_dir'"),
         ("dataset: {class: parts.Numbers}\nmodel: {class: parts.Line}\nmain_loop: {buffer: -1}\n", "3:13: main_loop.buffer: -1 is less than 0"),
     ],
 )  # fmt: skip
