@@ -55,6 +55,13 @@ class TaskStacks:
         """The walk through a stream that was looked at last."""
         self._changes: Counter[str] = Counter()
         """Task name -> how often it was taken apart because of what somebody has changed."""
+        self._is_copy = False
+        """Whether what is together is so in another model only, which this one is a copy of."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Be the copy of another, as by ``copy.deepcopy``."""
+        self.__dict__.update(state)
+        self._is_copy = True
 
     @property
     def names(self) -> list[tuple[str, ...]]:
@@ -132,6 +139,8 @@ class TaskStacks:
             self.dissolve("the model's tasks have changed")
         elif not self._update.takes_stacks or _watches_all_modules():
             self.dissolve("somebody watches every module, or the optimizer")
+        elif self._is_copy:
+            self.dissolve("they belong to a copy of the model")
         for stack in list(self._active):
             if not stack.is_intact(self._network):
                 self._dissolve(stack, "somebody has changed or watches one of their modules")
@@ -159,12 +168,20 @@ class TaskStacks:
         """Run all tasks apart from now on, until some are put together again."""
         for stack in list(self._active):
             self._dissolve(stack, reason)
+        self._is_copy = False
 
     def state_dict(self) -> dict[str, State]:
         """Return which tasks are together and what has parted others, for a resumed run to compute the same."""
-        stacked = [list(names) for names in self.names] or [list(names) for names in self._restored]
+        stacked, changes = self._restored, Counter(self._changes)
+        if self._active:
+            # What somebody has changed will be taken apart before the next batch.
+            changed = [stack for stack in self._active if not stack.is_intact(self._network)]
+            stacked = [list(stack.names) for stack in self._active if stack not in changed]
+            for stack in changed if not self._is_copy else ():
+                changes.update(stack.names)
         parted = dict(self._parting.state_dict(self._network.tasks)) if self._were_parted else {}
-        return {**({"stacked": stacked} if stacked else {}), **parted}
+        counted = {"changes": dict(changes)} if changes else {}
+        return {**({"stacked": [list(names) for names in stacked]} if stacked else {}), **counted, **parted}
 
     def load_state_dict(self, state: Mapping[str, State]) -> None:
         """Go on from what ``state_dict`` returned: tasks are together again before the next batch is run.
@@ -175,6 +192,8 @@ class TaskStacks:
         if "together" in state:
             self._were_parted = True
             self._parting.load_state_dict({"together": state["together"], "new": state["new"]})
+        self._changes = Counter(state.get("changes", {}))
+        self._part_changed(self._changes)
 
     def _put_together_again(self) -> None:
         restored, self._restored = self._restored, []
@@ -184,11 +203,15 @@ class TaskStacks:
         for names in restored:
             tasks = [known[name] for name in names if name in known]
             for alike in find_stacks(tasks, self._network, conditions, known.values()):
-                self._stack(alike)
+                if [task.name for task in alike] == names:  # else somebody has changed one, which takes all apart
+                    self._stack(alike)
 
     def _count_change(self, names: Collection[str]) -> None:
         """Leave tasks apart that are changed again and again, as by a hook that gives them weights after each batch."""
         self._changes.update(names)
+        self._part_changed(names)
+
+    def _part_changed(self, names: Iterable[str]) -> None:
         for name in names:
             if self._changes[name] >= MOST_CHANGES:
                 self._were_parted |= self._part([name])
@@ -208,6 +231,7 @@ class TaskStacks:
         return self._parting.part(names, self._network.tasks)
 
     def _stack(self, tasks: list[Task]) -> None:
+        self._is_copy = False
         stack = TaskStack(tasks, self._network, list(self._network.tasks.values()))
         self._update.stack(stack.tail.parameters)
         self._active.append(stack)

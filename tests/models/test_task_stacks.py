@@ -419,6 +419,55 @@ def test_tasks_that_changed_before_a_restart_ran_are_not_put_together_again(
     assert other.stacked_tasks == []
 
 
+def test_tasks_one_of_which_was_changed_are_apart_after_a_restart_too(
+    make_heads: MakeHeads, make_batch: MakeBatch
+) -> None:
+    """A hook may change weights after a batch; what comes next is then run apart, until a batch is trained on."""
+    model, other = make_heads(), make_heads()
+    model.run(make_batch(), train=True)
+    move(model)
+    other.load_state_dict(copy.deepcopy(model.state_dict()))
+    other.load_training_state_dict(copy.deepcopy(model.training_state_dict()))
+    for train, stacked in ((False, []), (True, ALL)):
+        outputs = [each.run(make_batch(seed=9), train=train) for each in (model, other)]
+        assert same_state(*({"all": each} for each in outputs))
+        assert model.stacked_tasks == other.stacked_tasks == stacked
+    assert same_state(model.training_state_dict(), other.training_state_dict())
+
+
+@pytest.mark.parametrize("change", [watch, freeze], ids=lambda change: change.__name__)
+def test_tasks_one_of_which_is_changed_before_a_restart_runs_are_all_apart(
+    make_heads: MakeHeads, make_batch: MakeBatch, change: Callable[[MultiTaskModel], None]
+) -> None:
+    model, other = make_heads(), make_heads()
+    model.run(make_batch(), train=True)
+    other.load_training_state_dict(copy.deepcopy(model.training_state_dict()))
+    for each in (model, other):
+        change(each)
+        each.run(make_batch(), train=False)
+        assert each.stacked_tasks == []
+
+
+@pytest.mark.parametrize("restart", [1, MOST_CHANGES - 1, MOST_CHANGES, MOST_CHANGES + 1])
+def test_how_often_modules_changed_counts_on_after_a_restart(
+    make_heads: MakeHeads, make_batch: MakeBatch, restart: int
+) -> None:
+    whole, broken = make_heads(), make_heads()
+    for step in range(1, MOST_CHANGES + 3):
+        for model in (whole, broken):
+            model.run(make_batch(seed=step), train=True)
+            move(model)
+        if step == restart:
+            weights, state = copy.deepcopy((broken.state_dict(), broken.training_state_dict()))
+            broken = make_heads()
+            broken.load_state_dict(weights)
+            broken.load_training_state_dict(state)
+        assert broken.training_state_dict().get("changes") == whole.training_state_dict().get("changes")
+        model_states = whole.training_state_dict(), broken.training_state_dict()
+        assert same_state({"all": whole.state_dict()}, {"all": broken.state_dict()})
+        assert model_states[0].get("stacked") == model_states[1].get("stacked")
+
+
 def test_updates_of_a_loaded_state_do_not_share_their_counters(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
     model = make_heads()
     for step in range(3):
