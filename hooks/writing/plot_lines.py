@@ -30,6 +30,9 @@ STYLES = ("-", "--", ":", "-.")
 LETTERS = 70
 """Characters of a legend that stand side by side."""
 
+MOST_BYTES = 150
+"""Of the variables in the name of a file, which may have 255, and 22 more while it is written; the rest is the id's."""
+
 SEPARATOR = "___"
 """What stands in names of files for a slash."""
 
@@ -38,9 +41,10 @@ class PlotLines(AbstractExampleWriter):
     """Draw sequences of numbers as lines, one figure for each example.
 
     It is saved as ``<folder>/epoch_<number>/<stream>/<id>_batch_<number>_plot-<variable>-vs-<variable>.png``, batches
-    being counted from 1, with ``___`` for slashes. Padding is left out: that of ragged columns, which bring
-    ``<source>_mask``, by itself, any other with ``pad_mask_variable``. A figure takes a good tenth of a second, so
-    ``example_count``, ``batch_count`` and ``streams`` are worth setting. Needs matplotlib, the extra ``plot``.
+    being counted from 1, with ``___`` for slashes; of variables that make it too long, some are told as
+    ``-and-<number>-more``. Padding is left out: that of ragged columns, which bring ``<source>_mask``, by itself, any
+    other with ``pad_mask_variable``. A figure takes a good tenth of a second, so ``example_count``, ``batch_count`` and
+    ``streams`` are worth setting. Needs matplotlib, the extra ``plot``.
 
     :param variables: names of variables with a sequence for each example, each of which is a line
     :param streams: names of the streams to draw; by default all
@@ -127,8 +131,17 @@ class PlotLines(AbstractExampleWriter):
         found = []
         streams: Sequence[str | Gap] = self._streams or [TEXT]
         for stream in streams:
-            end = f"_plot-{'-vs-'.join(self._variables)}.{self._format}".replace("/", SEPARATOR)
-            parts: list[str | Gap] = [f"{folder}/epoch_", NUMBER, "/", stream, "/", TEXT, "_batch_", NUMBER, end]
+            parts: list[str | Gap] = [
+                f"{folder}/epoch_",
+                NUMBER,
+                "/",
+                stream,
+                "/",
+                TEXT,
+                "_batch_",
+                NUMBER,
+                self._end(),
+            ]
             found.append(OutputPath.of(parts, folder))
         return found
 
@@ -160,14 +173,24 @@ class PlotLines(AbstractExampleWriter):
     def _write(self, examples: Examples) -> None:
         values = examples.read()
         folder = Path(self._output_dir or "", self._folder, f"epoch_{self._epoch}", examples.stream)
-        name = f"batch_{self._seen[examples.stream]}_plot-{'-vs-'.join(self._variables)}.{self._format}"
+        end = f"_batch_{self._seen[examples.stream]}{self._end()}"
         for example, identity in enumerate(values[self._identity][: self._examples]):
-            file = f"{identity}_{name}".replace("/", SEPARATOR).replace("\0", SEPARATOR)
+            file = _for_files(identity) + end
             figure = self._draw(examples, values, example)
             with self._guard.writing(folder / file):
                 make_folder(folder)
                 save_figure(self.name, figure, folder / file)
                 self._guard.works(folder / file)
+
+    def _end(self) -> str:
+        """Return what the names of files end with; of more variables than fit in, the first ones and a number."""
+        names = [_for_files(name) for name in self._variables]
+        number, text = len(names), "-vs-".join(names)
+        while len(text.encode()) > MOST_BYTES and number > 1:
+            number -= 1
+            text = f"{'-vs-'.join(names[:number])}-and-{len(names) - number}-more"
+        text = text.encode()[:MOST_BYTES].decode(errors="ignore")  # one name alone may be as long
+        return f"_plot-{text}.{self._format}"
 
     def _draw(self, examples: Examples, values: dict[str, list[Any]], example: int) -> Any:
         figure = new_figure(layout="constrained")
@@ -195,3 +218,9 @@ class PlotLines(AbstractExampleWriter):
         for text in figure.legend(loc="outside upper right", ncols=columns, frameon=False).get_texts():
             text.set_parse_math(False)  # a dollar in a name is a dollar
         return figure
+
+
+def _for_files(name: object) -> str:
+    """Return a name without what names of files cannot have: slashes, zeros, and halves of characters."""
+    text = str(name).replace("/", SEPARATOR).replace("\0", SEPARATOR)
+    return text.encode(errors="replace").decode()

@@ -57,6 +57,20 @@ def test_counts_bound_examples_and_batches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "end"),
+    [
+        ([f"a/variable_{index:03}" for index in range(30)], "-vs-a___variable_006-and-23-more.png"),
+        (["größe" * 60, "y"], "gr\u00f6\u00dfegr.png"),
+    ],
+    ids=["many", "long"],
+)
+def test_variables_that_are_many_or_long_are_cut_in_names_of_files(names: list[str], end: str, tmp_path: Path) -> None:
+    (path,) = plot(tmp_path, {"ids": ["a" * 60], **{name: [[1, 2]] for name in names}}, variables=names)
+    assert path.endswith(end)
+    assert len(Path(path).name.encode()) <= 255  # what file systems allow
+
+
+@pytest.mark.parametrize(
     "make", [list, np.array, torch.tensor, lambda rows: torch.tensor(rows, dtype=torch.bfloat16, requires_grad=True)]
 )
 def test_lines_rise_and_fall_as_the_numbers_do(make: Callable[[Any], Any], tmp_path: Path) -> None:
