@@ -14,7 +14,7 @@ def folder_of(config: Path) -> Path:
 
     It is the folder that the config itself lies in; but that of the config of the search for what a search has written.
     """
-    folder = config.resolve().parent
+    folder = config.resolve().parent if config.is_symlink() else config.parent
     record = folder / STUDY_FILE
     if config.name == BEST_FILE and record.is_file():
         return recorded_folder(record) or folder

@@ -119,8 +119,6 @@ class MultiTaskModel(AbstractModel):
         except ConfigError as error:
             raise (error if error.path[:1] == ("modules",) else error.below((self.section,))) from error.__cause__
         self.network.place(self.device)
-        self._first = frozenset(self.network.tasks)
-        """The tasks that it was made with; of others that are added later there may be no data yet."""
         self._output_dir = output_dir
         try:
             self._optimizer_settings = read_settings(optimizer)
@@ -287,13 +285,13 @@ class MultiTaskModel(AbstractModel):
                 self._check_labelled(batch, known)
         left_out = [task for name, task in self.tasks.items() if name not in carried]
         if all(batch.tasks for batch in batches):  # loaders that name their tasks leave others out
-            for task in left_out:
-                if task.name in self._first and self._names_label(task) and task.label not in known:
-                    self._refuse_label(task, known)
             if left_out and not self._told_left_out:
                 self._told_left_out = True
-                names = ", ".join(repr(task.name) for task in left_out)
-                _LOGGER.warning("no loader names the task %s, so it is neither trained nor evaluated", names)
+                names = ", ".join(map(repr, (task.name for task in left_out)))
+                gone = [task for task in left_out if self._names_label(task) and task.label not in known]
+                notes = [f"; no loader holds its label {t.label!r}{nearest(str(t.label), known)}" for t in gone[:1]]
+                text = "no loader names the task %s, so it is neither trained nor evaluated%s"
+                _LOGGER.warning(text, names, "".join(notes))
             return
         if not left_out:
             return

@@ -86,7 +86,7 @@ MISTAKES = [
     Mistake("  - StopAfter: {epochs: 20}\n", "", "Warmup", "needs the length of the run: add hook StopAfter"),
     Mistake(
         "  - ShowProgress\n",
-        "  - SaveBest: {stream: valid, variable: digit/digits/loss, name: Early}\n",
+        "  - SaveBest: {stream: valid, variable: digit/digits/loss, name: Early, tag: early}\n",
         "SaveBest",
         "which ScoreTasks provides only later: list ScoreTasks before Early",
     ),

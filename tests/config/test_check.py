@@ -27,7 +27,7 @@ BROKEN = {
     "unknown section": (HEAD + "hook: []\n", "3:1: unknown section 'hook'; did you mean 'hooks'?"),
     "unlike any section": (
         HEAD + "zzz: []\n",
-        "3:1: unknown section 'zzz'; known are: dataset, eval, hooks, main_loop, model, seed, and 'x-…' for your own anchors",
+        "3:1: unknown section 'zzz'; known are: dataset, eval, hooks, main_loop, model, search, seed, and 'x-…' for your own anchors",
     ),
     "no model": ("dataset: {class: parts.Numbers}\n", "1:1: missing section 'model'"),
     "no dataset": ("model: {class: parts.Line}\n", "1:1: missing section 'dataset'"),

@@ -203,7 +203,8 @@ def test_every_module_of_a_hook_is_exported() -> None:
         if inspect.isclass(value) and issubclass(value, AbstractHook) and not inspect.isabstract(value)
         if value.__module__.endswith(f".{path.stem}") and not value.__name__.startswith(("_", "Abstract"))
     }
-    assert written == set(HOOKS)
+    # ReportTrial is told by a function what to do: a search appends it, no config can list it.
+    assert written - {"ReportTrial"} == set(HOOKS)
 
 
 def test_importing_the_package_of_hooks_imports_no_hook() -> None:

@@ -214,10 +214,6 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: train([make_task(), second_task(label="size_of_it")], Columns(None)),
         "task 'size': no loader holds its label 'size_of_it'",
     ),
-    "a task that no loader names and has labels for": (
-        lambda: train([make_task(), second_task(label="size_of_it")]),
-        "task 'size': no loader holds its label 'size_of_it'",
-    ),
     "a label out of range": (
         lambda: train(make_task(), Columns({"kind": "y"}, {"y": torch.full((12,), 7)})),
         "stream 'train', batch 0, loader 'rows': task 'kind', source 'y': label 7 in row 0 is out of range 0..2",
