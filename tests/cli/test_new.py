@@ -39,6 +39,7 @@ def test_it_trains_at_once(command: Command, project: Path, folder: Path) -> Non
     assert done.exit_code == 0, done.output
     assert "ring" in done.stdout
     assert '"valid/records": ' in (folder / "run/metrics.jsonl").read_text()
+    assert len((folder / "run/profile.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from emloop_mtl.hooks import ClassificationMetrics, Evaluate, LogitsToCsv, Score
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.schedulers.interleaved import Interleaved
 from emloop_mtl.schedulers.round_robin import RoundRobin
-from emloop_mtl.testing import FakeDataset, RecordEvents, run_hook
+from emloop_mtl.testing import FakeDataset, RecordEvents, SaveAndFail, run_hook
 
 
 def table(path: Path) -> list[list[str]]:
@@ -64,6 +65,38 @@ def test_numbers_have_all_their_digits(tmp_path: Path) -> None:
     rows = table(tmp_path / "t.csv")[21:]
     assert [int(row[0]) for row in rows] == list(range(20))
     assert torch.equal(torch.tensor([[float(cell) for cell in row[1:]] for row in rows]), numbers)
+
+
+def test_rows_are_on_disk_before_the_checkpoint_that_speaks_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def note(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        flushed.append(f"{path.name}: {len(table(path))}" if path.suffix == ".csv" else path.name)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", note)
+    batches = [{"x": [0], "id": [name], "color": [[1, 2]]} for name in "ab"]
+    hook = LogitsToCsv("color", ["red", "green"], "id", path="t.csv")
+    with pytest.raises(RuntimeError, match="failed at moment 2"):
+        run_hook(
+            hook,
+            SaveAndFail(fail_at=2),
+            dataset=FakeDataset(train=batches),
+            output_dir=tmp_path,
+            skip_zeroth_epoch=True,
+            on_unused_sources="ignore",
+        )
+    assert flushed[0] == "t.csv: 2"  # the heading, and the row of the batch that the checkpoint comes after
+    assert flushed[-1] == "t.csv: 2"  # that of the batch that has failed is lost
+    assert "state.pt" in flushed[1:-1]
+
+
+def test_tables_of_a_training_are_no_part_of_an_evaluation() -> None:
+    assert all(hook.training_only for hook in (LogitsToCsv, SequenceToCsv, WriteCSV))  # which would begin them anew
 
 
 def test_a_table_of_before_is_replaced(tmp_path: Path) -> None:
