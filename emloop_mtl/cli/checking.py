@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..abstract_hook import EVENTS, AbstractHook
@@ -21,6 +20,7 @@ from ..errors import DataError
 from ..main_loop import MainLoop
 from .building import building, running
 from .evaluating import check_evaluations
+from .scratch_folder import scratch_folder
 from .tables import print_table
 
 
@@ -38,9 +38,9 @@ def check_built(config: Config, trust_runs: bool = False, more_hooks: Sequence[A
     :param more_hooks: hooks that act after those of the config
     """
     check_config(config)
-    with TemporaryDirectory(prefix="emloop-mtl-check-") as folder:
+    with scratch_folder("check") as folder:
         with building(config):
-            training = create_training(config, Path(folder) / "run", more_hooks=more_hooks, trust_runs=trust_runs)
+            training = create_training(config, folder / "run", more_hooks=more_hooks, trust_runs=trust_runs)
             training.main_loop.check()
             check_evaluations(training)
         first_batches: dict[str, list[Batch]] = {}

@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
-from tempfile import TemporaryDirectory
 
 from ..config.check import check_config
 from ..errors import ConfigError, EmloopError
 from .combination import Combination, naming
 from .reporting import MISTAKE
-from .said import killed_by, last_line
+from .said import why_failed
+from .scratch_folder import scratch_folder
 from .training_server import TrainingServer
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def check_by_building(config_path: Path, combinations: Iterable[Combination], at
     told = time.monotonic()
     log.info("checking %i training%s before the first one begins", len(chosen), "" if len(chosen) == 1 else "s")
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="emloop-mtl-grid-", ignore_cleanup_errors=True)))
+        folder = stack.enter_context(scratch_folder("grid"))
         servers = [stack.enter_context(TrainingServer()) for _ in range(number)]
         for index, _ in enumerate(_checked(config_path, chosen, folder, servers), 1):
             if time.monotonic() - told >= PROGRESS_SECONDS:
@@ -85,9 +85,8 @@ def _checked(
         finally:
             free.put(server)
         if code != 0:
-            text = last_line(said).removeprefix("error: ") if code > 0 else killed_by(code)
             kind = ConfigError if code == MISTAKE else EmloopError
-            raise kind(f"with {combinations[number]}: {text}")
+            raise kind(f"with {combinations[number]}: {why_failed(code, said)}")
 
     pool = ThreadPoolExecutor(len(servers))
     try:

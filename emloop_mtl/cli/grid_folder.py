@@ -40,10 +40,13 @@ class GridFolder:
 
         :raise ConfigError: if it holds something else
         """
-        if not self.path.is_dir():
-            if self.path.exists() or self.path.is_symlink():
-                raise ConfigError(f"{self.path}: is a file, not a folder")
-            return
+        try:
+            if not self.path.is_dir():
+                if self.path.exists() or self.path.is_symlink():
+                    raise ConfigError(f"{self.path}: is a file, not a folder")
+                return
+        except OSError as error:
+            raise ConfigError(f"{self.path}: cannot be used: {error.strerror or error}") from error
         if not self._record.is_file():
             self._check_only_runs()
             return

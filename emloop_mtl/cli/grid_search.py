@@ -22,7 +22,7 @@ from .grid_run import GridRun
 from .reporting import FAILURE, IN_USE, SIGNAL_BASE
 from .run_folder import RunFolder
 from .run_reading import read_run
-from .said import killed_by, last_line
+from .said import why_failed
 
 log = logging.getLogger(__name__)
 
@@ -167,8 +167,9 @@ def _how(code: int | OSError, said: Path) -> tuple[str, str | None]:
     if code == 0:
         return "finished", None
     if code in INTERRUPTED:
-        return "interrupted", f"code {code}"
-    if code < 0:
-        return "killed", killed_by(code)
-    text = last_line(said).removeprefix("error: ")
-    return "in use" if code == IN_USE else "failed", text
+        state = "interrupted"
+    elif code < 0:
+        state = "killed"
+    else:
+        state = "in use" if code == IN_USE else "failed"
+    return state, why_failed(code, said)

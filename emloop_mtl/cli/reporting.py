@@ -35,6 +35,8 @@ FILE_ONLY = {"file_only": True}
 TERMINAL_ONLY = {"terminal_only": True}
 """Marks a message that must not change the log of a run."""
 
+HINT = " (-v shows the traceback)"
+
 LONGEST_WORD = 1000
 """Characters of a name that an error repeats; a config may hold anything."""
 
@@ -121,7 +123,7 @@ def _answer(error: BaseException, verbose: bool) -> tuple[str, int]:
     if isinstance(error, _Terminated):
         return "terminated", SIGNAL_BASE + error.number
     notes = "".join(f" {' '.join(note.split())}" for note in getattr(error, "__notes__", ()))
-    hint = "" if verbose else " (-v shows the traceback)"
+    hint = "" if verbose else HINT
     return f"error: {type(error).__name__}: {one_line(error)}{notes}{hint}", FAILURE
 
 

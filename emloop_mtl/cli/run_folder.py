@@ -33,6 +33,9 @@ NOTES = ("ended", "longer")
 WAITS = (0.01, 0.05)
 """Seconds after which a lock is tried again: whoever only looks whether it is held, holds it for a moment."""
 
+LONGEST_NAME = 50
+"""Characters of a model's name in that of a folder: the system allows 255 bytes, and a character may take four."""
+
 _HELD: set[int] = set()
 """Handles of the folders that this process trains in."""
 
@@ -45,6 +48,11 @@ def _let_go() -> None:
 
 # Processes that read data outlive one that was killed for some seconds, and would keep its run from being resumed.
 os.register_at_fork(after_in_child=_let_go)
+
+
+def folder_name(name: str) -> str:
+    """Return what a folder may be called that is called after a model."""
+    return NOT_IN_NAMES.sub("-", name).lstrip(".")[:LONGEST_NAME] or "run"
 
 
 class RunFolder(RecordedRun):
@@ -65,7 +73,7 @@ class RunFolder(RecordedRun):
         :raise ConfigError: if it cannot be made
         """
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        stem = f"{NOT_IN_NAMES.sub('-', name).lstrip('.') or 'run'}_{now}"
+        stem = f"{folder_name(name)}_{now}"
         number = 0
         while True:
             folder = cls(root / (f"{stem}_{number}" if number else stem))
@@ -125,7 +133,7 @@ class RunFolder(RecordedRun):
         from ..config.yaml_text import write_yaml
         from ..utils.files import write_atomically
 
-        source, folder = config_path.resolve(), folder_of(config_path)
+        source, folder = config_path.resolve(), folder_of(config_path).resolve()
         record = {"config": source.name, "source_folder": str(folder), "working_folder": str(Path.cwd())}
         write_atomically(self.path / RUN_FILE, write_yaml(record))
 

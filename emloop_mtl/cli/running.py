@@ -97,7 +97,7 @@ def train_as(config: Config, run_dir: Path, more_hooks: Sequence[AbstractHook]) 
     with folder.locked():
         if not folder.is_begun:
             _begin(folder, config, config.path, {"more_hooks": more_hooks})
-        elif load_config(folder.config).data != config.data:
+        elif not load_config(folder.config).says_the_same(config):
             raise ConfigError(f"{folder.path}: is the run of another config")
         else:
             _go_on(folder, [], trust=True, more_hooks=more_hooks)
@@ -139,7 +139,7 @@ def _go_on(folder: RunFolder, overrides: Sequence[str], trust: bool, more_hooks:
     if not trust:
         folder.check_links()
     config = load_config(folder.config, overrides)
-    is_changed = bool(overrides) and config.data != load_config(folder.config).data
+    is_changed = bool(overrides) and not config.says_the_same(load_config(folder.config))
     trusted: dict[str, Any] = {"trusted_only": not trust, "source_folder": folder.source_folder}
     ends = False
     with logging_to_file(folder.log):

@@ -18,7 +18,7 @@ Example:
 with this in config.yaml, or without the first line in search.yaml:
   search:
     trials: 50
-    watch: {stream: valid, variable: loss, mode: min}
+    watch: {stream: valid, variable: model/all/loss, mode: min}
     ranges:
       model.optimizer.lr: {low: 1e-5, high: 1e-1, log: true}
       dataset.batch_size: [16, 32, 64]

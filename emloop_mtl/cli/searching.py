@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import shlex
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ..config.config import Config
@@ -29,7 +27,10 @@ from .forwarded_signals import ForwardedSignals
 from .listing import duration
 from .reporting import MISTAKE, SIGNAL_BASE
 from .run_config import RunConfig
+from .run_folder import folder_name
 from .running import name_of
+from .said import why_failed
+from .scratch_folder import scratch_folder
 from .search_results import described, print_results, values_of
 from .study import CLAIMS, DATABASE, IMPORTED, Study, prepare_optuna
 from .training_server import TrainingServer
@@ -40,11 +41,6 @@ log = logging.getLogger(__name__)
 
 LOOK = 0.1
 """Seconds between two looks at a training that was left alone and is about to end."""
-
-LONGEST = 500
-"""Characters of what a trial that fails has said."""
-
-HINT = " (-v shows the traceback)"
 
 _Train = Callable[[int, Mapping[str, Any], Path | None], tuple[int, str]]
 
@@ -65,7 +61,7 @@ def search_best(
     config = load_searched(config_path, overrides, section)
     settings = check_searched(config)
     watch = _watched(config, settings)
-    folder = folder or Path(DEFAULT_OUTPUT_ROOT) / f"{name_of(config)}_search"
+    folder = folder or Path(DEFAULT_OUTPUT_ROOT) / f"{folder_name(name_of(config))}_search"
     order = {
         "working_folder": str(Path.cwd()),
         "config": str(config_path),
@@ -78,8 +74,10 @@ def search_best(
         results = study.results()
         best = study.best(results)
     print_results(folder, settings, watch, results, best, as_json)
-    if not best and not any(result.state in ("running", "pruned") for result in results):
-        raise EmloopError(f"no trial has finished; the last one: {results[-1].failure}")
+    if not best and not any(result.state == "running" for result in results):
+        failure = results[-1].failure
+        how = "was given up by search.pruner" if failure is None else f"has failed: {failure}"
+        raise EmloopError(f"no trial has finished; the last one {how}")
     if best:
         log.info("the best run lies in %s", printable(folder / best[0].folder))
         log.info("train it anew:  emloop-mtl train %s", shlex.quote(str(folder / BEST_FILE)))
@@ -130,15 +128,13 @@ class _Search:
         :raise SystemExit: if a signal interrupts it
         :raise EmloopError: if too many trials in a row fail
         """
-        is_new = not (self._folder / DATABASE).exists()
-        if is_new:
-            self._check_folder()
+        is_new = self._is_new()
         with (
-            TemporaryDirectory(prefix="emloop-mtl-search-") as said,
+            scratch_folder("search") as scratch,
             TrainingServer(*IMPORTED) as server,
             ForwardedSignals() as signals,
         ):
-            train = partial(self._train, server, signals, Path(said) / "said")
+            train = partial(self._train, server, signals, scratch / "said")
             if is_new:
                 self._check_first(train)
             if signals.caught is None:
@@ -156,18 +152,21 @@ class _Search:
                 raise SystemExit(SIGNAL_BASE + signals.caught)
         return study
 
-    def _check_folder(self) -> None:
-        """Check that a study can begin in the folder."""
+    def _is_new(self) -> bool:
+        """Whether the folder holds no study yet, after a check that one can begin there."""
         known = {CLAIMS, STUDY_FILE}
         try:
+            if (self._folder / DATABASE).exists():
+                return False
             others = [entry.name for entry in self._folder.iterdir() if entry.name not in known]
         except FileNotFoundError:
-            return
+            return True
         except OSError as error:
             raise LocatedError(f"{printable(self._folder)}: {error.strerror or error}") from error
-        if others:
+        if others and not (self._folder / DATABASE).exists():  # else another command has just begun one
             text = f"is not empty, and holds no study: it has no {DATABASE}; choose another --output-dir"
             raise LocatedError(f"{printable(self._folder)}: {text}")
+        return True
 
     def _check_first(self, train: _Train) -> None:
         """Check the first trial as ``emloop-mtl check`` does, before there is anything of the study."""
@@ -199,7 +198,7 @@ class _Search:
         assert self._config.path is not None
         record = {
             "config": self._config.path.name,
-            "source_folder": str(folder_of(self._config.path)),
+            "source_folder": str(folder_of(self._config.path).resolve()),
             "working_folder": str(Path.cwd()),
         }
         write_atomically(self._folder / STUDY_FILE, write_yaml(record))
@@ -207,7 +206,8 @@ class _Search:
     def _try(self, study: Study, trial: TrialResult, train: _Train, signals: ForwardedSignals) -> None:
         """Train a trial and record how it has ended; one that is interrupted is left as it is."""
         run_dir = self._folder / trial.folder
-        self._wait_for(run_dir)
+        if not self._is_free(run_dir, signals):
+            return
         settings = described(self._settings, trial)
         log.info("trial %i%s: %s", trial.number, " goes on" if run_dir.exists() else "", settings)
         began = time.monotonic()
@@ -239,12 +239,13 @@ class _Search:
         )
         log.info("trial %i%s %s", ended.number, how or " failed;", ", ".join(parts))
 
-    def _wait_for(self, run_dir: Path) -> None:
-        """Wait for a training to end whose command was killed; it does so by itself, at its next border."""
+    def _is_free(self, run_dir: Path, signals: ForwardedSignals) -> bool:
+        """Wait for a training to end whose command was killed, as it does at its next border; False if interrupted."""
         if is_in_use(run_dir):
             log.info("waiting for a training in %s that ends", printable(run_dir))
-        while is_in_use(run_dir):
+        while is_in_use(run_dir) and signals.caught is None:
             time.sleep(LOOK)
+        return signals.caught is None
 
     def _check_failures(self) -> None:
         most = self._settings.max_failures
@@ -276,13 +277,7 @@ class _Search:
         """
         told = {"number": number, "values": values, "study": None if study is None else str(study)}
         code = server.try_out({**self._order, **told, "log": str(said)}, signals.forward_to)
-        if code < 0:
-            name = signal.Signals(-code).name
-            hint = ", as the system does when memory runs out" if -code == signal.SIGKILL else ""
-            return code, f"ended by {name}{hint}"
-        lines = [line for line in said.read_text(encoding="utf-8", errors="replace").split("\n") if line.strip()]
-        text = lines[-1] if lines else "it said nothing"
-        return code, text.removeprefix("error: ").removesuffix(HINT)[:LONGEST]
+        return code, why_failed(code, said)
 
     @property
     def _seed(self) -> int:

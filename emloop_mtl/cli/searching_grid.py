@@ -17,7 +17,7 @@ from .grid_folder import GridFolder
 from .grid_results import print_results
 from .grid_search import GridSearch
 from .run_config import RunConfig
-from .run_folder import NOT_IN_NAMES
+from .run_folder import folder_name
 from .tables import print_text
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def search_grid(
 
 def _name_of(grid: Grid) -> str:
     model = RunConfig(grid.combinations[0].config.data).model or "model"
-    return f"{NOT_IN_NAMES.sub('-', model).lstrip('.')}_grid"
+    return f"{folder_name(model)}_grid"
 
 
 def _print_commands(search: GridSearch, folder: GridFolder, number: int, as_json: bool) -> None:

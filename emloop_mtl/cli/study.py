@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config.build import build
 from ..config.located_error import LocatedError
 from ..config.search_range import SearchRange
 from ..config.search_settings import SearchSettings
 from ..errors import ConfigError
+from .samplers import asking, made
 from .trial_claims import TrialClaims
 from .trial_result import TrialResult
 
@@ -34,9 +34,6 @@ CONFIG, EXHAUSTED, GIVEN_UP, FAILURE = "config", "exhausted", "given_up", "failu
 
 IMPORTED = ("optuna.storages", "optuna.trial", "alembic.command", "sqlalchemy.orm", "sqlalchemy.dialects.sqlite")
 """What a process imports that uses a study."""
-
-CONSTANT_SEED = ("GridSampler", "QMCSampler")
-"""Samplers that number their points themselves, in an order that their seed decides."""
 
 STATES = {"COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 
@@ -75,12 +72,14 @@ class Study:
     @property
     def config(self) -> Any:
         """The config that the study was begun with; None if it was not begun."""
-        text = self._study.user_attrs.get(CONFIG)
-        return None if text is None else json.loads(text)
+        with self._speaking_of_it():
+            text = self._study.user_attrs.get(CONFIG)
+            return None if text is None else json.loads(text)
 
     @config.setter
     def config(self, data: Mapping[str, Any]) -> None:
-        self._study.set_user_attr(CONFIG, json.dumps(data))
+        with self._speaking_of_it():
+            self._study.set_user_attr(CONFIG, json.dumps(data))
 
     def next(self, claims: TrialClaims) -> TrialResult | None:
         """Return a trial that nobody works on, begun before or new; None if there are as many as there are to be."""
@@ -109,8 +108,9 @@ class Study:
         self._study.sampler = self._sampler(number)
         # A process may have died between the choices for one trial; what it had chosen stays.
         trial = optuna.trial.Trial(self._study, self._trial_id(number)) if begun else self._study.ask()
-        for each in self._settings.ranges:
-            _suggest(trial, each)
+        with asking("sampler"):
+            for each in self._settings.ranges:
+                _suggest(trial, each)
         return self.result(trial.number)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
@@ -125,7 +125,9 @@ class Study:
             if epoch in trial.intermediate_values:
                 return False
             self._storage.set_trial_intermediate_value(trial._trial_id, epoch, value)
-            if not self._study.pruner.prune(self._study, self._trial(number)):
+            with asking("pruner"):
+                is_given_up = self._study.pruner.prune(self._study, self._trial(number))
+            if not is_given_up:
                 return False
             self._storage.set_trial_user_attr(trial._trial_id, GIVEN_UP, epoch)
             return True
@@ -166,7 +168,8 @@ class Study:
 
     def result(self, number: int) -> TrialResult:
         """Return one trial."""
-        return self._result(self._trial(number))
+        with self._speaking_of_it():
+            return self._result(self._trial(number))
 
     def best(self, results: list[TrialResult]) -> list[TrialResult]:
         """Return those that have finished, the best one first."""
@@ -196,12 +199,12 @@ class Study:
         from optuna.samplers import BaseSampler
 
         section = self._settings.sampler or {"class": "TPESampler"}
-        return _made(section, "sampler", BaseSampler, self._seed, number)
+        return made(section, "sampler", BaseSampler, self._seed, number)
 
     def _pruner(self) -> Any:
         from optuna.pruners import BasePruner
 
-        return _made(self._settings.pruner or {"class": "MedianPruner"}, "pruner", BasePruner, self._seed, 0)
+        return made(self._settings.pruner or {"class": "MedianPruner"}, "pruner", BasePruner, self._seed, 0)
 
     @contextmanager
     def _speaking_of_it(self) -> Iterator[None]:
@@ -211,7 +214,10 @@ class Study:
 
         try:
             yield
-        except (StorageInternalError, SQLAlchemyError, sqlite3.Error, RuntimeError) as error:
+        except ConfigError:
+            raise
+        except (StorageInternalError, SQLAlchemyError, sqlite3.Error, ValueError, RuntimeError) as error:
+            # A ValueError comes from what cannot be decoded. Of other RuntimeErrors one is of Optuna's version.
             if isinstance(error, RuntimeError) and "version" not in str(error):
                 raise
             cause: BaseException = error
@@ -252,37 +258,3 @@ def _suggest(trial: Any, each: SearchRange) -> None:
         trial.suggest_int(each.name, each.low, each.high, step=each.step or 1, log=each.log)
     else:
         trial.suggest_float(each.name, each.low, each.high, step=each.step, log=each.log)
-
-
-def _made(section: Mapping[str, Any], kind: str, base: type, seed: int, number: int) -> Any:
-    """Return the object that a section describes; a class without a path is one of Optuna's.
-
-    :param number: of the trial; what draws random numbers draws others in each
-    """
-    path = ("search", kind)
-    if "." not in section["class"]:
-        section = {**section, "class": f"optuna.{kind}s.{section['class']}"}
-    made = build(_seeded(section, number), path, handed_over={"seed": _derived(section, seed, number)})
-    if not isinstance(made, base):
-        raise ConfigError(f"{section['class']!r} is no {kind} of Optuna's", (*path, "class"))
-    return made
-
-
-def _seeded(value: Any, number: int) -> Any:
-    """Return plain data in which the seeds of objects are others for every trial."""
-    if isinstance(value, list):
-        return [_seeded(item, number) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    found = {key: _seeded(item, number) for key, item in value.items()}
-    seed = found.get("seed")
-    if "class" in found and isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0:
-        found["seed"] = _derived(found, seed, number)
-    return found
-
-
-def _derived(section: Mapping[str, Any], seed: int, number: int) -> int:
-    import numpy as np
-
-    is_constant = str(section["class"]).endswith(CONSTANT_SEED)
-    return int(np.random.SeedSequence((seed, 0 if is_constant else number)).generate_state(1)[0])

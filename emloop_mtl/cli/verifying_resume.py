@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from tempfile import TemporaryDirectory
 
 import click
 
@@ -19,6 +18,7 @@ from ..errors import ConfigError
 from .disturbed_run import DisturbedRun
 from .resume_trials import ResumeTrials
 from .run_comparison import NOT_COMPARED
+from .scratch_folder import scratch_folder
 from .training_server import TrainingServer
 
 log = logging.getLogger(__name__)
@@ -75,8 +75,8 @@ def trial_folder(keep: Path | None) -> Iterator[Path]:
     :raise ConfigError: if ``keep`` cannot be made or holds something
     """
     if keep is None:
-        with TemporaryDirectory(prefix="emloop-mtl-verify-resume-", ignore_cleanup_errors=True) as name:
-            yield Path(name)
+        with scratch_folder("verify-resume") as folder:
+            yield folder
         return
     try:
         keep.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,10 @@ class Config:
         """Tell whether an entry was written in the config."""
         return _as_text(key_path) in map(_as_text, self.positions)
 
+    def says_the_same(self, other: Config) -> bool:
+        """Whether another config has the same data, wherever it was written."""
+        return _is_same(self.data, other.data)
+
     def describe(self, error: ConfigError) -> str:
         """Return the one line that tells a user what is wrong and where.
 
@@ -137,3 +141,12 @@ def _plain(value: Any, path: KeyPath) -> Any:
     if not isinstance(value, _PLAIN):
         raise ConfigError(f"a config holds plain data only, got an object of class {type(value).__name__}", path)
     return value
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """Whether plain data is the same; nan, which is not equal to itself, is."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_is_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    return bool(one == other or (one != one and other != other))

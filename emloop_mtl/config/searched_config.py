@@ -11,6 +11,7 @@ from ..errors import ConfigError, KeyPath
 from .check import check_config
 from .config import Config
 from .load import load_config
+from .located_error import LocatedError
 from .overrides import apply_overrides, set_entry
 from .search_range import SearchRange
 from .search_settings import SearchSettings
@@ -55,6 +56,9 @@ def check_searched(config: Config) -> SearchSettings:
         path: KeyPath = (SEARCH, "ranges", each.name)
         data = copy.deepcopy(base.data)
         for index, key in enumerate(each.keys):
+            if key.partition(".")[0].strip() in LEFT_OUT:
+                text = f"a trial has no section {key.partition('.')[0].strip()!r}, so there is nothing to choose in it"
+                raise LocatedError(f"{_place(config, each, (*path, 'keys', index))}: {text}")
             set_entry(data, {}, key, each.edges[0][0], _place(config, each, (*path, "keys", index)))
         for value, place in each.edges:
             within = ("choices",) if config.knows((*path, "choices")) else ()

@@ -109,6 +109,10 @@ MISTAKES = {
         [f"seed={list(range(40))}", f"dataset.batch_size={list(range(1, 41))}"],
         f"these are 1600 combinations, and {MOST} at most are trained; list fewer values",
     ),
+    "long folder": (
+        ["seed=[1]", "--output-dir", "x" * 300],
+        f"{'x' * 300}: cannot be used: File name too long",
+    ),
     "no YAML": (["seed=[1, {]"], "command line: seed=[1, {]: not valid YAML:"),
     "no key": (
         ["seed=[1, 2]", "model.optimizr.lr=[1]"],

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from emloop_mtl import ConfigError
+from emloop_mtl.cli.run_folder import RunFolder
 from emloop_mtl.cli.study import Study, prepare_optuna
 from emloop_mtl.cli.trial_claims import TrialClaims
 from emloop_mtl.cli.trial_process import _check
@@ -132,6 +136,35 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command
     sys.modules.pop("toy", None)
 
 
+def made_study(folder: Path, *overrides: str) -> Study:
+    """Return a new study of the config in the working folder."""
+    config = load_searched(Path("config.yaml"), overrides, None)
+    settings = SearchSettings.of(config.data["search"])
+    prepare_optuna()
+    folder.mkdir(parents=True)
+    study = Study(folder, settings, "min", 3)
+    section = {"watch": {**config.data["search"]["watch"], "mode": "min"}, "ranges": config.data["search"]["ranges"]}
+    study.config = {**config.data, "search": section}
+    return study
+
+
+@contextmanager
+def interrupting(text: str) -> Iterator[None]:
+    """Send SIGINT to this process once a message is logged that begins with a text."""
+
+    def look(record: logging.LogRecord) -> bool:
+        if record.getMessage().startswith(text):
+            os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    log = logging.getLogger("emloop_mtl.cli.searching")
+    log.addFilter(look)
+    try:
+        yield
+    finally:
+        log.removeFilter(look)
+
+
 def found_by(command: Command, folder: Path) -> dict[str, Any]:
     done = command("search", folder / "config.yaml", "-o", folder / "log/toy_search", "--json")
     assert done.exit_code == 0, done.stderr
@@ -139,6 +172,7 @@ def found_by(command: Command, folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 def test_all_that_there_is_is_tried_and_the_best_is_told(searched: tuple[Path, Process]) -> None:
     _, done = searched
     assert done.returncode == 0, done.stderr
@@ -154,6 +188,7 @@ def test_all_that_there_is_is_tried_and_the_best_is_told(searched: tuple[Path, P
     assert "Trial " not in done.stderr  # what Optuna itself would log
 
 
+@pytest.mark.long
 def test_programs_get_all_trials_and_nothing_is_trained_twice(searched: tuple[Path, Process], command: Command) -> None:
     found = found_by(command, searched[0])
     by_x = {trial["settings"]["x"]: trial for trial in found["trials"]}
@@ -169,6 +204,7 @@ def test_programs_get_all_trials_and_nothing_is_trained_twice(searched: tuple[Pa
     assert found["watch"] == {"stream": "valid", "variable": "badness", "mode": "min"}
 
 
+@pytest.mark.long
 def test_each_trial_is_a_run_with_its_settings(searched: tuple[Path, Process], command: Command) -> None:
     folder = searched[0]
     trials = {trial["settings"]["x"]: Path(trial["run"]) for trial in found_by(command, folder)["trials"]}
@@ -184,6 +220,7 @@ def test_each_trial_is_a_run_with_its_settings(searched: tuple[Path, Process], c
     assert len(json.loads(shown.stdout)) == 4
 
 
+@pytest.mark.long
 def test_the_best_config_can_be_trained_from_anywhere(searched: tuple[Path, Process], command: Command) -> None:
     best = searched[0] / "log/toy_search/best.yaml"
     data = load_config(best).data
@@ -198,13 +235,11 @@ def test_the_best_config_can_be_trained_from_anywhere(searched: tuple[Path, Proc
     assert command("resume", "again", "--trust", "hooks.StopAfter.epochs=4").exit_code == 0
 
 
-def test_a_study_of_another_config_is_refused(searched: tuple[Path, Process], command: Command) -> None:
-    study = searched[0] / "log/toy_search"
-    done = command("search", searched[0] / "config.yaml", "-o", study, "seed=4", "hooks.StopAfter.epochs=2")
+def test_a_study_of_another_config_is_refused(command: Command) -> None:
+    made_study(Path("study"))
+    done = command("search", "config.yaml", "-o", "study", "seed=4", "hooks.StopAfter.epochs=2")
     assert done.exit_code == 2
-    text = (
-        f"{study}: holds a study of another config: seed, hooks.StopAfter.epochs differs; choose another --output-dir\n"
-    )
+    text = "study: holds a study of another config: seed, hooks.StopAfter.epochs differs; choose another --output-dir\n"
     assert done.stderr == text
 
 
@@ -218,6 +253,10 @@ def test_a_study_of_another_config_is_refused(searched: tuple[Path, Process], co
         ("search.pruner={class: MedianPruner, n_startup_trials: -1}", "search.pruner: optuna.pruners.MedianPruner: "),
         ("search.ranges.x.keys=[hooks.Scor.x]", "x: no hook is called 'Scor'; did you mean 'Score'?"),
         ("search.watch=null", "search: missing 'watch', the number to judge by"),
+        (
+            "search.sampler={class: GridSampler, search_space: {y: [1]}}",
+            "search.sampler: cannot be used here: The parameter name, x, is not found in the given grid.",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_there(command: Command, override: str, text: str) -> None:
@@ -249,6 +288,71 @@ def test_a_folder_that_holds_something_else_is_left_alone(command: Command) -> N
     Path("mine/study.db").write_text("no database")
     done = command("search", "config.yaml", "-o", "mine")
     assert (done.exit_code, done.stderr) == (2, "mine/study.db: cannot be used: file is not a database\n")
+
+
+DAMAGES = {
+    "a byte that is no character": "update study_user_attributes set value_json = cast(x'22ff22' as text)",
+    "an attribute that is no JSON": "update study_user_attributes set value_json = '{'",
+    "a time that is none": "update trials set datetime_start = 'yesterday'",
+    "another version": "update alembic_version set version_num = 'v999.a'",
+}
+
+
+@pytest.mark.parametrize("statement", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_study_is_one_line(command: Command, statement: str) -> None:
+    made_study(Path("study")).next(TrialClaims(Path("study/study.lock")))
+    with sqlite3.connect("study/study.db") as database:
+        database.execute(statement)
+    database.close()
+    done = command("search", "config.yaml", "-o", "study")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith("study/study.db: cannot be used: "), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_search_of_which_nothing_has_finished_fails(command: Command) -> None:
+    study = made_study(Path("study"))
+    with TrialClaims(Path("study/study.lock")) as claims:
+        while (trial := study.next(claims)) is not None:
+            assert study.report(trial.number, 1, 31)
+            study.end(trial.number)
+    done = command("search", "config.yaml", "-o", "study")
+    assert done.stdout.startswith("The best of 4 trials (4 pruned)")
+    assert done.exit_code == 1
+    assert done.stderr == "error: no trial has finished; the last one was given up by search.pruner\n"
+    assert not Path("study/best.yaml").exists()
+
+
+def test_an_interrupted_search_waits_no_longer_for_what_another_has_left(command: Command) -> None:
+    study = made_study(Path("study"))
+    with TrialClaims(Path("study/study.lock")) as claims:
+        assert study.next(claims) is not None
+    run_dir = Path("study/trial-0000")
+    run_dir.mkdir()
+    with RunFolder(run_dir).locked(), interrupting("waiting for a training in study/trial-0000 that ends"):
+        done = command("search", "config.yaml", "-o", "study")
+    assert done.exit_code == 130
+    assert done.stderr.endswith("interrupted; the same command goes on with the study in study\n")
+
+
+def test_a_folder_is_called_after_the_model_whatever_that_is_called(command: Command) -> None:
+    name = "../" + "ü" * 300
+    study = Path("log") / f"-{'ü' * 49}_search"
+    made_study(study, f"model.name={name}")
+    with sqlite3.connect(study / "study.db") as database:
+        database.execute(DAMAGES["another version"])
+    database.close()
+    assert str(study) in command("search", "config.yaml", f"model.name={name}").stderr
+
+
+def test_a_config_with_nan_is_the_same_when_it_is_given_again(command: Command) -> None:
+    words = ("hooks.StopAfter.epochs=1", "x-note=[.nan]")
+    assert command("train", "config.yaml", *words, "--output-dir", "run").exit_code == 0
+    before = Path("run/config.yaml").stat().st_mtime_ns
+    done = command("resume", "run", "--auto", "--trust", *words)
+    assert done.exit_code == 0
+    assert "run has finished" in done.stderr
+    assert Path("run/config.yaml").stat().st_mtime_ns == before
 
 
 def test_without_optuna_the_extra_is_named(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,11 +443,24 @@ def test_a_trial_that_another_process_works_on_is_not_taken(tmp_path: Path) -> N
     claims.close()
 
 
-def started(folder: Path, *words: str) -> subprocess.Popen[str]:
-    environment = {**ENVIRONMENT, "TOY_SECONDS": "0.3"}
-    line = [str(PROGRAM), "search", "config.yaml", *words]
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def start(searched: tuple[Path, Process]) -> Iterator[Start]:
+    """Starts the installed program where a search was made; what a test that fails leaves of it ends with the test."""
     pipe = subprocess.PIPE
-    return subprocess.Popen(line, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+    environment = {**ENVIRONMENT, "TOY_SECONDS": "0.3"}
+    with ExitStack() as stack:
+
+        def begin(*words: str) -> subprocess.Popen[str]:
+            line = [str(PROGRAM), "search", "config.yaml", *words]
+            process = subprocess.Popen(line, cwd=searched[0], env=environment, stdout=pipe, stderr=pipe, text=True)
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
+            return process
+
+        yield begin
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -361,12 +478,12 @@ def epochs(run: Path) -> int:
 
 @pytest.mark.long
 def test_a_search_that_is_interrupted_and_killed_ends_as_one_that_was_not(
-    searched: tuple[Path, Process], command: Command
+    searched: tuple[Path, Process], command: Command, start: Start
 ) -> None:
     folder, study = searched[0], searched[0] / "log/other"
     whole = found_by(command, folder)["trials"]
     first, second = (Path(trial["run"]).name for trial in whole if trial["state"] == "finished")
-    process = started(folder, "-o", "log/other")
+    process = start("-o", "log/other")
     wait_until(lambda: epochs(study / first) >= 2)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE)
@@ -374,11 +491,11 @@ def test_a_search_that_is_interrupted_and_killed_ends_as_one_that_was_not(
     assert said.endswith("interrupted; the same command goes on with the study in log/other\n")
     assert "Traceback" not in said
     assert epochs(study / first) < 4
-    process = started(folder, "-o", "log/other")
+    process = start("-o", "log/other")
     wait_until(lambda: epochs(study / second) >= 2)
     process.kill()
     process.communicate(timeout=PATIENCE)
-    process = started(folder, "-o", "log/other", "--json")
+    process = start("-o", "log/other", "--json")
     found, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, said
     assert f"trial {int(second[-4:])} goes on" in said
@@ -390,11 +507,11 @@ def test_a_search_that_is_interrupted_and_killed_ends_as_one_that_was_not(
 
 
 @pytest.mark.long
-def test_several_commands_share_the_trials_of_a_study(searched: tuple[Path, Process]) -> None:
+def test_several_commands_share_the_trials_of_a_study(searched: tuple[Path, Process], start: Start) -> None:
     folder = searched[0]
     ranges = "search.ranges={x: {choices: [4, 5], keys: [hooks.Score.x]}}"
     words = ("-o", "log/shared", ranges, "search.sampler=RandomSampler", "search.pruner=NopPruner", "search.trials=8")
-    processes = [started(folder, *words) for _ in range(2)]
+    processes = [start(*words) for _ in range(2)]
     told = [process.communicate(timeout=PATIENCE)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
     ours = [set(re.findall(r"trial (\d) finished", said)) for said in told]
@@ -404,10 +521,9 @@ def test_several_commands_share_the_trials_of_a_study(searched: tuple[Path, Proc
 
 
 @pytest.mark.long
-def test_too_many_failures_end_a_search(searched: tuple[Path, Process]) -> None:
-    folder = searched[0]
+def test_too_many_failures_end_a_search(start: Start) -> None:
     ranges = "search.ranges={x: {choices: [7], keys: [hooks.Score.x]}}"
-    process = started(folder, "-o", "log/bad", ranges, "search.sampler=null", "search.max_failures=2")
+    process = start("-o", "log/bad", ranges, "search.sampler=null", "search.max_failures=2")
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     text = "error: 2 trials in a row have failed, as many as search.max_failures lets; the last was trial 1: "
@@ -415,8 +531,8 @@ def test_too_many_failures_end_a_search(searched: tuple[Path, Process]) -> None:
 
 
 @pytest.mark.long
-def test_a_first_trial_that_cannot_be_trained_leaves_nothing(searched: tuple[Path, Process]) -> None:
-    process = started(searched[0], "-o", "log/none", "search.watch.variable=goodness")
+def test_a_first_trial_that_cannot_be_trained_leaves_nothing(searched: tuple[Path, Process], start: Start) -> None:
+    process = start("-o", "log/none", "search.watch.variable=goodness")
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2
     text = "search.watch.variable: ReportTrial requires the number 'goodness' of stream 'valid'"

@@ -96,6 +96,7 @@ BAD_VALUES = {
     "model.optimiser.lr: [1]": ("key", "model has no 'optimiser'; did you mean 'optimizer'?"),
     "hooks.StopAftr.epochs: {low: 1, high: 2}": ("key", "no hook is called 'StopAftr'; did you mean 'StopAfter'?"),
     "dataset.batch_size: {low: 1.0, high: 2.0}": ("low", "dataset.batch_size: expected int, got 1.0; write 1"),
+    "eval.valid.hooks: [[]]": ("key", "a trial has no section 'eval', so there is nothing to choose in it"),
     "seed: {low: -1, high: 1}": ("low", "seed: expected an integer from 0 to 2**63 - 1, got -1"),
 }
 
