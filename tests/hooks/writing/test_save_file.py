@@ -49,6 +49,15 @@ def test_a_resumed_run_keeps_its_copy_and_tells_what_has_changed(
     ]
 
 
+def test_a_file_that_is_gone_since_is_told_and_its_copy_stays(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(["deep/notes"])
+    hook = SaveFile(["deep/notes"])
+    (folder / "deep" / "notes").unlink()
+    run_hook(hook, output_dir="run")
+    assert "SaveFile: deep/notes is not what it was when the run began; the copy of then stays" in caplog.messages
+    assert (folder / "run" / "notes").read_text() == "this is deep/notes\n"
+
+
 @pytest.mark.parametrize(
     ("files", "says"),
     [
