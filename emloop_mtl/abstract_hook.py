@@ -156,6 +156,17 @@ class AbstractHook:
         """Return what the hook writes, batch variables by name and epoch numbers; None if it does not say."""
         return None
 
+    def argument_of(self, number: EpochNumber) -> KeyPath:
+        """Return which argument names a number that the hook requires: ``variables`` if it takes several.
+
+        A hook that takes them otherwise says so here, for an error to be told at its place in the config.
+        """
+        import inspect
+
+        constructors = [vars(kind)["__init__"] for kind in type(self).__mro__ if "__init__" in vars(kind)]
+        takes = {name for constructor in constructors for name in inspect.signature(constructor).parameters}
+        return ("variables" if "variables" in takes else "variable",)
+
     def checkpoint_bytes(self) -> int:
         """Return how many bytes the tensors of ``state_dict`` will have, as far as known before the training."""
         return 0

@@ -232,7 +232,7 @@ class HookList:
                 raise _located(ConfigError(f"{text}: set 'aggregation' to one of them", ("aggregation",)), hook)
             names = {offer.variable for offer in offers if isinstance(offer, EpochNumber)}
             text = f"{hook.name} requires {_describe(wanted)}, which no hook before it provides"
-            raise _located(ConfigError(f"{text}{nearest(wanted.variable, names)}", _naming(hook)), hook)
+            raise _located(ConfigError(f"{text}{nearest(wanted.variable, names)}", hook.argument_of(wanted)), hook)
         names = {offer for offer in offers if isinstance(offer, str)} | set(known or ())
         text = f"{hook.name} requires the variable {wanted!r}, which neither a source nor the model provides"
         raise _located(ConfigError(f"{text}{nearest(wanted, names)}"), hook)
@@ -246,7 +246,7 @@ class HookList:
                 streams = [wanted.stream] if wanted.stream is not None else list(epoch_data)
                 names = {variable for stream in streams for variable in epoch_data[stream]}
                 text = f"{hook.name} requires {_describe(wanted)}, which nothing has written in the first epoch"
-                raise _located(ConfigError(f"{text}{nearest(wanted.variable, names)}", _naming(hook)), hook)
+                raise _located(ConfigError(f"{text}{nearest(wanted.variable, names)}", hook.argument_of(wanted)), hook)
 
     def state_dict(self) -> dict[str, State]:
         """Return the state of every hook that keeps one, by hook name.
@@ -318,13 +318,6 @@ def _keeps_state(hook: AbstractHook) -> bool:
 
 def _located(error: ConfigError, hook: AbstractHook) -> ConfigError:
     return error.below(hook.config_path) if error.path[: len(hook.config_path)] != hook.config_path else error
-
-
-def _naming(hook: AbstractHook) -> tuple[str]:
-    """Return which argument of a hook names the numbers that it requires: ``variables`` if it takes several."""
-    constructors = [vars(kind)["__init__"] for kind in type(hook).__mro__ if "__init__" in vars(kind)]
-    takes = {name for constructor in constructors for name in inspect.signature(constructor).parameters}
-    return ("variables" if "variables" in takes else "variable",)
 
 
 def _describe(wanted: str | EpochNumber) -> str:

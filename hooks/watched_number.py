@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from emloop_mtl.constants import ALL_STREAMS
 from emloop_mtl.epoch_book import find_number
 from emloop_mtl.errors import ConfigError, nearest
-from emloop_mtl.types import EpochData, EpochNumber
+from emloop_mtl.types import EpochData, EpochNumber, State
 
 from .evaluation.evaluate import evaluated_streams
 
@@ -43,6 +43,11 @@ class WatchedNumber:
     def __str__(self) -> str:
         aggregation = f" ({self.number.aggregation})" if self.number.aggregation is not None else ""
         return f"{self.number.variable}{aggregation} of stream {self.number.stream}"
+
+    @property
+    def identity(self) -> dict[str, State]:
+        """What tells it from other numbers in the state of a hook."""
+        return {**self.number._asdict(), "mode": self._mode}
 
     def check_stream(self, main_loop: MainLoop) -> None:
         """Check that the stream exists; log a warning if nothing listed evaluates it.

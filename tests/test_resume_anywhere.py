@@ -25,15 +25,18 @@ from emloop_mtl import (
     MultiTaskDataset,
     schedulers,
 )
-from emloop_mtl.checkpoint import newest_checkpoint
+from emloop_mtl.checkpoint import list_checkpoints, newest_checkpoint
 from emloop_mtl.data import Batch, ColumnDataset, TaskLoader
 from emloop_mtl.hooks import (
     AverageWeights,
+    ClearCheckpoints,
     ComputeStats,
     Evaluate,
     Freeze,
     GradientNorms,
     LRSchedule,
+    RestoreBest,
+    SaveBest,
     ScoreTasks,
     StopAfter,
     StopOnNaN,
@@ -45,6 +48,7 @@ from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks import Action, Task
 from emloop_mtl.types import EpochData
+from emloop_mtl.utils.checkpoint_names import tag_of
 from emloop_mtl.utils.random import get_random_state, seed_everything
 
 TASKS = ("a", "b", "c")
@@ -158,16 +162,17 @@ ITERABLE = ("iterable", "drawn iterable", "sized iterable")
 
 @dataclass(frozen=True)
 class LoaderPlan:
-    """A loader, and the task that its labels are of."""
+    """A loader, and the tasks that its labels are of."""
 
     name: str
     split: str
     kind: str
     size: int
     options: dict[str, Any]
+    tasks: tuple[str, ...]
 
     def make(self, num_workers: Any, folder: Path) -> TaskLoader:
-        tasks = {self.name[0]: "tags" if self.kind in OF_TOKENS else "y"}
+        tasks = dict.fromkeys(self.tasks, "tags" if self.kind in OF_TOKENS else "y")
         if self.kind in ITERABLE and num_workers not in (0, 1):
             num_workers = 1  # with more, such a dataset is another one
         dataset = make_dataset(self.kind, self.size, folder)
@@ -197,6 +202,7 @@ class Plan:
     frozen: list[dict[str, Any]]
     norms: dict[str, Any] | None
     average: dict[str, Any] | None
+    cleared: str | None
 
 
 class Data(MultiTaskDataset):
@@ -301,7 +307,10 @@ def draw_plan(chance: random.Random) -> Plan:
     style = chance.choice(["flow", "flow", "heads", "joint"])
     hand_written = chance.choice([None, None, None, None, "drawn", "calm", "listed"])
     has_tokens = hand_written is None and style != "joint" and chance.random() < 0.3
+    has_tokens = has_tokens and count > 1  # or no loader would hold the label of the others, which is refused
     tagged = chance.choice(TASKS[:count]) if has_tokens else None
+    # Three equal heads that every batch is of are run as one.
+    are_together = hand_written is None and style != "joint" and tagged is None and chance.random() < 0.4
     scheduler = chance.choice(["Sequential", "RoundRobin", "Mixed", "Interleaved", "Interleaved", *DRAWN])
     options: dict[str, Any] = {"fillup": chance.random() < 0.4}
     if scheduler == "RoundRobin":
@@ -337,7 +346,7 @@ def draw_plan(chance: random.Random) -> Plan:
                 own["drop_last"] = False
             if kind == "rows":
                 own["deterministic"] = chance.choice([True, None])
-            loaders.append(LoaderPlan(f"{task}_{split}", split, kind, size, own))
+            loaders.append(LoaderPlan(f"{task}_{split}", split, kind, size, own, TASKS if are_together else (task,)))
     sizes: list[Any] = [None, None, chance.randint(1, 6), {"samples": chance.randint(2, 15)}]
     known = not any(each.split == "train" and each.kind in ("iterable", "drawn iterable") for each in loaders)
     if (hand_written is None and known) or hand_written == "listed":
@@ -345,6 +354,8 @@ def draw_plan(chance: random.Random) -> Plan:
     update: dict[str, Any] = {"accumulate": chance.choice([1, 1, 2, 3])}
     if chance.random() < 0.3:
         update["clip_norm"] = 0.5
+    optimizers: list[dict[str, Any]] = [{"class": name} for name in ("sgd", "adam", "adamw")]
+    optimizers.append({"class": "sgd", "momentum": 0.9})
     return Plan(
         seed=chance.randint(0, 99),
         style=style,
@@ -354,17 +365,18 @@ def draw_plan(chance: random.Random) -> Plan:
         hand_written=hand_written,
         epoch_size=chance.choice(sizes),
         update=update,
-        optimizer={"class": chance.choice(["sgd", "adam", "adamw"]), "lr": 0.05},
+        optimizer={"lr": 0.05, **chance.choice(optimizers)},
         stop=chance.choice([{"epochs": 2}, {"epochs": 3}, {"steps": chance.randint(3, 10)}]),
         evaluated=chance.choice([[], ["valid"], ["valid"], ["valid", "again"]]),
         schedule=chance.random() < 0.3,
-        stack_tasks=chance.random() < 0.5,
+        stack_tasks=are_together or chance.random() < 0.5,
         precision=chance.choice(["fp32", "fp32", "bf16", "fp16"]),
         skip_zeroth_epoch=chance.random() < 0.3,
         changes=draw_changes(chance),
         frozen=draw_frozen(chance, "trunk" if style == "flow" else "backbone"),
         norms=chance.choice([None, None, {"tasks": True}, {"every": 2}]),
         average=draw_average(chance),
+        cleared=chance.choice([None, None, "all_but_best", "all"]),
     )
 
 
@@ -491,13 +503,16 @@ class Run:
         seed_everything(self.seed)
         self.trace, self.kill = Trace(), Kill(self.kill_at)
         hooks: list[AbstractHook] = [Evaluate(streams=plan.evaluated)] if plan.evaluated else []
+        hooks += [] if plan.norms is None else [GradientNorms(**plan.norms)]
         hooks += [ScoreTasks(), ComputeStats(["loss"]), WriteJSON(steps=2), WriteCSV(), StopOnNaN()]
         if plan.schedule and "steps" in plan.stop:
             hooks += [Warmup(steps=2), LRSchedule("linear")]
         self.average = None if plan.average is None else AverageWeights(**plan.average)
         hooks += [] if self.average is None else [self.average]
         hooks += [Freeze(**arguments) for arguments in plan.frozen]
-        hooks += [] if plan.norms is None else [GradientNorms(**plan.norms)]
+        if plan.cleared is not None and not plan.changes:  # the best weights may be those of other tasks
+            hooks += [SaveBest(plan.evaluated[0] if plan.evaluated else "train"), RestoreBest()]
+            hooks += [ClearCheckpoints(plan.cleared)]
         if plan.changes:
             hooks.append(Change(plan))
         self.loop = MainLoop(
@@ -514,7 +529,7 @@ class Run:
             seed=plan.seed,
         )
         if self.resume:
-            self.loop.restore(newest_checkpoint(self.folder / "checkpoints"))
+            self.loop.restore(newest_checkpoint(self.folder / "checkpoints", "latest"))
         self.loop.run_training()
         return self
 
@@ -527,6 +542,7 @@ class Run:
             "average": None if self.average is None else self.average.state_dict(),
             "optimizer": model.training_state_dict(),
             "random": get_random_state(),
+            "kept": {tag_of(path) for path in list_checkpoints(self.folder / "checkpoints")} - {"latest"},
             "records": {name: (self.folder / name).read_text() for name in ("metrics.jsonl", "training.csv")},
             **ends,
         }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from emloop_mtl.abstract_hook import AbstractHook
-from emloop_mtl.errors import ConfigError
+from emloop_mtl.errors import ConfigError, KeyPath
 from emloop_mtl.types import EpochData, EpochNumber, State
 
 from ..arguments import check_count
@@ -30,6 +30,16 @@ class _Best:
     watched: WatchedNumber
     value: float | None = None
     epoch: int | None = None
+
+    def state_dict(self) -> dict[str, State]:
+        """Return the best value and its epoch, and of which number they are."""
+        return {"of": self.watched.identity, "value": self.value, "epoch": self.epoch}
+
+    def load_state_dict(self, state: Mapping[str, State]) -> bool:
+        """Go on comparing with what ``state_dict`` returned; return whether that was of the same number."""
+        is_same = bool(state["of"] == self.watched.identity)
+        self.value, self.epoch = (state["value"], state["epoch"]) if is_same else (None, None)
+        return is_same
 
 
 class SaveBest(AbstractHook):
@@ -108,8 +118,15 @@ class SaveBest(AbstractHook):
                 break
             taken = [tag for tag in self._bests if isinstance(other, SaveBest) and tag in other._bests]
             if taken:
-                text = f"{self.name} and {other.name} both keep a checkpoint as {taken[0]!r}"
-                raise ConfigError(f"{text}: give one of them another tag", ("tag",))
+                text = (
+                    f"{self.name}: {other.name} keeps a checkpoint as {taken[0]!r}, too: give one of them another tag"
+                )
+                raise ConfigError(text, ("tag",))
+
+    def argument_of(self, number: EpochNumber) -> KeyPath:
+        """Return which argument names a number."""
+        also = any(best.watched.number == number for best in list(self._bests.values())[1:])
+        return ("also", number.variable) if also else super().argument_of(number)
 
     def requires(self) -> Collection[str | EpochNumber]:
         """Return the numbers that are watched."""
@@ -124,7 +141,12 @@ class SaveBest(AbstractHook):
         if self.main_loop.position.step < self._runway:
             return
         for best in self._bests.values():
-            value = best.watched.read(epoch_data)
+            try:
+                value = best.watched.read(epoch_data)
+            except ConfigError as error:
+                if best is self._first:
+                    raise
+                raise ConfigError(str(error), self.argument_of(best.watched.number)) from error
             if value is None or (best.value is not None and not best.watched.is_better(value, than=best.value)):
                 continue
             log.info("%s: %s is %g in epoch %i, the best so far", self.name, best.watched, value, epoch_id)
@@ -132,19 +154,16 @@ class SaveBest(AbstractHook):
             self.main_loop.request_save(best.tag)
 
     def state_dict(self) -> dict[str, State]:
-        """Return the best value of each number and its epoch."""
-        first, *others = self._bests.values()
-        state: dict[str, State] = {"value": first.value, "epoch": first.epoch}
-        if others:
-            state["also"] = {best.tag: {"value": best.value, "epoch": best.epoch} for best in others}
-        return state
+        """Return the best value of each number and its epoch, by the tag of its checkpoint."""
+        return {tag: best.state_dict() for tag, best in self._bests.items()}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on comparing with the best values of the epochs before; a number that is new has none."""
-        found = {self._first.tag: state, **state.get("also", {})}
         for tag, best in self._bests.items():
-            if tag in found:
-                best.value, best.epoch = found[tag]["value"], found[tag]["epoch"]
+            if tag in state and not best.load_state_dict(state[tag]):
+                log.warning(
+                    "%s: '%s' was of another number; of %s, no epoch is the best yet", self.name, tag, best.watched
+                )
 
     @property
     def _first(self) -> _Best:

@@ -28,6 +28,12 @@ class Write(AbstractHook):
             epoch_data["valid"]["loss"] = value
 
 
+def known(variable: str, mode: str, value: float | None, epoch: int | None) -> dict[str, Any]:
+    """Return what the state of the hook says of a number."""
+    number = {"variable": variable, "stream": "valid", "aggregation": None, "mode": mode}
+    return {"of": number, "value": value, "epoch": epoch}
+
+
 @pytest.mark.parametrize(
     ("values", "mode", "best"),
     [
@@ -45,7 +51,7 @@ def test_the_checkpoint_is_of_the_best_epoch(values: list[float | None], mode: s
     run_hook(Write(values), hook, epochs=len(values) - 1, output_dir=tmp_path)
     checkpoint = newest_checkpoint(tmp_path / "checkpoints", "best")
     assert checkpoint.position.epoch == best
-    assert hook.state_dict() == {"value": values[best], "epoch": best}
+    assert hook.state_dict() == {"best": known("loss", mode, values[best], best)}
     assert checkpoint.state["hooks"]["SaveBest"] == hook.state_dict()
 
 
@@ -56,7 +62,7 @@ def test_without_any_number_nothing_is_saved(tmp_path: Path) -> None:
 
 def test_a_restored_hook_compares_with_the_best_before(tmp_path: Path) -> None:
     hook = SaveBest()
-    hook.load_state_dict({"value": 2.0, "epoch": 7})
+    hook.load_state_dict({"best": known("loss", "min", 2.0, 7)})
     run_hook(Write([3, 2]), hook, output_dir=tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
@@ -149,12 +155,9 @@ def test_several_numbers_are_compared_on_after_a_resume(tmp_path: Path) -> None:
     assert kept(tmp_path) == expected
     (hook,) = [hook for hook in resumed.hooks if isinstance(hook, SaveBest)]
     assert hook.state_dict() == {
-        "value": 2,
-        "epoch": 1,
-        "also": {
-            "top_digit_shapes_accuracy_3": {"value": 0.9, "epoch": 2},
-            "top_worst": {"value": 5, "epoch": 2},
-        },
+        "top": known("loss", "min", 2, 1),
+        "top_digit_shapes_accuracy_3": known("digit/shapes/accuracy@3", "max", 0.9, 2),
+        "top_worst": known("worst", "max", 5, 2),
     }
 
 
@@ -162,13 +165,32 @@ def test_a_number_that_is_added_begins_anew_and_one_that_is_gone_is_forgotten() 
     hook = SaveBest(also={"new": "max", "old": "min"})
     hook.load_state_dict(
         {
-            "value": 1.0,
-            "epoch": 2,
-            "also": {"best_old": {"value": 3.0, "epoch": 4}, "best_gone": {"value": 0, "epoch": 0}},
+            "best": known("loss", "min", 1.0, 2),
+            "best_old": known("old", "min", 3.0, 4),
+            "best_gone": known("gone", "max", 0, 0),
         }
     )
     assert [hook.epoch_of(tag) for tag in hook.tags] == [2, None, 4]
-    assert set(hook.state_dict()["also"]) == {"best_new", "best_old"}
+    assert set(hook.state_dict()) == {"best", "best_new", "best_old"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"variable": "accuracy"}, {"mode": "max"}, {"stream": "test"}, {"aggregation": "max"}],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_another_number_is_not_compared_with_the_best_of_the_one_before(
+    arguments: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = {"best": known("loss", "min", 1.0, 2), "best_x": known("x", "min", 3.0, 4)}
+    hook = SaveBest(**{"also": {"x": "min"}, **arguments})
+    hook.load_state_dict(before)
+    same = [None if "stream" in arguments else 4]  # all numbers are of one stream
+    assert [hook.epoch_of(tag) for tag in hook.tags] == [None, *same]
+    assert "SaveBest: 'best' was of another number" in caplog.text
+    again = SaveBest(also={"x": "max"})
+    again.load_state_dict(before)
+    assert [again.epoch_of(tag) for tag in again.tags] == [2, None]
 
 
 @pytest.mark.parametrize(("runway", "best"), [(None, 1), (2, 1), (3, 3), (6, 3), (8, 4)])
@@ -181,19 +203,35 @@ def test_before_the_runway_no_epoch_is_the_best(runway: int | None, best: int, t
 
 
 def test_a_further_number_that_nothing_writes_is_an_error_before_the_first_batch(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="SaveBest requires the number 'lost' of stream 'valid'.*did you mean 'loss'"):
+    with pytest.raises(
+        ConfigError, match="SaveBest requires the number 'lost' of stream 'valid'.*did you mean 'loss'"
+    ) as caught:
         run_hook(ComputeStats(["loss"]), SaveBest(also={"lost": "min"}), output_dir=tmp_path)
+    assert caught.value.path == ("also", "lost")
+    with pytest.raises(ConfigError, match="'lost'") as caught:
+        run_hook(ComputeStats(["loss"]), SaveBest(variable="lost", also={"loss": "min"}), output_dir=tmp_path)
+    assert caught.value.path == ("variable",)
+
+
+def test_a_further_number_without_a_mean_is_an_error_at_its_key(tmp_path: Path) -> None:
+    class Extremes(AbstractHook):
+        def after_epoch(self, epoch_id: int, epoch_data: dict[str, Any]) -> None:
+            epoch_data["valid"].update({"loss": 1.0, "size": {"min": 1, "max": 2}})
+
+    with pytest.raises(ConfigError, match="'size' has no aggregation 'mean'") as caught:
+        run_hook(Extremes(), SaveBest(also={"size": "min"}), output_dir=tmp_path)
+    assert caught.value.path == ("also", "size")
 
 
 def test_two_hooks_do_not_replace_each_others_checkpoints(tmp_path: Path) -> None:
     second = SaveBest(mode="max")
     second.name = "SaveMost"
-    with pytest.raises(ConfigError, match="SaveMost and SaveBest both keep a checkpoint as 'best'") as caught:
+    with pytest.raises(ConfigError, match="SaveMost: SaveBest keeps a checkpoint as 'best', too") as caught:
         run_hook(Write([1]), SaveBest(), second, output_dir=tmp_path)
     assert caught.value.path == ("tag",)
     third = SaveBest(tag="best_x")
     third.name = "SaveX"
-    with pytest.raises(ConfigError, match="SaveX and SaveBest both keep a checkpoint as 'best_x'"):
+    with pytest.raises(ConfigError, match="SaveX: SaveBest keeps a checkpoint as 'best_x', too"):
         run_hook(Write([1]), SaveBest(also={"x": "max"}), third, output_dir=tmp_path)
 
 
