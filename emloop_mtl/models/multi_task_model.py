@@ -597,6 +597,8 @@ class MultiTaskModel(AbstractModel):
         if self._stacks is not None:
             if batch.shares:
                 self._stacks.keep_apart(batch.tasks, "batches are about other rows for each of them")
+            elif batch.mix is not None:
+                self._stacks.keep_apart(batch.tasks, "batches mix rows of several loaders")
             self._stacks.settle(batch.tasks)
 
     def _find_labelled(self, batch: Batch) -> None:

@@ -244,6 +244,31 @@ def test_a_task_of_several_loaders_is_scored_under_their_names() -> None:
     assert stream.data_name(loaders[0], "a") == "m+n"
 
 
+def test_heads_learn_from_loaders_that_all_have_labels_for_them() -> None:
+    """Whose rows are those of every task, so that heads alike could be run as one but for the mixing."""
+    names = ("k", "l", "m")
+
+    def loader(name: str, size: int) -> TaskLoader:
+        generator = torch.Generator().manual_seed(size)
+        labels = {task: torch.randint(0, 3, (size,), generator=generator) for task in names}
+        data = ColumnDataset(name, {"x": torch.randn(size, 3, generator=generator)}, labels)
+        return TaskLoader(data, {task: task for task in names}, batch_size=2)
+
+    weights = []
+    for stack_tasks in (True, False):
+        torch.manual_seed(0)
+        modules = {name: nn.Linear(3, 3) for name in names}
+        flow = [{"name": f"{name}_out", "module": name, "inputs": "x"} for name in names]
+        tasks = [Task(n, flow=[f], label=n, loss="cross_entropy") for n, f in zip(names, flow, strict=True)]
+        begun = copy.deepcopy(modules["k"].weight)
+        model = MultiTaskModel(tasks, modules, optimizer={"class": "sgd", "lr": 0.1}, stack_tasks=stack_tasks)
+        train(model, TaskStream([loader("first", 5), loader("second", 7)], Interleaved(4)))
+        weights.append(model.state_dict())
+        assert not torch.equal(weights[-1]["k.weight"], begun)
+    for name, weight in weights[1].items():
+        assert torch.equal(weights[0][name], weight), name
+
+
 class Mixing(MultiTaskDataset):
     def loaders(self) -> list[TaskLoader]:
         return [loader_of(task, split=split) for task in SIZES for split in ("train", "valid")]
