@@ -441,7 +441,7 @@ class MultiTaskModel(AbstractModel):
             return False
         with _CHANGING:
             if self._stacks is not None:
-                self._stacks.begin_freezing()
+                self._stacks.begin_freezing(is_released=len(parts) < len(self._freezing.parts))
             self.network.forget_plans()
             if self.network.training and (self._freezing.evaluated or frozen.modules):
                 self._set_mode(False)  # the next batch sets it anew

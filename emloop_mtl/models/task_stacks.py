@@ -155,12 +155,17 @@ class TaskStacks:
         self._restored.clear()
         self.dissolve("the model's tasks have changed")
 
-    def begin_freezing(self) -> None:
+    def begin_freezing(self, is_released: bool = False) -> None:
         """Run all tasks apart, since what is frozen is about to change.
 
         Those that are then frozen differently are parted for good: what the optimizer remembers of them will differ,
         and may be alike again where a training is resumed.
+
+        :param is_released: whether a part is trained again; what was together in a state that was restored is then no
+            longer put together, while freezing again what was frozen there leaves that to come
         """
+        if is_released:
+            self._restored.clear()
         self._is_frozen_anew = True
         self.dissolve("what is frozen changes")
 
@@ -197,6 +202,7 @@ class TaskStacks:
 
     def _put_together_again(self) -> None:
         restored, self._restored = self._restored, []
+        self._version = self._network.version
         if not self._update.takes_stacks or _watches_all_modules():
             return
         known, conditions = self._network.tasks, self._update.stack_conditions()

@@ -428,7 +428,7 @@ def test_checkpoints_are_written_and_kept_as_in_emmental(name: str, tmp_path: Pa
     assert ("best" in at_end) == any(file.startswith("best_model_") for file in case["files_at_end"])
     if case["best"]:
         (saved,) = [hook for hook in run.loop.hooks if isinstance(hook, SaveBest)]
-        assert saved.state_dict()["value"] == pytest.approx(case["best"]["model/all/valid/loss"], rel=REL)
+        assert saved.state_dict()["best"]["value"] == pytest.approx(case["best"]["model/all/valid/loss"], rel=REL)
         best = newest_checkpoint(tmp_path / "checkpoints", "best")
         for key, weight in run.model.state_dict().items():  # which are Emmental's, as the first test says
             assert torch.equal(best.weights[key], weight)

@@ -400,6 +400,7 @@ def test_a_restart_in_an_evaluation_computes_what_it_would_have(make_heads: Make
     other = make_heads()
     other.load_state_dict(copy.deepcopy(model.state_dict()))
     other.load_training_state_dict(copy.deepcopy(model.training_state_dict()))
+    other.network.place(other.device)  # as before a training, which has plans made anew
     prepared = other.prepare(make_batch(seed=9))  # as by a thread that reads ahead, before anything is run
     expected = model.run(make_batch(seed=9), train=False)
     assert same_state({"all": other.run(prepared, train=False)}, {"all": expected})
