@@ -198,7 +198,9 @@ def test_a_training_that_fails_is_a_mistake_in_one_line(
 ) -> None:
     from emloop_mtl.errors import ConfigError
 
-    with pytest.raises(ConfigError, match=r"^the training fails without a kill: config.yaml:\d+:\d+: .*batch_size"):
+    with pytest.raises(
+        ConfigError, match="^the training fails without a kill: command line: dataset.batch_size=0: .* less than 1"
+    ):
         verify(servers, capsys, *SHORT, "dataset.batch_size=0")
     with pytest.raises(ConfigError, match="^--at 7: the training has 6 steps only$"):
         verify(servers, capsys, *SHORT, NO_SCORES, at=(3, 7))
