@@ -354,3 +354,5 @@ class Update:
             self.watch.load_state_dict(state.get("watch", {}))
         if self._scaler is not None and state["scaler"] is not None:
             self._scaler.load_state_dict(state["scaler"])
+            if self._open:  # gradients that are unscaled by it, though no loss may have to be scaled before
+                self._scaler.scale(torch.zeros((), device=self._trained[0].device))

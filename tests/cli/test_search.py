@@ -235,6 +235,7 @@ def test_the_best_config_can_be_trained_from_anywhere(searched: tuple[Path, Proc
     assert command("resume", "again", "--trust", "hooks.StopAfter.epochs=4").exit_code == 0
 
 
+@pytest.mark.long
 def test_a_study_of_another_config_is_refused(command: Command) -> None:
     made_study(Path("study"))
     done = command("search", "config.yaml", "-o", "study", "seed=4", "hooks.StopAfter.epochs=2")
@@ -398,6 +399,7 @@ def drawn(folder: Path, interrupted: bool) -> list[dict[str, Any]]:
         return [dict(result.stored) for result in study.results()]
 
 
+@pytest.mark.long
 def test_a_search_that_is_interrupted_tries_what_it_would_have_tried(tmp_path: Path) -> None:
     whole = drawn(tmp_path / "{whole} #?%41", interrupted=False)
     assert drawn(tmp_path / "interrupted", interrupted=True) == whole

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -224,3 +225,21 @@ def test_an_optimizer_that_forgets_gradients_in_its_own_way_does_so() -> None:
         assert weight.grad is None
     assert isinstance(update.optimizer, Keeps)
     assert update.optimizer.forgotten == 3
+
+
+def test_gradients_of_before_a_restart_are_unscaled_though_nothing_is_scaled_after_it() -> None:
+    """As where all that the last batch of a window would train is frozen."""
+    weights = []
+    for is_restarted in (False, True):
+        weight = nn.Parameter(torch.ones(1))
+        update = make(weight, accumulate=2, scaler=torch.amp.GradScaler("cpu", init_scale=8.0))
+        train(update, weight, [3.0])
+        if is_restarted:
+            state = copy.deepcopy(update.state_dict())
+            update = make(weight, accumulate=2, scaler=torch.amp.GradScaler("cpu", init_scale=8.0))
+            update.load_state_dict(state)
+        update.backward(torch.zeros(()), lambda: torch.zeros(()))
+        update.end_step()
+        weights.append(weight.detach().clone())
+    assert not torch.equal(weights[0], torch.ones(1))
+    assert torch.equal(weights[0], weights[1])
