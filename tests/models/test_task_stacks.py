@@ -13,6 +13,7 @@ from torch.nn.utils import parametrize
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.data.stream_wrapper import StreamWrapper
 from emloop_mtl.errors import DataError
+from emloop_mtl.models.frozen_part import FrozenPart
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.models.task_stacks import MOST_CHANGES
 from emloop_mtl.tasks import Action, Task
@@ -722,3 +723,19 @@ def test_whoever_watches_every_module_sees_every_head(make_heads: MakeHeads, mak
     finally:
         handle.remove()
     assert all(model.network[f"t{n}_head"] in seen for n in range(4))
+
+
+def test_what_is_trained_again_before_a_restart_ran_leaves_nothing_to_put_together(
+    make_heads: MakeHeads, make_batch: MakeBatch
+) -> None:
+    model = make_heads()
+    model.run(make_batch(), train=True)
+    model.freeze(part := FrozenPart(("trunk",)))
+    model.run(make_batch(), train=True)
+    other = make_heads()
+    other.load_training_state_dict(copy.deepcopy(model.training_state_dict()))
+    other.freeze(again := FrozenPart(("trunk",)))  # as a hook does when a training goes on
+    assert other.training_state_dict()["stacked"] == [list(ALL[0])]
+    for each, frozen in ((model, part), (other, again)):
+        each.unfreeze(frozen)
+        assert "stacked" not in each.training_state_dict()
