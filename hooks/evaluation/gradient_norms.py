@@ -16,6 +16,7 @@ from emloop_mtl.optim.module_norms import ModuleNorms
 from emloop_mtl.types import EpochData, EpochNumber, State
 
 from ..arguments import check_count, check_names, names_as_texts
+from ..of_tasks import multi_task_model_of
 from .kept_norms import KeptNorms
 
 if TYPE_CHECKING:
@@ -176,12 +177,7 @@ class GradientNorms(AbstractHook):
 
     @property
     def _model(self) -> MultiTaskModel:
-        model = self.main_loop.model
-        if not isinstance(model, MultiTaskModel):
-            raise ConfigError(
-                f"{self.name} needs a model that consists of tasks, which {type(model).__name__} does not"
-            )
-        return model
+        return multi_task_model_of(self)
 
     def _of_task(self, task: str) -> tuple[ModuleNorms, dict[str, nn.Parameter]]:
         self._renew()

@@ -13,6 +13,7 @@ from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.types import EpochNumber
 
 from ..arguments import check_count, check_names, names_as_texts
+from ..of_tasks import multi_task_model_of
 
 if TYPE_CHECKING:
     from emloop_mtl.main_loop import MainLoop
@@ -116,12 +117,7 @@ class Freeze(AbstractHook):
 
     @property
     def _model(self) -> MultiTaskModel:
-        model = self.main_loop.model
-        if not isinstance(model, MultiTaskModel):
-            raise ConfigError(
-                f"{self.name} needs a model that consists of tasks, which {type(model).__name__} does not"
-            )
-        return model
+        return multi_task_model_of(self)
 
     @property
     def _is_endless(self) -> bool:

@@ -91,14 +91,7 @@ class AbstractRowsToCsv(AbstractExampleWriter, ABC):
         if self._file is not None:
             self._write_waiting()
             self._end = self._file.end
-            with self._guard.writing(self.path):
-                sync = self._file.sync_later()
-
-                def act() -> None:
-                    with self._guard.writing(self.path):
-                        sync()
-
-                self.main_loop.before_saved(act)  # the checkpoint must not outlive a row that it speaks of
+            self._guard.sync_when_saved(self._file.sync_later, self.path)
         return {"end": self._end}
 
     def load_state_dict(self, state: dict[str, State]) -> None:

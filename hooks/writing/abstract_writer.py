@@ -168,14 +168,7 @@ class AbstractWriter(AbstractHook, ABC):
 
         :param sync_later: returns what waits until all records that there are by now are on disk
         """
-        with self.guarded():
-            sync = sync_later()
-
-            def act() -> None:
-                with self.guarded():
-                    sync()
-
-            self.main_loop.before_saved(act)
+        self._guard.sync_when_saved(sync_later, self.path)
 
     @abstractmethod
     def open(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from emloop_mtl.abstract_hook import AbstractHook
@@ -72,11 +73,29 @@ class FailureGuard:
             is_done = True
         return is_done
 
+    def sync_when_saved(self, sync_later: Callable[[], Callable[[], None]], path: str | Path) -> bool:
+        """Have records on disk before the checkpoint that speaks of them; to be called in ``state_dict``.
+
+        :param sync_later: returns what waits until all records that there are by now are on disk
+        :return: whether they could be handed over
+        :raise OSError: naming the hook, with ``error``
+        """
+
+        def hand_over() -> None:
+            sync = sync_later()
+            self._hook.main_loop.before_saved(partial(self._wait, sync, path))
+
+        return self.attempt(hand_over, path)
+
     def works(self, path: str | Path) -> None:
         """Tell that writing has succeeded, if it has failed before."""
         if self._fails:
             log.warning("%s: %s can be written again", self._hook.name, path)
         self._fails = False
+
+    def _wait(self, sync: Callable[[], None], path: str | Path) -> None:
+        with self.writing(path):
+            sync()
 
     def _named(self, error: Exception, path: str | Path) -> Exception:
         """Return an error that names the hook."""

@@ -15,7 +15,7 @@ from emloop_mtl.utils.flat_names import POSITION, flat_name, flatten
 
 from ..arguments import check_names
 from ..numbers import any_numbers_of, is_loss
-from .abstract_writer import AbstractWriter
+from .abstract_file_writer import AbstractFileWriter
 from .record_file import RecordFile, size_of
 from .run_config import keep_config_beside
 from .step_losses import LEARNING_RATE, learning_rates
@@ -23,7 +23,7 @@ from .step_losses import LEARNING_RATE, learning_rates
 log = logging.getLogger(__name__)
 
 
-class WriteCSV(AbstractWriter):
+class WriteCSV(AbstractFileWriter):
     """Write one row per epoch: ``epoch``, ``step``, ``samples`` and the numbers, a column each by its flat name.
 
     Columns stand in the order in which numbers first appear. A number that appears later, of a stream that is evaluated
@@ -73,7 +73,7 @@ class WriteCSV(AbstractWriter):
         **kwargs: Any,
     ) -> None:
         self._variables = None if variables is None else check_names(self.name, "variables", variables)
-        super().__init__("path", path, steps=steps, on_failure=on_failure, variables=self._variables, **kwargs)
+        super().__init__(path, steps=steps, on_failure=on_failure, variables=self._variables, **kwargs)
         if steps is not None and self._variables is not None and not any(map(is_loss, self._variables)):
             text = f"{self.name}: steps writes losses, but variables lists none: add 'loss', or leave steps out"
             raise ConfigError(text, ("steps",))
@@ -88,9 +88,6 @@ class WriteCSV(AbstractWriter):
         self._on_unknown_type = on_unknown_type
         self._on_missing_variable = on_missing_variable
         self._warned: set[str] = set()
-        self._file: RecordFile | None = None
-        self._end: int | None = None
-        """Where the next row begins; None if there was no training yet."""
         self._columns: list[str] = []
         self._rows = 0
 
@@ -120,50 +117,32 @@ class WriteCSV(AbstractWriter):
 
     def open(self) -> None:
         """Open the file and cut rows and columns that came after the checkpoint."""
-        if self._end is None and size_of(self.path):
-            raise self.taken(self.path)
         if self._end:  # also where there were no columns yet
             self._restore_columns()
-        self._file = RecordFile(self.name, self.path, self._end or 0)
-        self._end = self._file.end
+        super().open()
         keep_config_beside(self.main_loop, self.path)
 
     def write(self, position: Position, numbers: Mapping[str, float]) -> None:
         """Append the row of an epoch, after its new columns."""
-        assert self._file is not None
         known = set(self._columns)
         new = [name for name in numbers if name not in known]
         if self._end and new:
             self._widen(new)
         elif not self._end:
             self._columns = new
-            self._file.append(self._lines([[*POSITION, *new]]))
+            self.append(self._lines([[*POSITION, *new]]))
         values = [repr(numbers[name]) if name in numbers else self._default for name in self._columns]
-        self._file.append(self._lines([[position.epoch, position.step, position.samples, *values]]))
-        self._end = self._file.end
+        self.append(self._lines([[position.epoch, position.step, position.samples, *values]]))
         self._rows += 1
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is None:
-            return
-        try:
-            self._file.sync()
-        finally:
-            self._file.close()
-            self._file = None
 
     def state_dict(self) -> dict[str, State]:
         """Return the columns, the number of rows, and where the next one begins."""
-        state = super().state_dict()
-        if self._file is not None:
-            self.sync_when_saved(self._file.sync_later)
-        return state | {"end": self._end, "columns": list(self._columns), "rows": self._rows}
+        return super().state_dict() | {"columns": list(self._columns), "rows": self._rows}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on after the last row of the checkpoint."""
         super().load_state_dict(state)
-        self._end, self._columns, self._rows = state["end"], list(state["columns"]), state["rows"]
+        self._columns, self._rows = list(state["columns"]), state["rows"]
 
     def _widen(self, new: Sequence[str]) -> None:
         """Replace the file by one with further columns at the right."""

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import logging
-import re
-import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import takewhile
-from os.path import sep
 from pathlib import Path
-from string import Formatter
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError, nearest
 from emloop_mtl.models.prediction_rows import COLUMNS, PredictionRows, Row
 from emloop_mtl.types import EpochData, EpochNumber, State
-from emloop_mtl.utils.files import make_folder, sync_folder, sync_later
 from emloop_mtl.utils.row_format import RowFormat
 
 from ..arguments import check_names
 from ..evaluation.evaluate import evaluated_streams
 from .failure_guard import FailureGuard
-from .gap import Gap
-from .output_path import NUMBER, TEXT, OutputPath, check_output_path, check_writable, refuse_shared_paths
+from .output_path import OutputPath, check_writable, refuse_shared_paths
+from .partial_file import PartialFile
+from .path_pattern import PathPattern
 
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
     from emloop_mtl.main_loop import MainLoop
 
 log = logging.getLogger(__name__)
-
-FIELDS = ("stream", "epoch")
-"""What a path may hold in braces."""
 
 
 class WritePredictions(AbstractHook):
@@ -74,15 +66,13 @@ class WritePredictions(AbstractHook):
         super().__init__(**kwargs)
         self._streams = None if streams is None else check_names(self.name, "streams", streams)
         self._tasks = None if tasks is None else check_names(self.name, "tasks", tasks)
-        self._path = self._checked_path(path)
+        self._path = PathPattern(self.name, "path", path)
         self._guard = FailureGuard(self, on_failure, "predictions")
         try:
             self._format = RowFormat(RowFormat.of_file(Path(path)) if format is None else format, COLUMNS)
         except ConfigError as error:
             raise ConfigError(f"{self.name}: {error}", error.path) from error
-        self._file: BinaryIO | None = None
-        self._is_kept = False
-        """Whether a checkpoint speaks of the file under way."""
+        self._file: PartialFile | None = None
         self._is_unsure = False
         self._has_warned = False
         self._forget_epoch()
@@ -96,10 +86,13 @@ class WritePredictions(AbstractHook):
         self._drop_file()
 
     def _drop_file(self) -> None:
-        self._close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         self._stream: str | None = None
         self._rows = PredictionRows(self._tasks)
-        self._end = self._sum = 0
+        self._mark = 0, 0
+        """Where the file under way was left that is not open."""
 
     def register_mainloop(self, main_loop: MainLoop) -> None:
         """Check tasks, streams and path."""
@@ -117,8 +110,8 @@ class WritePredictions(AbstractHook):
                 main_loop.check_stream(stream)
             except ConfigError as error:
                 raise ConfigError(f"{self.name}: {error}", ("streams", index)) from error
-        if main_loop.output_dir is None and not Path(self._path).is_absolute():
-            text = f"{self.name}: path {self._path!r} is relative to the output folder, but there is none"
+        if main_loop.output_dir is None and not Path(str(self._path)).is_absolute():
+            text = f"{self.name}: path {str(self._path)!r} is relative to the output folder, but there is none"
             raise ConfigError(f"{text}; set --output-dir or the main loop's output_dir, or an absolute path", ("path",))
         refuse_shared_paths(self, "path")
 
@@ -128,21 +121,8 @@ class WritePredictions(AbstractHook):
         streams = self._streams
         if streams is None and known is not None:
             streams = [stream for stream in known() if stream != self.main_loop.train_stream_name]
-        found = []
         either: Sequence[str | None] = streams or [None]
-        for stream in either:
-            parts: list[str | Gap] = []
-            if not Path(self._path).is_absolute():
-                parts.append(f"{self.main_loop.output_dir or '.'}{sep}")
-            for text, name, spec, conversion in Formatter().parse(self._path):
-                field = "{0" + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
-                parts.append(text)
-                if name == "epoch":
-                    parts.append(Gap(rf".*{NUMBER.pattern}.*", field.format(1)) if spec else NUMBER)
-                elif name == "stream":
-                    parts.append(TEXT if stream is None else field.format(stream))
-            found.append(OutputPath.of(parts, self._path))
-        return found
+        return [self._path.output_path(self.main_loop.output_dir, stream) for stream in either]
 
     def requires(self) -> Collection[str | EpochNumber]:
         """Return predictions and probabilities of the tasks."""
@@ -164,13 +144,17 @@ class WritePredictions(AbstractHook):
 
         :raise ConfigError: if the folder of the files cannot be written, or the disk is full
         """
-        path = Path(self.main_loop.output_dir or "", self._path)
-        fixed = Path(*takewhile(lambda part: "{" not in part, path.parent.parts))
-        check_writable(self.name, "path", fixed, path)
+        folder = self.main_loop.output_dir
+        check_writable(self.name, "path", self._path.folder(folder), Path(folder or "", str(self._path)))
         self._guard.begin()
         self._is_unsure = False
         if self._stream is not None:
-            self._reopen(self._stream)
+            file = PartialFile(self.name, self._file_of(self._stream))
+            if file.go_on(self._mark):
+                self._file = file
+            else:
+                text = "%s: %s cannot be completed, since what was written of it is gone"
+                log.warning(text, self.name, file.path)
 
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """Note the number of the epoch."""
@@ -206,26 +190,29 @@ class WritePredictions(AbstractHook):
         """Leave no half file, unless a checkpoint speaks of it."""
         if self._file is None:
             return
-        self._close()
-        if not self._is_kept:
-            assert self._stream is not None
-            self._partial(self._stream).unlink(missing_ok=True)
+        self._file.give_up()
+        if self._file.is_kept:
+            self._mark, self._file = self._file.mark, None
+        else:
             self._forget_epoch()
 
     def state_dict(self) -> dict[str, State]:
         """Return which files of the epoch are written, and how far the one under way is."""
-        if self._file is not None:
-            self._write(self._rows.rest())
-        if self._file is not None:
-            self._sync_when_saved()
+        self._write(self._rows.rest())
+        file = self._file
+        if file is not None and self._guard.sync_when_saved(file.sync_later, file.written):
+            file.is_kept = True
+        elif file is not None:
+            self._lose()
+        end, checksum = self._mark if self._file is None else self._file.mark
         return {
             "epoch": self._epoch,
             "done": list(self._done),
             "lost": list(self._lost),
             "stream": self._stream,
             "samples": self._rows.count,
-            "end": self._end,
-            "sum": self._sum,
+            "end": end,
+            "sum": checksum,
         }
 
     def load_state_dict(self, state: dict[str, State]) -> None:
@@ -233,9 +220,7 @@ class WritePredictions(AbstractHook):
         self._epoch, self._done, self._stream = state["epoch"], list(state["done"]), state["stream"]
         self._lost = list(state["lost"])
         self._rows = PredictionRows(self._tasks, state["samples"])
-        self._end, self._sum = state["end"], state["sum"]
-
-    # -------------------------------------------------------------------------------------------------- one file
+        self._mark = state["end"], state["sum"]
 
     def _begin(self, stream: str) -> None:
         if self._epoch is None:
@@ -249,149 +234,52 @@ class WritePredictions(AbstractHook):
             if self._file_of(other) == path:
                 text = f"{self.name}: the streams {other!r} and {stream!r} both write {path}; put {{stream}} into path"
                 raise ConfigError(text, (*self.config_path, "path"))
+        file = PartialFile(self.name, path)
         if self._guard.goes_on:
-            if not self._guard.attempt(partial(self._open, path, stream), path):
+            if not self._guard.attempt(file.begin, path):
                 self._lose()
                 return
         else:
             try:
-                self._open(path, stream)
+                file.begin()
             except OSError as error:
                 text = f"{self.name}: cannot write {path}: {error.strerror}"
                 raise ConfigError(text, (*self.config_path, "path")) from error
-        self._is_kept = False
-        self._write_bytes(self._format.header)
-
-    def _open(self, path: Path, stream: str) -> None:
-        make_folder(path.parent)
-        if path.is_dir():
-            raise IsADirectoryError(0, "is a folder", str(path))
-        self._file = self._partial(stream).open("wb")
-
-    def _reopen(self, stream: str) -> None:
-        """Go on where the checkpoint was written; a file that was finished after it counts as well."""
-        path, partial = self._file_of(stream), self._partial(stream)
-        for candidate in (partial, path):
-            start = _beginning(candidate, self._end)
-            if start is not None and zlib.crc32(start) == self._sum:
-                self._file = partial.open("r+b" if candidate == partial else "w+b")
-                if candidate == path:
-                    self._file.write(start)
-                self._file.seek(self._end)
-                self._file.truncate()
-                self._is_kept = True
-                return
-        log.warning("%s: %s cannot be completed, since what was written of it is gone", self.name, path)
-
-    def _close(self) -> None:
-        if self._file is not None:
-            with suppress(OSError):  # of a full disk, which has been told of
-                self._file.close()
-            self._file = None
+        self._file = file
+        self._guarded(partial(file.write, self._format.header))
 
     def _finish(self) -> None:
-        if self._file is not None:
-            self._write(self._rows.rest())
-        if self._file is not None:
-            self._guarded(self._give_name)
+        self._write(self._rows.rest())
+        file = self._file
+        if file is not None and self._guarded(file.finish):
+            assert self._stream is not None
+            self._done.append(self._stream)
+            self._guard.works(file.path)
         self._drop_file()
 
-    def _give_name(self) -> None:
-        assert self._file is not None
-        assert self._stream is not None
-        self._flush()()
-        self._file.close()
-        self._file = None
-        path = self._file_of(self._stream)
-        self._partial(self._stream).replace(path)
-        sync_folder(path.parent)
-        self._done.append(self._stream)
-        self._guard.works(path)
-
     def _write(self, rows: Sequence[Row]) -> None:
-        if rows:
-            self._write_bytes(self._format.encode(rows))
+        if self._file is not None and rows:
+            self._guarded(partial(self._file.write, self._format.encode(rows)))
 
-    def _write_bytes(self, data: bytes) -> None:
-        assert self._file is not None
-        self._guarded(partial(self._file.write, data))
-        if self._file is not None:
-            self._end += len(data)
-            self._sum = zlib.crc32(data, self._sum)
-
-    def _flush(self) -> Callable[[], None]:
-        """Hand all rows over to the system, and return what waits until they are on disk."""
-        assert self._file is not None
-        self._file.flush()
-        return sync_later(self._file.fileno(), self.name, self._file.name)
-
-    def _sync_when_saved(self) -> None:
-        """Have the rows flushed to disk before the checkpoint that speaks of them."""
-        assert self._file is not None
-        path = self._file.name
-
-        def keep() -> None:
-            sync = self._flush()
-
-            def act() -> None:
-                with self._guard.writing(path):
-                    sync()
-
-            self.main_loop.before_saved(act)
-            self._is_kept = True
-
-        self._guarded(keep)
-
-    def _guarded(self, act: Callable[[], object]) -> None:
+    def _guarded(self, act: Callable[[], object]) -> bool:
         """Do something with the file under way; if it fails and the training goes on, there will be no such file."""
-        assert self._stream is not None
-        if not self._guard.attempt(act, self._partial(self._stream)):
+        assert self._file is not None
+        is_done = self._guard.attempt(act, self._file.written)
+        if not is_done:
             self._lose()
+        return is_done
 
     def _lose(self) -> None:
         """Give up the file under way."""
         assert self._stream is not None
         self._lost.append(self._stream)
-        self._close()
-        if not self._is_kept:
+        if self._file is not None:
             with suppress(OSError):
-                self._partial(self._stream).unlink(missing_ok=True)
+                self._file.give_up()
         self._drop_file()
 
     def _is_wanted(self, stream: str) -> bool:
         return stream != self.main_loop.train_stream_name if self._streams is None else stream in self._streams
 
     def _file_of(self, stream: str) -> Path:
-        return Path(self.main_loop.output_dir or "", self._path.format(stream=stream, epoch=self._epoch))
-
-    def _partial(self, stream: str) -> Path:
-        path = self._file_of(stream)
-        return path.with_name(f".{path.name}.partial")
-
-    def _checked_path(self, path: str) -> str:
-        check_output_path(self.name, "path", path)
-        try:
-            parts = [(name, spec or "") for _, name, spec, _ in Formatter().parse(path) if name is not None]
-            if any(re.search(r"\{|\d{3}", spec) for _, spec in parts):
-                raise ValueError("a field is filled to at most 99 characters")
-            fields = [name for name, _ in parts]
-            unknown = [name for name in fields if name not in FIELDS]
-            if not unknown:
-                path.format(stream="valid", epoch=1)
-        except ValueError as error:
-            text = f"{self.name}: path {path!r}: {error}; it may hold {{stream}} and {{epoch}}"
-            raise ConfigError(text, ("path",)) from error
-        for name in unknown:
-            text = f"{self.name}: path {path!r}: unknown field {name!r}{nearest(name, FIELDS)}"
-            raise ConfigError(text, ("path",))
-        return path
-
-
-def _beginning(path: Path, size: int) -> bytes | None:
-    """Return the first bytes of a file, None if it is not there or shorter."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(size)
-    except OSError:
-        return None
-    return data if len(data) == size else None
+        return self._path.file(self.main_loop.output_dir, stream, self._epoch)

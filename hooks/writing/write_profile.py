@@ -11,11 +11,10 @@ from emloop_mtl.constants import PROFILE_FILE
 from emloop_mtl.errors import CheckpointError
 from emloop_mtl.types import EpochData, Position, State, TimeProfile
 
-from .abstract_writer import AbstractWriter
-from .record_file import RecordFile, size_of
+from .abstract_file_writer import AbstractFileWriter
 
 
-class WriteProfile(AbstractWriter):
+class WriteProfile(AbstractFileWriter):
     """Write one JSON object per line and epoch: ``epoch``, ``step``, ``samples`` and seconds by what they went to.
 
     ``reading/<stream>`` is the wait for batches, ``model/<stream>`` the time of the model, ``hooks`` that of all hooks
@@ -38,18 +37,16 @@ class WriteProfile(AbstractWriter):
     reads_numbers = False
 
     def __init__(self, path: str = PROFILE_FILE, on_failure: str = "error", **kwargs: Any) -> None:
-        super().__init__("path", path, on_failure=on_failure, **kwargs)
-        self._file: RecordFile | None = None
+        super().__init__(path, on_failure=on_failure, **kwargs)
         self._lines: int | None = None
         """How many lines there are, None if there was no training yet. Not bytes: each time has as many digits as it
         has, and a state must not depend on the clock."""
 
     def open(self) -> None:
-        """Open the file and cut what comes after the checkpoint."""
-        if self._lines is None and size_of(self.path):
-            raise self.taken(self.path)
+        """Open the file and cut what comes after the lines of the checkpoint."""
+        self._end = None if self._lines is None else self._end_of(self._lines)
+        super().open()
         self._lines = self._lines or 0
-        self._file = RecordFile(self.name, self.path, self._end_of(self._lines))
 
     def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
         """Do nothing: the times are told later."""
@@ -70,32 +67,20 @@ class WriteProfile(AbstractWriter):
 
     def write(self, position: Position, numbers: Mapping[str, float]) -> None:
         """Append a line."""
-        assert self._file is not None
         assert self._lines is not None
         record = {"epoch": position.epoch, "step": position.step, "samples": position.samples, **numbers}
-        self._file.append(json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n")
+        self.append(json.dumps(record, allow_nan=False, ensure_ascii=False).encode() + b"\n")
         self._lines += 1
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is None:
-            return
-        try:
-            self._file.sync()
-        finally:
-            self._file.close()
-            self._file = None
 
     def state_dict(self) -> dict[str, State]:
         """Return how many lines there are."""
         state = super().state_dict()
-        if self._file is not None:
-            self.sync_when_saved(self._file.sync_later)
+        del state["end"]
         return state | {"lines": self._lines}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on after the last line of the checkpoint."""
-        super().load_state_dict(state)
+        super().load_state_dict({**state, "end": None})  # it is looked for when the file is opened
         self._lines = state["lines"]
 
     def _end_of(self, lines: int) -> int:

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
 from collections.abc import Callable
 from math import nan
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
+from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.checkpoint import list_checkpoints, load_checkpoint, newest_checkpoint
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import CheckpointError, ConfigError
@@ -19,20 +17,7 @@ from emloop_mtl.hooks import RestoreBest, SaveBest, SaveEvery, SaveLatest, StopA
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.testing import run_hook
 
-
-class Grade(AbstractHook):
-    """Write a given number for each epoch."""
-
-    def __init__(self, values: list[float]) -> None:
-        super().__init__()
-        self._values = values
-
-    def requires(self) -> tuple[str, ...]:
-        return ()
-
-    def after_epoch(self, epoch_id: int, epoch_data: dict[str, Any]) -> None:
-        if "train" in epoch_data:
-            epoch_data["train"]["grade"] = self._values[epoch_id]
+from .graded import EndInStep, Grade
 
 
 class NoteWeights(AbstractHook):
@@ -142,26 +127,6 @@ def test_a_finished_run_that_is_loaded_again_has_the_best_weights_again(make_loo
     again.run_training()
     assert again.position == loop.position
     assert same(again.model.state_dict(), loop.model.state_dict())
-
-
-class EndInStep(AbstractHook):
-    """End the training in its tenth step."""
-
-    def __init__(self, how: str) -> None:
-        super().__init__()
-        self._how = how
-
-    def requires(self) -> tuple[str, ...]:
-        return ()
-
-    def after_batch(self, stream_name: str, batch_data: Batch) -> None:
-        if self.main_loop.position.step == 10:
-            if self._how == "interrupted":
-                os.kill(os.getpid(), signal.SIGTERM)
-            elif self._how == "failed":
-                raise RuntimeError("out of paper")
-            else:
-                raise TrainingTerminated("enough")
 
 
 @pytest.mark.parametrize("how", ["finished", "interrupted", "failed"])

@@ -176,7 +176,7 @@ class BreakFile(AbstractHook):
     def after_batch(self, stream_name: str, batch_data: Batch) -> None:
         file = self._writer._file
         if stream_name == self._writer._stream == self._stream and self._writer._epoch == self._epoch and file:
-            self._writer._file = _NoRoom(file)
+            file._file = _NoRoom(file._file)
 
 
 class _NoRoom:

@@ -20,6 +20,8 @@ from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.testing import FakeDataset, FakeModel, SaveAndFail, run_hook
 from emloop_mtl.types import EpochData, EpochNumber
 
+from .test_abstract_writer import Full
+
 
 def read(folder: Path, name: str = "training.csv", delimiter: str = ",") -> list[dict[str, str]]:
     with (folder / name).open(encoding="utf-8", newline="") as file:
@@ -301,6 +303,25 @@ def test_another_training_is_not_written_over(tmp_path: Path) -> None:
         run_hook(WriteCSV(), output_dir=tmp_path)
     assert info.value.path == ("path",)
     assert read(tmp_path) == before
+
+
+def test_headings_that_had_room_where_the_row_had_none_stand_there_once(tmp_path: Path) -> None:
+    writer = WriteCSV(on_failure="warn")
+
+    class Fill(AbstractHook):
+        def requires(self) -> tuple[()]:
+            return ()
+
+        def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
+            records: Any = writer._file
+            if epoch_id == 0:
+                records._file = Full(records._file, room=len("epoch,step,samples,train/loss\n0,"))
+            elif isinstance(records._file, Full):
+                records._file = records._file.file
+
+    run_hook(Fill(), Put(train={"loss": 0.5}), Put({2}, train={"late": 1.5}), writer, epochs=2, output_dir=tmp_path)
+    written = (tmp_path / "training.csv").read_text()
+    assert written == "epoch,step,samples,train/loss,train/late\n1,2,4,0.5,\n2,4,8,0.5,1.5\n"
 
 
 def test_a_full_disk_ends_the_training_with_the_name_of_the_file() -> None:
