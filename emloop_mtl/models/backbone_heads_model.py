@@ -147,7 +147,7 @@ class BackboneHeadsModel(MultiTaskModel):
 
         :raise ConfigError: if an argument is found nowhere, or more than once
         """
-        tasks = self._carried(batch)
+        tasks = self._batch_tasks.carried(batch)
         try:
             given = self._backbone.bind(batch)
             found = [each for name in tasks for each in self._head(name).component.check(batch, self._backbone)]
@@ -254,7 +254,7 @@ class BackboneHeadsModel(MultiTaskModel):
         return readable
 
     def _head(self, name: str) -> HeadTask:
-        task = self._task(name)
+        task = self.network.task(name)
         assert isinstance(task, HeadTask)
         return task
 
@@ -282,13 +282,6 @@ class BackboneHeadsModel(MultiTaskModel):
 
     def _names_label(self, task: Task) -> bool:
         return super()._names_label(task) and self._head(task.name).label_is_given
-
-    def _finds_inputs(self, name: str, batch: Mapping[str, Any]) -> bool:
-        try:
-            self._head(name).component.check(batch, self._backbone)
-        except ConfigError:
-            return False
-        return True
 
     def _check_inputs(self, tasks: Sequence[Task], batch: Batch) -> None:
         self._backbone.bind(batch)

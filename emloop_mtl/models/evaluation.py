@@ -19,11 +19,13 @@ from .predicted_batch import PredictedBatch
 from .task_prediction import TaskPrediction
 
 if TYPE_CHECKING:
+    from .abstract_task_model import AbstractTaskModel
     from .composed_model import ComposedModel
-    from .multi_task_model import MultiTaskModel
 
 
-def predict(model: MultiTaskModel | ComposedModel, batches: Iterable[Mapping[str, Any]]) -> dict[str, TaskPrediction]:
+def predict(
+    model: AbstractTaskModel | ComposedModel, batches: Iterable[Mapping[str, Any]]
+) -> dict[str, TaskPrediction]:
     """Return what every task says about every row of the batches.
 
     The values of a batch travel to the host while the next one is run.
@@ -41,7 +43,7 @@ def predict(model: MultiTaskModel | ComposedModel, batches: Iterable[Mapping[str
 
 
 def score(
-    model: MultiTaskModel | ComposedModel,
+    model: AbstractTaskModel | ComposedModel,
     data: TaskLoader | Sequence[TaskLoader] | Mapping[str, Iterable[Mapping[str, Any]]],
     global_metrics: Mapping[str, GlobalMetric] | None = None,
 ) -> dict[str, float]:
@@ -79,8 +81,8 @@ def _rank(name: str) -> int:
 
 
 def evaluate_batches(
-    model: MultiTaskModel | ComposedModel, batches: Iterable[Mapping[str, Any]], read: frozenset[str] | None = None
-) -> Iterator[tuple[Batch, dict[str, Any]]]:
+    model: AbstractTaskModel | ComposedModel, batches: Iterable[Mapping[str, Any]], read: frozenset[str] | None = None
+) -> Iterator[tuple[Batch, Mapping[str, Any]]]:
     """Yield every batch, prepared, with the model's outputs; the network's mode is left as it was found.
 
     :param read: names of the outputs that somebody reads beside the losses; None for all

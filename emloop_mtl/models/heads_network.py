@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import nn
 
@@ -41,6 +41,16 @@ class HeadsNetwork(TaskNetwork):
 
     def _make_plan(self, tasks: Sequence[Task]) -> Plan:
         return self.plan_of([task for task in tasks if isinstance(task, HeadTask)])
+
+    def finds_inputs(self, name: str, sources: Collection[str]) -> bool:
+        """Whether the backbone and a head find each of their arguments once."""
+        head = self.task(name)
+        assert isinstance(head, HeadTask)
+        try:
+            head.component.check(sources, self._backbone)
+        except ConfigError:
+            return False
+        return True
 
     def plan_of(self, heads: Sequence[HeadTask]) -> HeadsPlan:
         """Return the plan for the backbone and some heads, which may be none."""

@@ -186,9 +186,9 @@ class JointLearning(BackboneHeadsModel):
 
     def _numbered_heads(self) -> Mapping[int, str]:
         heads = numbered(self.tasks)
-        if self._removed is None or not next(iter(self.tasks)).isdecimal():  # names have the numbers of their places
+        if not next(iter(self.tasks)).isdecimal():  # names have the numbers of their places
             return heads
-        return {**heads, **{int(name): name for name in self._removed.names if name.isdecimal()}}
+        return {**heads, **{int(name): name for name in self._batch_tasks.removed.names if name.isdecimal()}}
 
     def _made_head(
         self,

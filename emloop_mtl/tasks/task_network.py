@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -49,6 +49,15 @@ class TaskNetwork(nn.ModuleDict):
         """The tasks by name."""
         return MappingProxyType(self._tasks)
 
+    def task(self, name: str) -> Task:
+        """Return a task.
+
+        :raise ConfigError: if there is none of that name
+        """
+        if name not in self._tasks:
+            raise ConfigError(f"the model has no task {name!r}{nearest(name, self._tasks)}")
+        return self._tasks[name]
+
     def add_tasks(self, *tasks: Task) -> None:
         """Add tasks; modules that are already known keep their weights.
 
@@ -71,7 +80,7 @@ class TaskNetwork(nn.ModuleDict):
 
         :raise ConfigError: if there is no task of that name, or it cannot be run with the others
         """
-        self._find(task.name)
+        self.task(task.name)
         others = [task if name == task.name else other for name, other in self._tasks.items()]
         self._accept(others, {*self.keys(), *task.modules})
         _infer_num_classes(task, {**dict(self.items()), **task.modules})
@@ -85,7 +94,7 @@ class TaskNetwork(nn.ModuleDict):
 
         :raise ConfigError: if there is no such task
         """
-        self._find(name)
+        self.task(name)
         del self._tasks[name]
         self.forget_plans()
         self._drop_unused()
@@ -111,11 +120,15 @@ class TaskNetwork(nn.ModuleDict):
         key = tuple(names)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._make_plan([self._find(name) for name in key])
+            plan = self._make_plan([self.task(name) for name in key])
             if len(self._plans) >= MOST_KINDS:
                 self._plans.clear()
             self._plans[key] = plan
         return plan
+
+    def finds_inputs(self, name: str, sources: Collection[str]) -> bool:
+        """Whether all that the flow of a task reads is among the sources."""
+        return all(source in sources for source in self.plan((name,)).sources)
 
     def forget_plans(self) -> None:
         """Compile the plans anew, since what they run may have changed."""
@@ -141,11 +154,6 @@ class TaskNetwork(nn.ModuleDict):
 
     def _make_plan(self, tasks: Sequence[Task]) -> Plan:
         return Plan(tasks, self._placement() if self._module_devices() else None)
-
-    def _find(self, name: str) -> Task:
-        if name not in self._tasks:
-            raise ConfigError(f"the model has no task {name!r}{nearest(name, self._tasks)}")
-        return self._tasks[name]
 
     def _accept(self, tasks: Sequence[Task], module_names: set[str]) -> None:
         check_flow(tasks, module_names)

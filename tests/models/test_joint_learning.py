@@ -15,7 +15,7 @@ from emloop_mtl import Batch, ConfigError, DataError, Head, JointLearning, Linea
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data import per_kind
 from emloop_mtl.hooks import ComputeStats, Evaluate, SaveEvery, ScoreTasks, StopAfter, WriteJSON
-from emloop_mtl.models import multi_task_model, share_outputs
+from emloop_mtl.models import batch_preparation, share_outputs
 from emloop_mtl.schedulers import Interleaved, Sequential
 from emloop_mtl.tasks import task_network
 from emloop_mtl.tasks.select_rows import spread_rows
@@ -377,7 +377,7 @@ def test_what_is_known_of_the_sets_of_tasks_in_a_batch_does_not_grow_forever(
 ) -> None:
     ends = []
     for most in (1024, 3):
-        for module in (multi_task_model, task_network, per_kind):
+        for module in (batch_preparation, task_network, per_kind):
             monkeypatch.setattr(module, "MOST_KINDS", most)
         model = make_model()
         streams = {"train": {"scheduler": Sequential()}}
@@ -385,7 +385,7 @@ def test_what_is_known_of_the_sets_of_tasks_in_a_batch_does_not_grow_forever(
         folder = tmp_path / str(most)
         MainLoop(model, Tasks(batch_size=2, streams=streams), hooks, output_dir=folder).run_training()
         ends.append((folder / "metrics.jsonl").read_bytes())
-        kept = max(len(model._kinds), len(model.network._plans))
+        kept = max(len(model._preparation._kinds), len(model.network._plans))
         assert kept <= 3 if most == 3 else kept > 5  # of 7 sets of tasks
     assert ends[0] == ends[1]
 
