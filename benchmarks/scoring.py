@@ -39,7 +39,7 @@ def score(kind: str, samples: int, folder: Path) -> dict[str, Any]:
     ]
     run = make(folder)
     with logging_as_usual(folder):
-        run(_task_batches(BATCH_SIZE * 10))  # whatever is made once is made now
+        run(_task_batches(BATCH_SIZE * DIFFERENT))  # whatever is made once is made now, the size of the heap included
         batches = _task_batches(samples)
         before = _start_peak()
         scores = run(batches)
