@@ -38,7 +38,7 @@ class Blueprint:
         """Build the object, its arguments first.
 
         :param handed_over: name -> what the engine has to hand over
-        :raise ConfigError: if a constructor refuses its arguments, with the path of its object
+        :raise ConfigError: if a constructor refuses its arguments, or data cannot be used, with the path of its object
         """
         args = realize(self.args, handed_over)
         kwargs = realize(self.kwargs, handed_over)
@@ -47,8 +47,8 @@ class Blueprint:
             return self.target(*args, **kwargs)
         except ConfigError as error:
             raise error.below(self.path) from error
-        except EmloopError:  # bad data or a bad checkpoint is no mistake in the config
-            raise
+        except EmloopError as error:  # of data or a checkpoint that the config names
+            raise ConfigError(str(error), self.path) from error
         except _MISTAKES as error:
             kind = "" if type(error) in (ValueError, TypeError, RuntimeError) else f"{type(error).__name__}: "
             raise ConfigError(f"{self.name}: {kind}{' '.join(str(error).split())}", self.path) from error

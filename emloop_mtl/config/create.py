@@ -10,7 +10,7 @@ from typing import Any
 
 from ..abstract_hook import AbstractHook
 from ..data.multi_task_dataset import MultiTaskDataset
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..main_loop import MainLoop
 from ..utils.random import seed_everything
 from .blueprint import Blueprint
@@ -169,6 +169,8 @@ def _build_dataset(
             # Loaders are made in Python, of whatever the section says; only what stands in it has a place there.
             place = ("dataset", *error.path)
             raise ConfigError(str(error), place if config.knows(place[:2]) else ("dataset",)) from error
+        except DataError as error:
+            raise ConfigError(str(error), ("dataset",)) from error
         except FileNotFoundError as error:
             raise ConfigError(f"no such file: {error.filename or error}", ("dataset",)) from error
     return dataset

@@ -52,7 +52,8 @@ class Task:
     :param metrics: names of metrics, paths of functions of ``sklearn.metrics``, functions ``f(golds, probs, preds)``,
         ``f(golds, preds)`` or ``f(golds, probs)``, or mappings of ``class`` to any of these and of its options to
         values, instead of a ``scorer``
-    :param num_classes: the number of classes; read off the last module where that is a linear layer
+    :param num_classes: the number of classes, where labels or predictions are classes; read off the last module where
+        that is a linear layer
     :param tokens: the source of sequences each of whose tokens has a label, [n, tokens], and an output, [n, tokens, …];
         by default a row has one label. Loss and scores leave out what is padded, and tokens without a label
     :raise ConfigError: for a mistake in any of these
@@ -116,6 +117,9 @@ class Task:
         """The tokens that have labels; None if rows have."""
         class_dim = CLASS_DIM if tokens is None else CLASS_DIM + 1
         self.output = self._named(Output, default if output is None else output, target, class_dim)
+        if num_classes is not None and self.loss is not None and self.output.predicts_values:
+            text = f"num_classes has no effect where labels and predictions are values, as of loss {self.loss.name!r}"
+            raise self._error(f"{text}; leave it out, or set another loss", "num_classes")
         self.scorer = self._read_scorer(scorer, metrics)
         self._scorer_path: KeyPath = () if scorer is None else ("scorer",)
         self.require_prob_for_eval = self._flag("require_prob_for_eval", require_prob_for_eval)

@@ -184,6 +184,45 @@ def test_what_a_constructor_refuses_is_one_line_with_its_position(write: Write, 
     assert complaint(create_training, write(text)).startswith(f"config.yaml:{expected}")
 
 
+COLUMNS = """
+import torch
+
+from emloop_mtl import ColumnDataset, MultiTaskDataset, TaskLoader
+
+
+class Rows(MultiTaskDataset):
+    def __init__(self, data=None, late=False, **settings):
+        super().__init__(**settings)
+        self.data = data if data is None or isinstance(data, ColumnDataset) else columns(data)
+        self.late = late
+
+    def loaders(self):
+        return [TaskLoader(columns([[1, 2], [0]]) if self.late else self.data, batch_size=2)]
+
+
+def columns(values):
+    return ColumnDataset("rows", {"x": values[0]}, {"y": values[1]})
+"""
+
+
+@pytest.mark.parametrize(
+    ("setting", "place"),
+    [
+        ("late: true", "1:1: dataset"),
+        ("data: [[1, 2], [0]]", "1:1: dataset"),
+        ("data: {class: ColumnDataset, name: rows, features: {x: [1, 2]}, labels: {y: [0]}}", "3:3: dataset.data"),
+    ],
+)
+def test_columns_of_different_lengths_have_a_place_in_the_config(
+    write: Write, folder: Path, setting: str, place: str
+) -> None:
+    (folder / "columned.py").write_text(COLUMNS)
+    path = write(f"dataset:\n  class: columned.Rows\n  {setting}\nmodel: {{class: parts.Line}}\n")
+    text = complaint(create_training, path)
+    says = "dataset 'rows': 'x' has 2 rows, 'y' has 1; all columns must have the same length"
+    assert text == f"{path}:{place}: {says}"
+
+
 def test_streams_that_a_constructor_does_not_hand_on_are_refused(write: Write) -> None:
     Path("deaf.py").write_text(
         dedent("""

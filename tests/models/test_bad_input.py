@@ -194,6 +194,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
         "missing_label must be a number",
     ),
     "a fraction of classes": (lambda: make_task(num_classes=2.5), "task 'kind': num_classes must be a whole number"),
+    "classes of values": (
+        lambda: make_task(loss="mse", num_classes=3),
+        "task 'kind': num_classes has no effect .* values, as of loss 'mse_loss'; leave it out, or set another loss",
+    ),
     "no loss at all": (lambda: train(make_task(loss=None)), "no task has a loss"),
     "no tasks": (lambda: MultiTaskModel([]), "a model needs at least one task"),
     "tasks that are a number": (lambda: MultiTaskModel(3), "a list of tasks, or a mapping of names"),  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ class Heads:
 
     @staticmethod
     def log_classes() -> tuple[nn.Module, dict[str, Any]]:
-        return nn.Sequential(nn.Linear(6, 4), nn.LogSigmoid()), {"loss": "nll"}
+        return nn.Sequential(nn.Linear(6, 4), nn.LogSigmoid()), {"loss": "nll", "num_classes": 4}
 
     @staticmethod
     def value() -> tuple[nn.Module, dict[str, Any]]:
@@ -143,7 +143,7 @@ def make(seed: int, stack: bool, dtype: torch.dtype, **options: Any) -> MultiTas
         flow = [features, Action(f"{name}_out", f"{name}_head", start)]
         weight = plan["weights"][name]
         shown = f"{name}_out"
-        tasks.append(Task(name, flow=flow, label=name, weight=weight, action_outputs=shown, num_classes=4, **settings))
+        tasks.append(Task(name, flow=flow, label=name, weight=weight, action_outputs=shown, **settings))
     for module in [*modules.values(), *(task.loss.module for task in tasks if task.loss and task.loss.module)]:
         module.to(dtype)
     settings = dict(plan["optimizer"])
@@ -207,7 +207,7 @@ def expected_stacks(plan: Mapping[str, Any]) -> list[list[str]]:
     return sorted(sorted(names) for kind, names in kinds.items() if kind not in APART and len(names) >= FEWEST)
 
 
-def train_both(seed: int, dtype: torch.dtype, tolerance: float, **options: Any) -> MultiTaskModel:
+def check_twins(seed: int, dtype: torch.dtype, tolerance: float, **options: Any) -> MultiTaskModel:
     """Train twins for some steps, compare what they say at each, and return the one whose tasks are stacked."""
     plan = draw(seed)
     together, apart = (make(seed, stack, dtype, **options) for stack in (True, False))
@@ -244,13 +244,13 @@ def sets(*optimizers: str) -> list[Any]:
 # small numbers, make that the 11th at most.
 @pytest.mark.parametrize("seed", sets())
 def test_sets_of_tasks_learn_the_same_in_float64(seed: int) -> None:
-    train_both(seed, torch.float64, 1e-9)
+    check_twins(seed, torch.float64, 1e-9)
 
 
 # float32 has seven digits; SGD divides by nothing that could be small.
 @pytest.mark.parametrize("seed", sets("sgd"))
 def test_sets_of_tasks_learn_the_same_in_float32(seed: int) -> None:
-    train_both(seed, torch.float32, 2e-5)
+    check_twins(seed, torch.float32, 2e-5)
 
 
 def test_half_of_the_sets_have_tasks_that_run_as_one() -> None:

@@ -95,7 +95,7 @@ def make(seed: int, stack: bool, dtype: torch.dtype, **options: Any) -> Backbone
     mapping: dict[str, dict[str, str]] = {"backbone": {"x": "input"}} if plan["backbone"] == "layers" else {}
     for name, kind in plan["tasks"].items():
         module, settings = getattr(Heads, kind)()
-        heads[name] = Head(module, num_classes=4, **settings)
+        heads[name] = Head(module, **settings)
         if plan["backbone"] in ("mapped", "computed"):
             mapping[name] = {"encoded": "input"}
     if seed % 3 == 0:
@@ -136,7 +136,7 @@ def batch_of(seed: int, step: int, names: list[str], dtype: torch.dtype) -> Batc
     return Batch(batch, tasks={**{name: name for name in names}, **own})
 
 
-def train_both(seed: int, dtype: torch.dtype, tolerance: float, **options: Any) -> None:
+def check_twins(seed: int, dtype: torch.dtype, tolerance: float, **options: Any) -> None:
     """Train twins for some steps, and compare what they say at each."""
     plan = plan_of(seed)
     together, apart = (make(seed, stack, dtype, **options) for stack in (True, False))
@@ -161,13 +161,13 @@ def train_both(seed: int, dtype: torch.dtype, tolerance: float, **options: Any) 
 # small numbers, make that the 11th at most.
 @pytest.mark.parametrize("seed", range(SETS))
 def test_sets_of_heads_learn_the_same_in_float64(seed: int) -> None:
-    train_both(seed, torch.float64, 1e-9)
+    check_twins(seed, torch.float64, 1e-9)
 
 
 # float32 has seven digits; SGD divides by nothing that could be small.
 @pytest.mark.parametrize("seed", [seed for seed in range(SETS) if OPTIMIZERS[seed % len(OPTIMIZERS)]["class"] == "sgd"])
 def test_sets_of_heads_learn_the_same_in_float32(seed: int) -> None:
-    train_both(seed, torch.float32, 2e-5)
+    check_twins(seed, torch.float32, 2e-5)
 
 
 def test_a_third_of_the_sets_have_heads_that_run_as_one_on_each_kind_of_backbone() -> None:

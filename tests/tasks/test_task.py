@@ -348,6 +348,33 @@ def test_the_number_of_classes_is_read_off_a_last_linear_layer(module: nn.Module
     assert make("cross_entropy", modules={"head": module}, num_classes=3).num_classes == 3
 
 
+@pytest.mark.parametrize(
+    "options", [{"loss": "mse"}, {"loss": "poisson_nll"}, {"loss": nn.HuberLoss()}, {"loss": "l1", "output": "exp"}]
+)
+def test_a_number_of_classes_of_values_is_refused(options: dict[str, Any]) -> None:
+    text = "task 'digit': num_classes has no effect where labels and predictions are values, as of loss '.*_loss'"
+    with pytest.raises(ConfigError, match=text) as caught:
+        make(**options, num_classes=3)
+    assert caught.value.path == ("num_classes",)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"loss": "mse", "output": "softmax"},
+        {"loss": "soft_margin_loss", "output": "sigmoid"},
+        {"loss": "bce"},
+        {"loss": None},
+        {"loss": lambda outputs, label: outputs["logits"].mean()},
+    ],
+)
+def test_a_number_of_classes_serves_metrics_where_predictions_are_classes(options: dict[str, Any]) -> None:
+    metric = {"class": "f1", "average": "per_class"}
+    scorer = make(**options, num_classes=3, metrics=[metric]).scorer
+    assert scorer is not None
+    assert len(scorer.names) == 3
+
+
 # --------------------------------------------------------------------------------------------------------- construction
 
 

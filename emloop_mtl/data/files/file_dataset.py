@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ...errors import ConfigError, nearest
+from ...errors import ConfigError, DataError, nearest
 from ..list_column import ListColumn
 from ..multi_task_dataset import MultiTaskDataset
 from ..task_loader import TaskLoader
@@ -30,7 +30,7 @@ class FileDataset(MultiTaskDataset):
     :param num_workers: processes that read, as for ``TaskLoader``
     :param config_folder: what paths are relative to; in a config its own folder, else the working folder
     :param settings: what every ``MultiTaskDataset`` takes: ``seed`` and ``streams``
-    :raise ConfigError: for a table that its files do not suit, with its place
+    :raise ConfigError: for a table that its files do not suit, or whose files hold what cannot be used, with its place
 
     .. code-block:: yaml
 
@@ -101,6 +101,8 @@ class FileDataset(MultiTaskDataset):
                 raise  # which is said of all tables
             inside = ("files", split, *error.path[1:]) if argument == ("path",) else error.path
             raise ConfigError(str(error), ("tables", name, *inside)) from error
+        except DataError as error:
+            raise ConfigError(str(error), ("tables", name, "files", split)) from error
 
 
 def _table(name: str, given: FileTable | Mapping[str, Any]) -> FileTable:
