@@ -11,6 +11,7 @@ from torch import nn
 
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.models.multi_task_model import MultiTaskModel
+from emloop_mtl.optim import finite_watch
 from emloop_mtl.tasks import Action, Task
 
 MakeHeads = Callable[..., MultiTaskModel]
@@ -67,3 +68,11 @@ def make_batch() -> MakeBatch:
 
 def names(tasks: int) -> list[str]:
     return [f"t{number}" for number in range(tasks)]
+
+
+@pytest.fixture(params=["host", "device"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where batches are looked at: as on the CPU, or as on a device that nobody waits for."""
+    if request.param == "device":
+        monkeypatch.setattr(finite_watch, "answers_at_once", lambda device: False)
+    return str(request.param)

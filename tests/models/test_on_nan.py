@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import pickle
-import resource
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +17,9 @@ from torch.nn import functional
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.errors import ConfigError, NotFiniteError
 from emloop_mtl.models.multi_task_model import MultiTaskModel
-from emloop_mtl.optim import finite_watch, host_flags
-from emloop_mtl.optim.update import Update
 from emloop_mtl.tasks import Action, Task
+
+from .not_finite import Root, equal, make_batches, make_model, make_modules, zeros
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"class": "sgd", "lr": 0.1},
@@ -36,71 +34,6 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "nadam": {"class": "nadam", "lr": 0.1},
     "bert_adam": {"class": "bert_adam", "lr": 0.1},
 }
-
-
-@pytest.fixture(params=["host", "device"])
-def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where batches are looked at: as on the CPU, or as on a device that nobody waits for."""
-    if request.param == "device":
-        monkeypatch.setattr(finite_watch, "answers_at_once", lambda device: False)
-    return str(request.param)
-
-
-class Root(nn.Module):
-    """The square root, whose gradient at 0 is infinite although its value is finite."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.abs().sqrt()
-
-
-def zeros(inputs: int, outputs: int) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def make_modules(noise: bool = True) -> dict[str, nn.Module]:
-    torch.manual_seed(0)
-    layers: list[nn.Module] = [nn.Linear(3, 4), nn.BatchNorm1d(4)] if noise else [nn.Linear(3, 4)]
-    return {"trunk": nn.Sequential(*layers, nn.Tanh()), "a_head": nn.Linear(4, 2), "b_head": nn.Linear(4, 2)}
-
-
-def make_model(
-    on_nan: str | None,
-    optimizer: Any = "adam",
-    modules: Mapping[str, nn.Module] | None = None,
-    update: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> MultiTaskModel:
-    features = Action("features", "trunk", "x")
-    tasks = [
-        Task(
-            name,
-            flow=[features, Action(f"{name}_out", f"{name}_head", "features")],
-            label=name,
-            loss="cross_entropy",
-            weight=weight,
-        )
-        for name, weight in (("a", 1.0), ("b", 0.5))
-    ]
-    settings = {"on_nan": on_nan, **(update or {})}
-    options = {"device": "cpu", **options}
-    return MultiTaskModel(tasks, modules or make_modules(), optimizer=optimizer, update=settings, **options)
-
-
-def make_batches(number: int, bad: Iterable[int] = (), value: float = math.nan, **attributes: Any) -> list[Batch]:
-    """Make batches with labels of both tasks; ``bad`` ones have a source that is not finite."""
-    generator = torch.Generator().manual_seed(0)
-    batches = []
-    for index in range(number):
-        x = torch.randn(8, 3, generator=generator)
-        if index in bad:
-            x[5, 1] = value
-        labels = {name: torch.randint(2, (8,), generator=generator) for name in "ab"}
-        batches.append(Batch({"x": x, **labels}, tasks={"a": "a", "b": "b"}, **attributes))
-        batches[-1].number = index
-    return batches
 
 
 def train_by_hand(
@@ -131,14 +64,6 @@ def train_by_hand(
 
 def rate(step: int) -> float:
     return 0.1 / (1 + step)
-
-
-def equal(first: Any, second: Any) -> bool:
-    if isinstance(first, Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, Mapping):
-        return first.keys() == second.keys() and all(equal(first[key], second[key]) for key in first)
-    return bool(first == second)
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -341,9 +266,6 @@ def test_too_many_updates_in_a_row_that_are_left_out_are_an_error(place: str) ->
         model.settle()
 
 
-# ------------------------------------------------------------------------------------------- precision and settings
-
-
 def test_fp16_leaves_an_overflow_of_the_scale_to_the_scaler(place: str, caplog: pytest.LogCaptureFixture) -> None:
     for on_nan in ("error", "skip", "warn"):
         model = make_model(on_nan, precision="fp16", modules=make_modules(noise=False))
@@ -429,257 +351,6 @@ def test_copies_of_a_model_look_at_batches_of_their_own(make_copy: Any, place: s
     twin.run(batches[2].copy(), train=True)
     assert equal(model.state_dict(), twin.state_dict())
     assert (model.training_state_dict()["watch"]["skipped"], twin.training_state_dict()["watch"]["skipped"]) == (1, 2)
-
-
-# ------------------------------------------------------------------------------------------------- what is kept
-
-
-def test_what_is_kept_is_plain_and_whole(tmp_path: Path) -> None:
-    model = make_model("error", output_dir=tmp_path)
-    (tmp_path / "checkpoints" / "latest-3").mkdir(parents=True)
-    batch = make_batches(1, bad=[0], data_name="rows")[0]
-    batch.update(_uids_=list("abcdefgh"), strange=[object()] * 8, one=1.5)
-    with pytest.raises(NotFiniteError) as caught:
-        model.run(batch, train=True)
-    folder = tmp_path / "not_finite" / "step-1"
-    kept = torch.load(folder / "batch.pt", weights_only=True)
-    assert torch.equal(kept["sources"]["x"], batch["x"].nan_to_num(0)) is False
-    assert torch.equal(kept["sources"]["x"].isnan(), batch["x"].isnan())
-    assert kept["sources"].keys() == {"x", "a", "b", "_uids_", "one"}
-    assert kept["tasks"] == {"a": "a", "b": "b"}
-    assert kept["losses"].keys() == {"a/loss", "b/loss", "loss"}
-    assert kept["gradients"].keys() == dict(model.network.named_parameters()).keys()
-    assert {key: kept[key] for key in ("step", "stream", "loader", "batch")} == {
-        "step": 1,
-        "stream": "",
-        "loader": "rows",
-        "batch": 0,
-    }
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    assert str(caught.value).startswith(summary["message"])
-    assert summary["checkpoints"] == ["latest-3"]
-    assert summary["losses"]["a/loss"] == "nan"
-    assert summary["sources"]["x"] == "float32 8x3, 1 nan, 0 infinite"
-    assert summary["sources"]["one"] == "float"
-    assert summary["sources"]["strange"] == "left out: its values are no plain data"
-    assert summary["not_finite"]["buffers"] == ["trunk.1.running_mean", "trunk.1.running_var"]
-    assert sorted(path.name for path in (tmp_path / "not_finite").iterdir()) == ["step-1"]
-
-
-def test_no_more_is_kept_than_a_few_batches(tmp_path: Path) -> None:
-    model = make_model("skip", output_dir=tmp_path)
-    for batch in make_batches(9, bad=range(1, 9)):
-        model.run(batch, train=True)
-    kept = tmp_path / "not_finite"
-    assert sorted(path.name for path in kept.iterdir()) == [f"step-{number}" for number in range(2, 7)]
-    error = make_model("error", output_dir=tmp_path)
-    error.update.step = 20
-    with pytest.raises(NotFiniteError):  # the end of a training is worth more than the oldest of those
-        error.run(make_batches(1, bad=[0])[0], train=True)
-    assert len(list(kept.iterdir())) == 5
-    assert (kept / "step-21").is_dir()
-
-
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_a_source_of_an_odd_kind_costs_no_other_one(tmp_path: Path) -> None:
-    model = make_model("error", output_dir=tmp_path)
-    batch = make_batches(1, bad=[0])[0]
-    batch["small"] = torch.tensor([1.0, math.nan]).to(torch.float8_e4m3fn)
-    batch["ragged"] = torch.nested.nested_tensor([torch.ones(2), torch.tensor([1.0, math.inf, 1.0])])
-    with pytest.raises(NotFiniteError):
-        model.run(batch, train=True)
-    folder = tmp_path / "not_finite" / "step-1"
-    described = json.loads((folder / "summary.json").read_text())["sources"]
-    assert described["small"] == "float8_e4m3fn 2, 1 nan, 0 infinite"
-    assert described["ragged"] == "float32 nested 2, 0 nan, 1 infinite"
-    assert torch.load(folder / "batch.pt", weights_only=True)["sources"].keys() == batch.keys()
-
-
-def test_large_sources_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("emloop_mtl.optim.evidence.MOST_BYTES", 200)
-    model = make_model("error", output_dir=tmp_path)
-    with pytest.raises(NotFiniteError):
-        model.run(make_batches(1, bad=[0])[0], train=True)
-    kept = torch.load(tmp_path / "not_finite" / "step-1" / "batch.pt", weights_only=True)
-    assert kept["sources"].keys() == {"x", "a"}  # 96 and 64 bytes
-
-
-def test_a_folder_that_cannot_be_written_hides_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "not_finite").write_text("a file in its place")
-    model = make_model("error", output_dir=tmp_path)
-    with pytest.raises(NotFiniteError, match="the loss of task 'a', 'b' is nan"):
-        model.run(make_batches(1, bad=[0])[0], train=True)
-    assert "cannot be written, so nothing is kept of that batch" in caplog.text
-
-
-def test_more_batches_on_their_way_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finite_watch, "answers_at_once", lambda device: False)
-    model = make_model("warn")
-    number = host_flags.MOST + 5
-    for batch in make_batches(number):
-        model.run(batch, train=True)
-    assert model.update.watch is not None
-    held = [finding for finding in model.update.watch._waiting if finding is not None]
-    assert len(held) == host_flags.MOST
-    model.settle()
-    assert not model.update.watch._waiting
-
-
-def test_a_disk_that_takes_no_more_hides_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    model = make_model("error", output_dir=tmp_path)
-    batch = make_batches(1, bad=[0])[0]
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300, before[1]))  # bytes of a file: less than the batch takes
-    try:
-        with pytest.raises(NotFiniteError, match="the loss of task 'a', 'b' is nan"):
-            model.run(batch, train=True)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "cannot be written, so nothing is kept of that batch" in caplog.text
-    assert not list((tmp_path / "not_finite").iterdir())
-
-
-class Exchanging(nn.Module):
-    """A module that makes its buffer anew in each pass."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.mean = x.mean(dim=0)
-        return x
-
-
-def test_buffers_that_are_exchanged_are_put_back(place: str) -> None:
-    modules = {**make_modules(), "trunk": nn.Sequential(Exchanging(), nn.Linear(3, 4))}
-    model = make_model("skip", modules=modules)
-    good, bad = make_batches(2, bad=[1])
-    model.run(good, train=True)
-    model.run(bad, train=True)
-    assert torch.equal(model.state_dict()["trunk.0.mean"], good["x"].mean(dim=0))
-
-
-class Adjacent(nn.Module):
-    """A module with buffers that cannot be written to as others can, one of which is exchanged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(3, 4)
-        self.register_buffer("graph", torch.eye(3).to_sparse())
-        self.register_buffer("counts", torch.eye(3).to_sparse())
-        with torch.inference_mode():
-            self.register_buffer("fixed", torch.ones(3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.counts = self.counts + x.detach().mean() * self.graph
-        result: Tensor = self.layer(torch.sparse.mm(self.graph, x.T).T)
-        return result
-
-
-def test_sparse_buffers_and_those_of_inference_are_put_back(place: str) -> None:
-    module = Adjacent()
-    model = make_model("skip", "sgd", {**make_modules(noise=False), "trunk": module})
-    for batch in make_batches(3, [0, 2]):
-        model.run(batch, train=True)
-    model.settle()
-    assert torch.equal(module.graph.to_dense(), torch.eye(3))
-    assert torch.equal(module.fixed, torch.ones(3))
-    expected = torch.eye(3) + make_batches(2)[1]["x"].mean() * torch.eye(3)
-    assert torch.equal(module.counts.to_dense(), expected)
-
-
-class OddBuffers(nn.Module):
-    """A module with a cache that grows with the batches, one that is made late, one that comes and goes, and a view."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Linear(3, 4)
-        self.register_buffer("cache", torch.zeros(2))
-        self.register_buffer("late", None)
-        self.register_buffer("gone", torch.ones(2))
-        self.register_buffer("scale", torch.ones(1).expand(3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.cache = x.detach().sum(1)
-        mean = x.detach().mean(0)
-        self.late = mean if self.late is None else self.late.lerp(mean, 0.5)
-        self.gone = torch.ones(2) if self.gone is None else None
-        result: Tensor = self.layer(x * self.scale)
-        return result
-
-
-def test_buffers_that_change_their_shape_or_are_made_late_are_put_back(place: str) -> None:
-    trained = {}
-    for bad in ([0, 2], []):
-        module = OddBuffers()
-        model = make_model("skip", "sgd", {**make_modules(noise=False), "trunk": module})
-        for batch in make_batches(4, bad) if bad else make_batches(4)[1::2]:
-            model.run(batch, train=True)
-        model.settle()
-        trained[len(bad)] = dict(module.named_buffers())
-    assert trained[2].keys() == trained[0].keys() == {"cache", "late", "gone", "scale"}
-    for name, buffer in trained[0].items():
-        assert torch.equal(trained[2][name], buffer), name
-
-
-def test_gradients_that_somebody_has_put_there_are_looked_at() -> None:
-    weight = nn.Parameter(torch.ones(3))
-    update = Update({"weight": weight}, {"class": "sgd", "lr": 0.1, "fused": False}, on_nan="error")
-    for value in (1.0, math.nan):
-        weight.grad = torch.tensor(value).expand(3)  # one number for all, which cannot be written to
-        batch = Batch({"x": [0]})
-        if math.isnan(value):
-            with pytest.raises(NotFiniteError, match="the gradient of 'weight' is nan, the loss is finite: step 1"):
-                update.look_at(batch, {"loss": torch.tensor(1.0)}, "")
-        else:
-            update.look_at(batch, {"loss": torch.tensor(1.0)}, "")
-
-
-@pytest.mark.parametrize("dtype", [torch.complex64, torch.float16, torch.bfloat16, torch.float64])
-@pytest.mark.parametrize("sparse", [False, True])
-def test_gradients_of_every_kind_are_looked_at(dtype: torch.dtype, sparse: bool, place: str) -> None:
-    weight = nn.Parameter(torch.ones(4, 3, dtype=dtype))
-    update = Update({"weight": weight}, {"class": "sgd", "lr": 0.1, "fused": False}, on_nan="error")
-    for value in (1.0, math.inf):
-        gradient = torch.full((4, 3), value, dtype=dtype)
-        weight.grad = gradient.to_sparse(1) if sparse else gradient
-        if value == 1.0:
-            update.look_at(Batch({"x": [0]}), {"loss": torch.tensor(1.0, dtype=torch.float64)}, "")
-            assert update.watch is not None
-            update.watch.settle()
-            continue
-        with pytest.raises(NotFiniteError, match="the gradient of 'weight' is inf"):
-            update.look_at(Batch({"x": [0]}), {"loss": torch.tensor(1.0)}, "")
-            assert update.watch is not None
-            update.watch.settle()
-
-
-class Masked(nn.Module):
-    """Attention's kind of mask, and a table in a type that torch cannot sum up."""
-
-    mask: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("mask", torch.full((3, 3), -math.inf).triu(1))
-        self.register_buffer("table", torch.zeros(2).to(torch.float8_e4m3fn))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.mask.exp().sum() * 0
-
-
-@pytest.mark.parametrize("on_nan", ["error", "skip", "warn"])
-def test_a_buffer_that_is_infinite_by_its_nature_is_in_order(on_nan: str, caplog: pytest.LogCaptureFixture) -> None:
-    modules = {**make_modules(noise=False), "trunk": nn.Sequential(Masked(), nn.Linear(3, 4), nn.BatchNorm1d(4))}
-    model = make_model(on_nan, modules=modules)
-    good, bad = make_batches(2, bad=[1])
-    model.run(good, train=True)
-    assert model.training_state_dict()["watch"]["skipped"] == 0
-    assert not caplog.records
-    if on_nan == "error":
-        with pytest.raises(NotFiniteError, match="so are the buffers 'trunk.2.running_mean', 'trunk.2.running_var';"):
-            model.run(bad, train=True)
 
 
 def test_a_weight_of_tasks_that_run_as_one_is_named_by_itself() -> None:

@@ -1,41 +1,21 @@
+"""Tasks whose flows are the same run as one."""
+
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils import parametrize
 
 from emloop_mtl.data.batch import Batch
-from emloop_mtl.data.stream_wrapper import StreamWrapper
 from emloop_mtl.errors import DataError
-from emloop_mtl.models.frozen_part import FrozenPart
 from emloop_mtl.models.multi_task_model import MultiTaskModel
-from emloop_mtl.models.task_stacks import MOST_CHANGES
 from emloop_mtl.tasks import Action, Task
 
-MakeHeads = Callable[..., MultiTaskModel]
-MakeBatch = Callable[..., Batch]
-
-ALL = [("t0", "t1", "t2", "t3")]
-
-
-def same_state(first: dict[str, Any], second: dict[str, Any]) -> bool:
-    """Whether two states are equal, tensors to the bit."""
-    if first.keys() != second.keys():
-        return False
-    return all(
-        same_state(value, second[key])
-        if isinstance(value, dict)
-        else torch.equal(value, second[key])
-        if isinstance(value, torch.Tensor)
-        else value == second[key]
-        for key, value in first.items()
-    )
+from .stacks import ALL, MakeBatch, MakeHeads, same_state
 
 
 def test_equal_heads_run_as_one_from_the_first_batch_that_is_trained_on(
@@ -149,141 +129,6 @@ def test_evaluating_some_of_the_tasks_leaves_them_together(make_heads: MakeHeads
     torch.testing.assert_close(single["t0/t0_out"], whole["t0/t0_out"], rtol=1e-12, atol=1e-12)
 
 
-def watch(model: MultiTaskModel) -> None:
-    model.network["t1_head"][0].register_forward_hook(lambda *_: None)
-
-
-def watch_backward(model: MultiTaskModel) -> None:
-    model.network["t1_head"].register_full_backward_hook(lambda *_: None)
-
-
-def watch_the_gradient(model: MultiTaskModel) -> None:
-    model.network["t1_head"][0].weight.register_hook(lambda gradient: gradient)
-
-
-def change_the_gradient(model: MultiTaskModel) -> None:
-    def halve(weight: torch.Tensor) -> None:
-        assert weight.grad is not None
-        weight.grad /= 2
-
-    model.network["t1_head"][0].weight.register_post_accumulate_grad_hook(halve)
-
-
-def freeze(model: MultiTaskModel) -> None:
-    model.network["t1_head"].requires_grad_(False)
-
-
-def assign(model: MultiTaskModel) -> None:
-    model.network["t1_head"].load_state_dict(model.network["t1_head"].state_dict(), assign=True)
-
-
-def move(model: MultiTaskModel) -> None:
-    model.network["t1_head"][0].weight.data = model.network["t1_head"][0].weight.data + 1
-
-
-def append(model: MultiTaskModel) -> None:
-    model.network["t1_head"].append(nn.Dropout(0.5))
-
-
-def exchange(model: MultiTaskModel) -> None:
-    model.network["t1_head"] = nn.Sequential(nn.Identity(), model.network["t1_head"][0])
-
-
-def override(model: MultiTaskModel) -> None:
-    head = model.network["t1_head"]
-    head.forward = lambda value: nn.Sequential.forward(head, 2 * value)  # type: ignore[method-assign]
-
-
-def constrain(model: MultiTaskModel) -> None:
-    parametrize.register_parametrization(model.network["t1_head"][0], "weight", nn.Identity())
-
-
-@pytest.mark.parametrize(
-    "change",
-    [watch, watch_backward, watch_the_gradient, change_the_gradient, freeze, assign, move, append, exchange, override],
-    ids=lambda change: change.__name__,
-)
-def test_a_module_that_somebody_has_changed_runs_apart(
-    make_heads: MakeHeads, make_batch: MakeBatch, change: Callable[[MultiTaskModel], None]
-) -> None:
-    together, apart = (make_heads(optimizer="adamw", stack_tasks=stack) for stack in (True, False))
-    for step in range(6):
-        if step == 3:
-            assert together.stacked_tasks == ALL
-            for model in (together, apart):
-                change(model)
-        outputs = []
-        for model in (together, apart):
-            torch.manual_seed(step)
-            outputs.append(model.run(make_batch(seed=step), train=True))
-        torch.testing.assert_close(outputs[0]["t1/loss"], outputs[1]["t1/loss"], rtol=1e-11, atol=1e-11)
-    assert together.stacked_tasks == (ALL if change is move else [("t0", "t2", "t3")])
-    for name, weight in apart.state_dict().items():
-        # float64 rounds in the 16th digit; Adam divides by roots of small numbers
-        torch.testing.assert_close(together.state_dict()[name], weight, rtol=1e-11, atol=1e-11)
-
-
-@pytest.mark.parametrize("change", [change_the_gradient, freeze, move], ids=lambda change: change.__name__)
-def test_what_changes_inside_an_epoch_counts_from_the_next_batch_on(
-    make_heads: MakeHeads, make_batch: MakeBatch, change: Callable[[MultiTaskModel], None]
-) -> None:
-    """As a hook may, which is called after every batch of a stream."""
-    weights = []
-    for stack in (True, False):
-        model, stream = make_heads(stack_tasks=stack), StreamWrapper(lambda: (), name="train")
-        for step in range(6):
-            if step == 3:
-                change(model)
-            model.run(make_batch(seed=step), train=True, stream=stream)
-        weights.append(model.state_dict())
-    for name, weight in weights[1].items():
-        # float64 rounds in the 16th digit; Adam divides by roots of small numbers
-        torch.testing.assert_close(weights[0][name], weight, rtol=1e-11, atol=1e-11)
-
-
-@pytest.mark.parametrize("change", [watch, watch_the_gradient, override, constrain], ids=lambda change: change.__name__)
-def test_what_is_watched_from_the_beginning_is_never_stacked(
-    make_heads: MakeHeads, make_batch: MakeBatch, change: Callable[[MultiTaskModel], None]
-) -> None:
-    model = make_heads()
-    change(model)
-    model.run(make_batch(), train=True)
-    assert model.stacked_tasks == [("t0", "t2", "t3")]
-
-
-def test_modules_that_change_again_and_again_run_apart_for_good(
-    make_heads: MakeHeads, make_batch: MakeBatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = make_heads()
-    with caplog.at_level(logging.INFO, logger="emloop_mtl.models.task_stacks"):
-        for step in range(2 * MOST_CHANGES):
-            model.run(make_batch(seed=step), train=True)
-            move(model)
-    assert model.stacked_tasks == []
-    assert len(caplog.messages) == 2 * MOST_CHANGES
-    resumed = make_heads()
-    resumed.load_training_state_dict(model.training_state_dict())
-    resumed.run(make_batch(), train=True)
-    assert resumed.stacked_tasks == []
-
-
-@pytest.mark.parametrize("accumulate", [1, 3])
-def test_gradients_that_somebody_gives_to_heads_count(
-    make_heads: MakeHeads, make_batch: MakeBatch, accumulate: int
-) -> None:
-    weights = []
-    for stack in (True, False):
-        model = make_heads(stack_tasks=stack, update={"accumulate": accumulate})
-        for step in range(7):
-            model.run(make_batch(seed=step), train=True)
-            heads = [model.network[f"t{number}_head"][0] for number in ((1,) if step < 4 else range(4))]
-            torch.stack([head.weight.square().sum() for head in heads]).sum().backward()
-        weights.append(model.state_dict())
-    for name, weight in weights[1].items():
-        # float64 rounds in the 16th digit; Adam divides by roots of small numbers
-        torch.testing.assert_close(weights[0][name], weight, rtol=1e-11, atol=1e-11)
-
-
 def test_evaluating_in_inference_mode_does_not_keep_from_training(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
     losses = []
     for inference in (True, False):
@@ -304,197 +149,6 @@ def test_outputs_of_actions_are_tensors_of_their_own(make_heads: MakeHeads, make
     output = outputs["t1/t1_out"]
     assert output.is_contiguous()
     assert output.untyped_storage().nbytes() == output.nbytes
-
-
-def test_a_hook_on_a_head_sees_every_batch(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
-    model = make_heads()
-    model.run(make_batch(), train=True)
-    seen: list[torch.Size] = []
-    model.network["t1_head"].register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
-    model.run(make_batch(), train=True)
-    model.run(make_batch(), train=False)
-    assert seen == [torch.Size([7, 3])] * 2
-
-
-def test_whoever_watches_the_optimizer_sees_every_parameter(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
-    model = make_heads()
-    model.run(make_batch(), train=True)
-    seen: list[int] = []
-    handle = model.optimizer.register_step_pre_hook(
-        lambda optimizer, *_: seen.append(sum(p.grad is not None for p in model.network.parameters()))
-    )
-    model.run(make_batch(), train=True)
-    assert seen == [len(list(model.network.parameters()))]
-    assert model.stacked_tasks == []
-    handle.remove()
-
-
-@pytest.mark.parametrize("kind", ["add", "update", "remove"])
-def test_changed_tasks_are_looked_at_anew(make_heads: MakeHeads, make_batch: MakeBatch, kind: str) -> None:
-    model = make_heads()
-    model.run(make_batch(), train=True)
-    flow = [Action("features", "trunk", "x"), Action("t0_out", "t0_head", "features")]
-    if kind == "add":  # which now shares the action of another
-        model.network.add_tasks(Task("t4", flow=flow, label="t4", loss="cross_entropy"))
-    elif kind == "update":
-        model.network.update_task(Task("t0", flow=flow, label="t0", loss="cross_entropy"))
-    else:
-        model.network.remove_task("t0")
-    carried = ["t1", "t2", "t3"] if kind == "remove" else ["t0", "t1", "t2", "t3"]
-    model.run(make_batch(carried), train=True)
-    assert model.stacked_tasks == [("t1", "t2", "t3")]
-
-
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        {"class": "sgd", "lr": 0.1, "momentum": 0.9},
-        {"class": "adamw", "lr": 0.01, "amsgrad": True},
-        {"class": "nadam", "lr": 0.01},
-        {"class": "adagrad", "lr": 0.01},
-        {"class": "adadelta"},
-        {"class": "rprop"},
-    ],
-    ids=lambda optimizer: optimizer["class"],
-)
-@pytest.mark.parametrize("steps", [3, 4])
-def test_a_checkpoint_knows_no_more_of_it_than_which_tasks_were_together(
-    make_heads: MakeHeads, make_batch: MakeBatch, optimizer: dict[str, Any], steps: int
-) -> None:
-    settings: dict[str, Any] = {"optimizer": optimizer, "update": {"accumulate": 2}}
-    model = make_heads(**settings)
-    for step in range(steps):  # after three, a window is open
-        model.run(make_batch(seed=step), train=True)
-    assert model.stacked_tasks == ALL
-    weights, state = copy.deepcopy(model.state_dict()), copy.deepcopy(model.training_state_dict())
-    assert bool(state["gradients"]) is (steps == 3)
-    for stacked_before in (False, True):
-        for stack in (False, True):
-            other = make_heads(stack_tasks=stack, **settings)
-            if stacked_before:
-                other.run(make_batch(seed=77), train=True)
-            other.load_state_dict(copy.deepcopy(weights))
-            other.load_training_state_dict(copy.deepcopy(state))
-            assert same_state(other.state_dict(), weights)
-            kept = other.training_state_dict()
-            assert kept.pop("stacked", None) == ([list(ALL[0])] if stack else None)
-            assert same_state(kept, {name: value for name, value in state.items() if name != "stacked"})
-            if not stack:
-                continue
-            # The next batch stacks again, and comes to the same bits as the model that was not disturbed.
-            going_on = copy.deepcopy((weights, state))
-            for seed in (20, 21):
-                other.run(make_batch(seed=seed), train=True)
-            reference = make_heads(**settings)
-            for step in [*range(steps), 20, 21]:
-                reference.run(make_batch(seed=step), train=True)
-            assert other.stacked_tasks == ALL
-            assert same_state(other.state_dict(), reference.state_dict())
-            assert same_state(other.training_state_dict(), reference.training_state_dict())
-            assert same_state(*[{"all": {"w": w, "s": s}} for w, s in (going_on, (weights, state))])
-
-
-def test_a_restart_in_an_evaluation_computes_what_it_would_have(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
-    model = make_heads()
-    for step in range(3):
-        model.run(make_batch(seed=step), train=True)
-    other = make_heads()
-    other.load_state_dict(copy.deepcopy(model.state_dict()))
-    other.load_training_state_dict(copy.deepcopy(model.training_state_dict()))
-    other.network.place(other.device)  # as before a training, which has plans made anew
-    prepared = other.prepare(make_batch(seed=9))  # as by a thread that reads ahead, before anything is run
-    expected = model.run(make_batch(seed=9), train=False)
-    assert same_state({"all": other.run(prepared, train=False)}, {"all": expected})
-    assert other.stacked_tasks == model.stacked_tasks == ALL
-
-
-def test_tasks_that_changed_before_a_restart_ran_are_not_put_together_again(
-    make_heads: MakeHeads, make_batch: MakeBatch
-) -> None:
-    model = make_heads()
-    model.run(make_batch(), train=True)
-    other = make_heads()
-    other.load_training_state_dict(copy.deepcopy(model.training_state_dict()))
-    other.remove_task("t1")
-    assert "stacked" not in other.training_state_dict()
-    other.run(make_batch(["t0", "t2", "t3"]), train=False)
-    assert other.stacked_tasks == []
-
-
-def test_tasks_one_of_which_was_changed_are_apart_after_a_restart_too(
-    make_heads: MakeHeads, make_batch: MakeBatch
-) -> None:
-    """A hook may change weights after a batch; what comes next is then run apart, until a batch is trained on."""
-    model, other = make_heads(), make_heads()
-    model.run(make_batch(), train=True)
-    move(model)
-    other.load_state_dict(copy.deepcopy(model.state_dict()))
-    other.load_training_state_dict(copy.deepcopy(model.training_state_dict()))
-    for train, stacked in ((False, []), (True, ALL)):
-        outputs = [each.run(make_batch(seed=9), train=train) for each in (model, other)]
-        assert same_state(*({"all": each} for each in outputs))
-        assert model.stacked_tasks == other.stacked_tasks == stacked
-    assert same_state(model.training_state_dict(), other.training_state_dict())
-
-
-@pytest.mark.parametrize("change", [watch, freeze], ids=lambda change: change.__name__)
-def test_tasks_one_of_which_is_changed_before_a_restart_runs_are_all_apart(
-    make_heads: MakeHeads, make_batch: MakeBatch, change: Callable[[MultiTaskModel], None]
-) -> None:
-    model, other = make_heads(), make_heads()
-    model.run(make_batch(), train=True)
-    other.load_training_state_dict(copy.deepcopy(model.training_state_dict()))
-    for each in (model, other):
-        change(each)
-        each.run(make_batch(), train=False)
-        assert each.stacked_tasks == []
-
-
-@pytest.mark.parametrize("restart", [1, MOST_CHANGES - 1, MOST_CHANGES, MOST_CHANGES + 1])
-def test_how_often_modules_changed_counts_on_after_a_restart(
-    make_heads: MakeHeads, make_batch: MakeBatch, restart: int
-) -> None:
-    whole, broken = make_heads(), make_heads()
-    for step in range(1, MOST_CHANGES + 3):
-        for model in (whole, broken):
-            model.run(make_batch(seed=step), train=True)
-            move(model)
-        if step == restart:
-            weights, state = copy.deepcopy((broken.state_dict(), broken.training_state_dict()))
-            broken = make_heads()
-            broken.load_state_dict(weights)
-            broken.load_training_state_dict(state)
-        assert broken.training_state_dict().get("changes") == whole.training_state_dict().get("changes")
-        model_states = whole.training_state_dict(), broken.training_state_dict()
-        assert same_state({"all": whole.state_dict()}, {"all": broken.state_dict()})
-        assert model_states[0].get("stacked") == model_states[1].get("stacked")
-
-
-def test_updates_of_a_loaded_state_do_not_share_their_counters(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
-    model = make_heads()
-    for step in range(3):
-        model.run(make_batch(seed=step), train=True)
-    other = make_heads(stack_tasks=False)
-    other.load_training_state_dict(model.training_state_dict())
-    other.run(make_batch(), train=True)
-    steps = [entry["step"] for entry in other.training_state_dict()["optimizer"].values()]
-    assert [float(step) for step in steps] == [4.0] * len(steps)
-
-
-def test_tasks_that_were_parted_stay_so_after_a_restart(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
-    model = make_heads(7)
-    for step, tasks in enumerate([7, ["t0", "t1", "t4"], 7]):
-        model.run(make_batch(tasks, seed=step), train=True)
-    state, weights = copy.deepcopy(model.training_state_dict()), copy.deepcopy(model.state_dict())
-    assert state["together"] == [["t0", "t1", "t4"], ["t2", "t3", "t5", "t6"]]
-    other = make_heads(7)
-    other.load_state_dict(weights)
-    other.load_training_state_dict(state)
-    for step in range(3, 6):
-        for each in (model, other):
-            each.run(make_batch(7, seed=step), train=True)
-    assert sorted(other.stacked_tasks) == sorted(model.stacked_tasks) == [("t0", "t1", "t4"), ("t2", "t3", "t5", "t6")]
-    assert same_state(model.state_dict(), other.state_dict())
 
 
 def test_a_rate_that_empties_the_state_does_so_for_all(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
@@ -522,17 +176,6 @@ def test_tasks_whose_states_differ_run_apart(make_heads: MakeHeads, make_batch: 
     model.load_training_state_dict(state)
     model.run(make_batch(6), train=True)
     assert model.stacked_tasks == [("t0", "t1", "t2"), ("t3", "t4", "t5")]
-
-
-def test_a_weight_may_change_at_any_time(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
-    together, apart = (make_heads(stack_tasks=stack) for stack in (True, False))
-    for step in range(5):
-        for model in (together, apart):
-            model.tasks["t1"].weight = 10.0 * (step // 2)
-            model.run(make_batch(seed=step, missing=0.4 * (step % 2)), train=True)
-    for name, weight in apart.state_dict().items():
-        # float64 rounds in the 16th digit; Adam divides by roots of small numbers
-        torch.testing.assert_close(together.state_dict()[name], weight, rtol=1e-11, atol=1e-11)
 
 
 def test_a_copy_of_a_model_is_trained_by_itself(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
@@ -705,37 +348,3 @@ def test_autocast_is_the_same(make_batch: MakeBatch, hidden: bool) -> None:
             if not name.endswith("/pred"):
                 # bfloat16 has 8 bits; outputs and weights are about 1
                 torch.testing.assert_close(got[name], value, rtol=2**-7, atol=2**-7)
-
-
-@pytest.fixture(autouse=True)
-def _no_global_hooks() -> Iterator[None]:
-    yield
-    assert not torch.nn.modules.module._global_forward_hooks
-
-
-def test_whoever_watches_every_module_sees_every_head(make_heads: MakeHeads, make_batch: MakeBatch) -> None:
-    model = make_heads()
-    model.run(make_batch(), train=True)
-    seen: list[nn.Module] = []
-    handle = nn.modules.module.register_module_forward_hook(lambda module, inputs, output: seen.append(module))
-    try:
-        model.run(make_batch(), train=True)
-    finally:
-        handle.remove()
-    assert all(model.network[f"t{n}_head"] in seen for n in range(4))
-
-
-def test_what_is_trained_again_before_a_restart_ran_leaves_nothing_to_put_together(
-    make_heads: MakeHeads, make_batch: MakeBatch
-) -> None:
-    model = make_heads()
-    model.run(make_batch(), train=True)
-    model.freeze(part := FrozenPart(("trunk",)))
-    model.run(make_batch(), train=True)
-    other = make_heads()
-    other.load_training_state_dict(copy.deepcopy(model.training_state_dict()))
-    other.freeze(again := FrozenPart(("trunk",)))  # as a hook does when a training goes on
-    assert other.training_state_dict()["stacked"] == [list(ALL[0])]
-    for each, frozen in ((model, part), (other, again)):
-        each.unfreeze(frozen)
-        assert "stacked" not in each.training_state_dict()
