@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableSequence
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 from .errors import TrainingTerminated
 
-__all__ = ["EpochData", "EpochNumber", "Position", "State", "Stateful", "Stream", "TimeProfile", "TrainingTerminated"]
+__all__ = [
+    "EpochData",
+    "EpochNumber",
+    "Mode",
+    "Position",
+    "State",
+    "Stateful",
+    "Stream",
+    "TimeProfile",
+    "TrainingTerminated",
+]
 
 State: TypeAlias = Any
 """Plain data that a checkpoint keeps: None, bool, int, float, str, bytes, list, tuple, dict and tensors."""
@@ -17,6 +27,9 @@ Stream: TypeAlias = Iterable[Mapping[str, Any]]
 
 EpochData: TypeAlias = dict[str, dict[str, Any]]
 """Stream name -> variable -> a number, or ``{aggregation: number}``."""
+
+Mode: TypeAlias = Literal["min", "max"]
+"""Whether less or more of a number is better."""
 
 TimeProfile: TypeAlias = dict[str, MutableSequence[float]]
 """Name of a measured activity -> its durations in seconds."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, get_args
 
 from emloop_mtl.abstract_hook import AbstractHook
-from emloop_mtl.errors import ConfigError
+from emloop_mtl.errors import ConfigError, nearest
 
 
 def check_count(hook: str, name: str, value: Any) -> int:
@@ -45,6 +45,16 @@ def check_names(hook: str, name: str, value: Any) -> list[str]:
         if each in names[:index]:
             raise ConfigError(f"{hook}: {name} lists {each!r} twice", (name, index))
     return names
+
+
+def check_word(hook: str, name: str, value: Any, words: Any) -> None:
+    """Check that ``value`` is one of a few words.
+
+    :param words: the type that has them, a ``Literal``
+    :raise ConfigError: if it is not, with the nearest one
+    """
+    if value not in get_args(words):
+        raise ConfigError(f"{hook}: {name} {value!r} is unknown{nearest(str(value), get_args(words))}", (name,))
 
 
 def names_as_texts(names: Any) -> Any:

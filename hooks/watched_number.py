@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from math import isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from emloop_mtl.constants import ALL_STREAMS
 from emloop_mtl.epoch_book import find_number
 from emloop_mtl.errors import ConfigError, nearest
-from emloop_mtl.types import EpochData, EpochNumber, State
+from emloop_mtl.types import EpochData, EpochNumber, Mode, State
 
 from .evaluation.evaluate import evaluated_streams
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from emloop_mtl.main_loop import MainLoop
 
 log = logging.getLogger(__name__)
-
-MODES = ("min", "max")
 
 
 class WatchedNumber:
@@ -33,8 +31,8 @@ class WatchedNumber:
     :raise ConfigError: for another mode
     """
 
-    def __init__(self, hook: str, stream: str, variable: str, mode: str, aggregation: str | None = None) -> None:
-        if mode not in MODES:
+    def __init__(self, hook: str, stream: str, variable: str, mode: Mode, aggregation: str | None = None) -> None:
+        if mode not in get_args(Mode):
             raise ConfigError(f"{hook}: mode must be 'min' or 'max', not {mode!r}", ("mode",))
         self.number = EpochNumber(variable, stream, aggregation)
         self._hook = hook

@@ -7,9 +7,10 @@ import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from ..abstract_hook import EVENTS, HANDED_OVER, AbstractHook
+from ..config.annotations import alternatives
 from ..config.arguments import Arguments
 from ..config.documented import argument_defaults, argument_docs, summary
 
@@ -98,7 +99,15 @@ def _arguments(hook: type[AbstractHook]) -> dict[str, dict[str, Any]]:
 def _type(annotation: Any) -> str:
     if annotation is Any or annotation is inspect.Parameter.empty:
         return "any"
-    return MODULE.sub("", annotation if isinstance(annotation, str) else inspect.formatannotation(annotation))
+    return " | ".join(map(_alternative, alternatives(annotation)))
+
+
+def _alternative(option: Any) -> str:
+    if get_origin(option) is Literal:  # people choose a word, and need not know what it is called to have a few
+        return " | ".join(map(repr, get_args(option)))
+    if option is type(None):
+        return "None"
+    return MODULE.sub("", option if isinstance(option, str) else inspect.formatannotation(option))
 
 
 def plain(value: Any) -> Any:

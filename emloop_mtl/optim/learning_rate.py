@@ -5,19 +5,21 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 
 from ..errors import ConfigError, KeyPath, nearest
-from ..types import State
+from ..types import Mode, State
 from .schedules.abstract_schedule import AbstractSchedule
 from .schedules.by_name import create_schedule
 from .schedules.plateau import Plateau
 
 log = logging.getLogger(__name__)
 
-UNITS = ("step", "pass")
+Unit: TypeAlias = Literal["step", "pass"]
+
+UNITS: tuple[Unit, ...] = get_args(Unit)
 
 EXACT_DIGITS = 9
 """Decimals of a length in steps: 0.07 of 100 steps are 7, although the product is 7.000000000000001."""
@@ -112,10 +114,10 @@ class LearningRate:
         self,
         schedule: Any,
         min_lr: float = 0.0,
-        unit: str | None = None,
+        unit: Unit | None = None,
         frequency: int = 1,
         reset_state: bool = False,
-        mode: str = "min",
+        mode: Mode = "min",
         path: KeyPath = (),
     ) -> None:
         """Follow a schedule after the warm-up.

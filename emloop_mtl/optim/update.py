@@ -37,7 +37,7 @@ from .skipping_step import SkippingStep
 from .sparse_gradients import clip_values, explain_gradients, gradient_values, pack, unpack
 from .stacked_parameter import StackedParameter
 from .stacked_state import split_tensor
-from .update_settings import check_values
+from .update_settings import OnNan, Reduction, check_values
 
 
 class Update:
@@ -68,9 +68,9 @@ class Update:
         *,
         clip_norm: float | None = None,
         accumulate: int = 1,
-        accumulate_reduction: str = "mean",
+        accumulate_reduction: Reduction = "mean",
         scaler: torch.amp.GradScaler | None = None,
-        on_nan: str | None = None,
+        on_nan: OnNan | None = None,
         output_dir: str | Path | None = None,
     ) -> None:
         check_values(clip_norm, accumulate, accumulate_reduction, on_nan)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import ConfigError, nearest
 
-REDUCTIONS = ("mean", "sum")
+Reduction: TypeAlias = Literal["mean", "sum"]
 
-ON_NAN = ("error", "skip", "warn")
+OnNan: TypeAlias = Literal["error", "skip", "warn"]
+
+REDUCTIONS: tuple[Reduction, ...] = get_args(Reduction)
+
+ON_NAN: tuple[OnNan, ...] = get_args(OnNan)
 
 NAMES = ("clip_norm", "accumulate", "accumulate_reduction", "on_nan")
 

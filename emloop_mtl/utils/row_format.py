@@ -8,11 +8,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from ..errors import ConfigError, nearest
 
-FORMATS = ("jsonl", "csv")
+Format: TypeAlias = Literal["jsonl", "csv"]
+
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 ENCODER = json.JSONEncoder(allow_nan=False, ensure_ascii=False, default=str)
 """Made once, since that takes as long as encoding a short row."""

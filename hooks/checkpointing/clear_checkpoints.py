@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.checkpoint import clear_checkpoints, list_checkpoints
 from emloop_mtl.constants import CHECKPOINT_FOLDER, VERIFY_TAG
-from emloop_mtl.errors import ConfigError, nearest
+from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochNumber
 from emloop_mtl.utils.checkpoint_names import tag_of
 
+from ..arguments import check_word
+from ..words import Cleared
 from .restore_best import RestoreBest
 from .save_best import SaveBest
 from .save_every import NAME
@@ -47,13 +49,9 @@ class ClearCheckpoints(AbstractHook):
 
     training_only = True
 
-    WHAT = ("intermediate", "all_but_best", "all")
-    """What can be removed."""
-
-    def __init__(self, what: str = "intermediate", **kwargs: Any) -> None:
+    def __init__(self, what: Cleared = "intermediate", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if what not in self.WHAT:
-            raise ConfigError(f"{self.name}: what {what!r} is unknown{nearest(str(what), self.WHAT)}", ("what",))
+        check_word(self.name, "what", what, Cleared)
         self._what = what
         self._best: set[str] = set()
 

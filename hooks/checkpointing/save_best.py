@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError, KeyPath
-from emloop_mtl.types import EpochData, EpochNumber, State
+from emloop_mtl.types import EpochData, EpochNumber, Mode, State
 
 from ..arguments import check_count
 from ..watched_number import WatchedNumber
@@ -79,10 +79,10 @@ class SaveBest(AbstractHook):
         self,
         stream: str = "valid",
         variable: str = "loss",
-        mode: str = "min",
+        mode: Mode = "min",
         aggregation: str | None = None,
         tag: str = "best",
-        also: Mapping[str, str] | None = None,
+        also: Mapping[str, Mode] | None = None,
         runway: int | None = None,
         **kwargs: Any,
     ) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from emloop_mtl.errors import ConfigError, nearest
 from emloop_mtl.types import EpochData, EpochNumber
 
+from ..words import F1Average
 from .abstract_predicted_classes import AbstractPredictedClasses
 
-AVERAGES = ("binary", "micro", "macro", "weighted", "samples")
 """How scikit-learn makes one number of those of all classes."""
 
 
@@ -42,14 +42,15 @@ class ClassificationMetrics(AbstractPredictedClasses):
         self,
         predicted_variable: str,
         gt_variable: str,
-        f1_average: str | None = None,
+        f1_average: F1Average | None = None,
         var_prefix: str = "",
         streams: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(predicted_variable, gt_variable, streams=streams, **kwargs)
-        if f1_average is not None and f1_average not in AVERAGES:
-            text = f"{self.name}: unknown f1_average {f1_average!r}{nearest(str(f1_average), AVERAGES)}"
+        averages = get_args(F1Average)
+        if f1_average is not None and f1_average not in averages:
+            text = f"{self.name}: unknown f1_average {f1_average!r}{nearest(str(f1_average), averages)}"
             raise ConfigError(text, ("f1_average",))
         if not isinstance(var_prefix, str):
             raise ConfigError(f"{self.name}: var_prefix must be text, not {var_prefix!r}", ("var_prefix",))

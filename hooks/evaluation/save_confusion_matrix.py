@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from emloop_mtl.utils.figure import check_matplotlib, new_figure, save_figure
 from emloop_mtl.utils.files import make_folder
 
 from ..arguments import check_names
+from ..words import FigureAction, OnFailure
 from ..writing.failure_guard import FailureGuard
 from ..writing.figure import check_color_map, check_figure_size, pixels_of
 from ..writing.gap import Gap
@@ -78,9 +79,6 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
           - SaveConfusionMatrix: {labels_name: digit, predictions_name: digit/pred, streams: [valid]}
     """
 
-    FIGURE_ACTIONS = ("save", "store")
-    """What can be done with a figure."""
-
     def __init__(
         self,
         output_dir: str | None = None,
@@ -89,20 +87,20 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
         predictions_name: str = "predictions",
         classes_names: Sequence[str] | None = None,
         figsize: Sequence[float] | None = None,
-        figure_action: str = "save",
+        figure_action: FigureAction = "save",
         num_classes_method_name: str = "num_classes",
         classes_names_method_name: str = "classes_names",
         mask_name: str | None = None,
         normalize: bool = True,
         cmap: str = "Blues",
         streams: Sequence[str] | None = None,
-        on_failure: str = "error",
+        on_failure: OnFailure = "error",
         **kwargs: Any,
     ) -> None:
         others = () if mask_name is None else (mask_name,)
         super().__init__(predictions_name, labels_name, others, streams, **kwargs)
-        if figure_action not in self.FIGURE_ACTIONS:
-            hint = nearest(str(figure_action), self.FIGURE_ACTIONS)
+        if figure_action not in get_args(FigureAction):
+            hint = nearest(str(figure_action), get_args(FigureAction))
             raise ConfigError(f"{self.name}: unknown figure_action {figure_action!r}{hint}", ("figure_action",))
         if not isinstance(normalize, bool):
             raise ConfigError(f"{self.name}: normalize must be true or false, not {normalize!r}", ("normalize",))

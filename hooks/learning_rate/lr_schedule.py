@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError
+from emloop_mtl.optim.learning_rate import Unit
 from emloop_mtl.optim.schedules.abstract_schedule import AbstractSchedule
-from emloop_mtl.types import EpochData, EpochNumber
+from emloop_mtl.types import EpochData, EpochNumber, Mode
 
 from ..watched_number import WatchedNumber
 from .of_model import learning_rate_of
@@ -52,12 +53,12 @@ class LRSchedule(AbstractHook):
         self,
         schedule: str | Mapping[str, Any] | AbstractSchedule | Callable[..., Any],
         min_lr: float = 0.0,
-        unit: str | None = None,
+        unit: Unit | None = None,
         frequency: int = 1,
         reset_state: bool = False,
         stream: str | None = None,
         variable: str | None = None,
-        mode: str | None = None,
+        mode: Mode | None = None,
         aggregation: str | None = None,
         **kwargs: Any,
     ) -> None:

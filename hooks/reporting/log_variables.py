@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from emloop_mtl.abstract_hook import AbstractHook
-from emloop_mtl.errors import ConfigError, nearest
+from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochData, EpochNumber
 
-from ..arguments import check_names
+from ..arguments import check_names, check_word
 from ..numbers import any_numbers_of, fetch_numbers, show_number, warn_of_missed_numbers
+from ..words import OnUnlogged
 
 log = logging.getLogger(__name__)
 
@@ -50,16 +51,11 @@ class LogVariables(AbstractHook):
           - LogVariables: {variables: [loss]}
     """
 
-    ACTIONS = ("ignore", "warn", "error", "str")
-    """What can be done about a value that is no number."""
-
-    def __init__(self, variables: Sequence[str] | None = None, on_unknown_type: str = "ignore", **kwargs: Any) -> None:
+    def __init__(
+        self, variables: Sequence[str] | None = None, on_unknown_type: OnUnlogged = "ignore", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        if on_unknown_type not in self.ACTIONS:
-            text = (
-                f"{self.name}: on_unknown_type {on_unknown_type!r} is unknown{nearest(on_unknown_type, self.ACTIONS)}"
-            )
-            raise ConfigError(text, ("on_unknown_type",))
+        check_word(self.name, "on_unknown_type", on_unknown_type, OnUnlogged)
         self._variables = None if variables is None else check_names(self.name, "variables", variables)
         self._on_unknown_type = on_unknown_type
 
@@ -112,7 +108,7 @@ class LogVariables(AbstractHook):
             return str(entry.value)
         what = f"{entry.variable!r} of stream {entry.stream!r} is no number ({type(entry.value).__name__})"
         if self._on_unknown_type == "error":
-            others = ", ".join(map(repr, self.ACTIONS[:2]))
+            others = ", ".join(map(repr, get_args(OnUnlogged)[:2]))
             text = f"{self.name}: {what}; set on_unknown_type to {others} or 'str' to go on all the same"
             raise ConfigError(text, ("on_unknown_type",))
         if self._on_unknown_type == "warn":

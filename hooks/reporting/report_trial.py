@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from emloop_mtl.abstract_hook import AbstractHook, TrainingTerminated
-from emloop_mtl.types import EpochData, EpochNumber
+from emloop_mtl.types import EpochData, EpochNumber, Mode
 
 from ..watched_number import WatchedNumber
 
@@ -35,7 +35,7 @@ class ReportTrial(AbstractHook):
         report: Callable[[int, float], bool],
         stream: str = "valid",
         variable: str = "loss",
-        mode: str = "min",
+        mode: Mode = "min",
         aggregation: str | None = None,
         **kwargs: Any,
     ) -> None:

@@ -14,6 +14,7 @@ from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochData, EpochNumber, State
 from emloop_mtl.utils.files import make_folder, write_atomically
 
+from ..words import OnFailure
 from ..writing.failure_guard import FailureGuard
 from ..writing.output_path import OutputPath, refuse_shared_paths
 
@@ -42,7 +43,7 @@ class TrainingTrace(AbstractHook):
 
     training_only = True
 
-    def __init__(self, output_dir: str | None = None, on_failure: str = "error", **kwargs: Any) -> None:
+    def __init__(self, output_dir: str | None = None, on_failure: OnFailure = "error", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._guard = FailureGuard(self, on_failure, "entries")
         self._output_dir = output_dir

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError
-from emloop_mtl.types import EpochData, EpochNumber, State
+from emloop_mtl.types import EpochData, EpochNumber, Mode, State
 
 from ..arguments import check_count, check_overridden
 from ..watched_number import WatchedNumber
@@ -60,7 +60,7 @@ class OnPlateau(AbstractHook):
         short_term: int = 10,
         stream: str = "valid",
         variable: str = "loss",
-        mode: str = "min",
+        mode: Mode = "min",
         aggregation: str | None = None,
         **kwargs: Any,
     ) -> None:

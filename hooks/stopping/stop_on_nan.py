@@ -18,9 +18,10 @@ from emloop_mtl.errors import ConfigError, NotFiniteError, nearest
 from emloop_mtl.types import EpochData, EpochNumber, State
 from emloop_mtl.utils.pick import pick
 
-from ..arguments import check_count, check_names
+from ..arguments import check_count, check_names, check_word
 from ..evaluation.batch_variable import holds
 from ..numbers import any_numbers_of, is_loss, warn_of_missed_numbers
+from ..words import OnUnchecked
 from .labelled_losses import LabelledLosses
 from .non_finite import Check, checks_of, fetch_bad
 from .trained_values import checks_of_training
@@ -70,13 +71,10 @@ class StopOnNaN(AbstractHook):
 
     training_only = True
 
-    ACTIONS = ("ignore", "warn", "error")
-    """What can be done about a value that cannot be looked at."""
-
     def __init__(
         self,
         variables: Sequence[str] | None = None,
-        on_unknown_type: str = "ignore",
+        on_unknown_type: OnUnchecked = "ignore",
         stop_on_inf: bool = False,
         after_batch: bool = False,
         after_epoch: bool = True,
@@ -84,9 +82,7 @@ class StopOnNaN(AbstractHook):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if on_unknown_type not in self.ACTIONS:
-            text = f"on_unknown_type {on_unknown_type!r} is unknown{nearest(on_unknown_type, self.ACTIONS)}"
-            raise ConfigError(f"{self.name}: {text}", ("on_unknown_type",))
+        check_word(self.name, "on_unknown_type", on_unknown_type, OnUnchecked)
         if not (after_batch or after_epoch):
             text = "nothing is looked at: set after_batch or after_epoch to true"
             raise ConfigError(f"{self.name}: {text}", ("after_epoch",))

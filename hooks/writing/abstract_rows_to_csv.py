@@ -12,6 +12,7 @@ from emloop_mtl.types import State
 from emloop_mtl.utils.files import make_folder
 from emloop_mtl.utils.row_format import RowFormat
 
+from ..words import OnFailure
 from .abstract_example_writer import AbstractExampleWriter
 from .examples import Examples
 from .failure_guard import FailureGuard
@@ -35,7 +36,7 @@ class AbstractRowsToCsv(AbstractExampleWriter, ABC):
     training_only = True
     renamed: ClassVar[Mapping[str, str]] = {"output_file": "path"}
 
-    def __init__(self, columns: Sequence[str], path: str, on_failure: str = "error", **kwargs: Any) -> None:
+    def __init__(self, columns: Sequence[str], path: str, on_failure: OnFailure = "error", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._guard = FailureGuard(self, on_failure, "rows")
         self.path = Path(check_output_path(self.name, "path", path))

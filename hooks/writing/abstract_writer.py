@@ -19,6 +19,7 @@ from emloop_mtl.utils.flat_names import flatten
 
 from ..arguments import check_count
 from ..numbers import warn_of_missed_numbers
+from ..words import OnFailure
 from .failure_guard import FailureGuard
 from .output_path import ROOM, OutputPath, check_output_path, refuse_shared_paths
 from .step_losses import StepLosses, learning_rates
@@ -55,7 +56,7 @@ class AbstractWriter(AbstractHook, ABC):
         path: str,
         /,
         steps: int | None = None,
-        on_failure: str = "error",
+        on_failure: OnFailure = "error",
         variables: Collection[str] | None = None,
         **kwargs: Any,
     ) -> None:

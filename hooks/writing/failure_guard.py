@@ -9,7 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from emloop_mtl.abstract_hook import AbstractHook
-from emloop_mtl.errors import ConfigError, EmloopError, nearest
+from emloop_mtl.errors import EmloopError
+
+from ..arguments import check_word
+from ..words import OnFailure
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +26,8 @@ class FailureGuard:
     :raise ConfigError: if ``on_failure`` is anything else
     """
 
-    ACTIONS = ("error", "warn")
-    """What can be done about a failure."""
-
-    def __init__(self, hook: AbstractHook, on_failure: str, what: str = "records") -> None:
-        if on_failure not in self.ACTIONS:
-            text = f"{hook.name}: on_failure {on_failure!r} is unknown{nearest(str(on_failure), self.ACTIONS)}"
-            raise ConfigError(text, ("on_failure",))
+    def __init__(self, hook: AbstractHook, on_failure: OnFailure, what: str = "records") -> None:
+        check_word(hook.name, "on_failure", on_failure, OnFailure)
         self.goes_on = on_failure == "warn"
         """Whether the training goes on after a failure."""
         self._hook = hook

@@ -13,6 +13,7 @@ from emloop_mtl.utils.figure import COLORS, check_matplotlib, new_figure, save_f
 from emloop_mtl.utils.files import make_folder
 
 from ..arguments import check_count, check_names
+from ..words import OnFailure
 from .abstract_example_writer import AbstractExampleWriter
 from .examples import Examples
 from .failure_guard import FailureGuard
@@ -84,7 +85,7 @@ class PlotLines(AbstractExampleWriter):
         batch_count: int | None = None,
         folder: str = "visual",
         output_dir: str | None = None,
-        on_failure: str = "error",
+        on_failure: OnFailure = "error",
         **kwargs: Any,
     ) -> None:
         names = check_names(self.name, "variables", variables)

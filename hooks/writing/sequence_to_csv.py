@@ -8,6 +8,7 @@ from typing import Any
 from emloop_mtl.errors import ConfigError, DataError
 
 from ..arguments import check_names
+from ..words import OnFailure
 from .abstract_rows_to_csv import AbstractRowsToCsv
 from .examples import Examples
 
@@ -47,7 +48,7 @@ class SequenceToCsv(AbstractRowsToCsv):
         path: str,
         pad_mask_variable: str | None = None,
         streams: Sequence[str] | None = None,
-        on_failure: str = "error",
+        on_failure: OnFailure = "error",
         **kwargs: Any,
     ) -> None:
         names = check_names(self.name, "variables", variables)

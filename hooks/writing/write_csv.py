@@ -13,8 +13,9 @@ from emloop_mtl.types import EpochData, EpochNumber, Position, State
 from emloop_mtl.utils.files import write_atomically
 from emloop_mtl.utils.flat_names import POSITION, flat_name, flatten
 
-from ..arguments import check_names
+from ..arguments import check_names, check_word
 from ..numbers import any_numbers_of, is_loss
+from ..words import OnFailure, OnUnwritable
 from .abstract_file_writer import AbstractFileWriter
 from .record_file import RecordFile, size_of
 from .run_config import keep_config_beside
@@ -55,9 +56,6 @@ class WriteCSV(AbstractFileWriter):
           - WriteCSV: {variables: [loss], default_value: nan}
     """
 
-    ACTIONS = ("default", "warn", "error")
-    """What can be done about a missing variable, or a value that is no number."""
-
     renamed: ClassVar[Mapping[str, str]] = {"output_file": "path"}
 
     def __init__(
@@ -66,10 +64,10 @@ class WriteCSV(AbstractFileWriter):
         delimiter: str = ",",
         default_value: str | float = "",
         variables: Sequence[str] | None = None,
-        on_unknown_type: str = "default",
-        on_missing_variable: str = "error",
+        on_unknown_type: OnUnwritable = "default",
+        on_missing_variable: OnUnwritable = "error",
         steps: int | None = None,
-        on_failure: str = "error",
+        on_failure: OnFailure = "error",
         **kwargs: Any,
     ) -> None:
         self._variables = None if variables is None else check_names(self.name, "variables", variables)
@@ -80,9 +78,7 @@ class WriteCSV(AbstractFileWriter):
         if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n\0':
             raise ConfigError(f"{self.name}: delimiter must be one character, not {delimiter!r}", ("delimiter",))
         for name, action in (("on_unknown_type", on_unknown_type), ("on_missing_variable", on_missing_variable)):
-            if action not in self.ACTIONS:
-                text = f"{self.name}: {name} {action!r} is unknown{nearest(action, self.ACTIONS)}"
-                raise ConfigError(text, (name,))
+            check_word(self.name, name, action, OnUnwritable)
         self._delimiter = delimiter
         self._default = str(default_value)
         self._on_unknown_type = on_unknown_type

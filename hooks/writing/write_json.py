@@ -10,6 +10,7 @@ from typing import Any
 from emloop_mtl.constants import METRICS_FILE
 from emloop_mtl.types import Position
 
+from ..words import OnFailure
 from .abstract_file_writer import AbstractFileWriter
 from .run_config import keep_config_beside
 
@@ -36,7 +37,7 @@ class WriteJSON(AbstractFileWriter):
     """
 
     def __init__(
-        self, path: str = METRICS_FILE, steps: int | None = None, on_failure: str = "error", **kwargs: Any
+        self, path: str = METRICS_FILE, steps: int | None = None, on_failure: OnFailure = "error", **kwargs: Any
     ) -> None:
         super().__init__(path, steps=steps, on_failure=on_failure, **kwargs)
 

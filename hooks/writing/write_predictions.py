@@ -13,10 +13,11 @@ from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError, nearest
 from emloop_mtl.models.prediction_rows import COLUMNS, PredictionRows, Row
 from emloop_mtl.types import EpochData, EpochNumber, State
-from emloop_mtl.utils.row_format import RowFormat
+from emloop_mtl.utils.row_format import Format, RowFormat
 
 from ..arguments import check_names
 from ..evaluation.evaluate import evaluated_streams
+from ..words import OnFailure
 from .failure_guard import FailureGuard
 from .output_path import OutputPath, check_writable, refuse_shared_paths
 from .partial_file import PartialFile
@@ -59,8 +60,8 @@ class WritePredictions(AbstractHook):
         streams: Sequence[str] | None = None,
         tasks: Sequence[str] | None = None,
         path: str = "predictions/{stream}_{epoch}.jsonl",
-        format: str | None = None,
-        on_failure: str = "error",
+        format: Format | None = None,
+        on_failure: OnFailure = "error",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)

@@ -11,6 +11,7 @@ from emloop_mtl.constants import PROFILE_FILE
 from emloop_mtl.errors import CheckpointError
 from emloop_mtl.types import EpochData, Position, State, TimeProfile
 
+from ..words import OnFailure
 from .abstract_file_writer import AbstractFileWriter
 
 
@@ -36,7 +37,7 @@ class WriteProfile(AbstractFileWriter):
 
     reads_numbers = False
 
-    def __init__(self, path: str = PROFILE_FILE, on_failure: str = "error", **kwargs: Any) -> None:
+    def __init__(self, path: str = PROFILE_FILE, on_failure: OnFailure = "error", **kwargs: Any) -> None:
         super().__init__(path, on_failure=on_failure, **kwargs)
         self._lines: int | None = None
         """How many lines there are, None if there was no training yet. Not bytes: each time has as many digits as it

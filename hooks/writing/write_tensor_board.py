@@ -11,6 +11,7 @@ from emloop_mtl.errors import CheckpointError
 from emloop_mtl.types import Position, State
 from emloop_mtl.utils.files import make_folder, sync_file, sync_later
 
+from ..words import OnFailure
 from .abstract_writer import AbstractWriter
 from .run_config import config_text
 
@@ -45,7 +46,7 @@ class WriteTensorBoard(AbstractWriter):
     """
 
     def __init__(
-        self, folder: str = "tensorboard", steps: int | None = None, on_failure: str = "error", **kwargs: Any
+        self, folder: str = "tensorboard", steps: int | None = None, on_failure: OnFailure = "error", **kwargs: Any
     ) -> None:
         super().__init__("folder", folder, steps=steps, on_failure=on_failure, **kwargs)
         self._files: dict[str, int] | None = None

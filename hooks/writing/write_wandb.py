@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from emloop_mtl.errors import ConfigError, nearest
+from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import Position, State
 from emloop_mtl.utils.files import make_folder
 
-from ..arguments import check_count, check_names, check_positive
+from ..arguments import check_count, check_names, check_positive, check_word
+from ..words import OnFailure, WandbMode
 from .abstract_writer import AbstractWriter
 
 if TYPE_CHECKING:
@@ -68,9 +69,6 @@ class WriteWandb(AbstractWriter):
           - WriteWandb: {project: digits, run_name: first, mode: offline}
     """
 
-    MODES = ("online", "offline")
-    """Where numbers may go."""
-
     def __init__(
         self,
         project: str | None = None,
@@ -78,13 +76,13 @@ class WriteWandb(AbstractWriter):
         entity: str | None = None,
         group: str | None = None,
         tags: Sequence[str] = (),
-        mode: str | None = None,
+        mode: WandbMode | None = None,
         watch: bool = False,
         watch_freq: int | None = None,
         timeout: float = 30,
         folder: str = ".",
         steps: int | None = None,
-        on_failure: str = "error",
+        on_failure: OnFailure = "error",
         **kwargs: Any,
     ) -> None:
         if not isinstance(folder, str) or not folder.strip():
@@ -96,8 +94,8 @@ class WriteWandb(AbstractWriter):
                 raise ConfigError(f"{self.name}: {name} must be text, not {value!r}", (name,))
             self._settings["name" if name == "run_name" else name] = value
         self._settings["tags"] = check_names(self.name, "tags", tags) if tags != () else None
-        if mode is not None and mode not in self.MODES:
-            raise ConfigError(f"{self.name}: mode {mode!r} is unknown{nearest(str(mode), self.MODES)}", ("mode",))
+        if mode is not None:
+            check_word(self.name, "mode", mode, WandbMode)
         self._settings["mode"] = mode
         if not isinstance(watch, bool):
             raise ConfigError(f"{self.name}: watch must be true or false, not {watch!r}", ("watch",))

@@ -91,7 +91,7 @@ def test_programs_get_what_is_known_of_a_hook(command: Command) -> None:
     assert (hook["name"], hook["concern"], hook["events"]) == ("SaveBest", "checkpointing", ["after_epoch"])
     assert hook["training_only"] is True
     mode = hook["arguments"]["mode"]
-    assert (mode["type"], mode["required"], mode["default"]) == ("str", False, "min")
+    assert (mode["type"], mode["required"], mode["default"]) == ("'min' | 'max'", False, "min")
 
 
 def test_a_hook_of_ones_own_is_explained_as_well(command: Command) -> None:

@@ -35,6 +35,11 @@ NO_HOOKS = {"AbstractHook", "AbstractWriter", "RecordFile", "TrainingTerminated"
 
 MISTAKES = {
     "hooks.SaveBest.varible=x": "hooks[11].SaveBest",
+    "hooks.SaveBest.mode=mni": "hooks[11].SaveBest.mode",
+    "hooks.SaveBest.also={loss: least}": "hooks[11].SaveBest.also.loss",
+    "hooks.LRSchedule.unit=epoch": "hooks[5].LRSchedule.unit",
+    "hooks.LRSchedule.schedule={class: cyclic, mode: triangle}": "hooks[5].LRSchedule.schedule.mode",
+    "hooks=[WriteCSV: {on_failure: ignore}]": "hooks[0].WriteCSV.on_failure",
     "hooks.Evaluate.streams=valid": "hooks[1].Evaluate.streams",
     "hooks.LRSchedule.schedule=cosine": "hooks[5].LRSchedule.schedule",
     "hooks.LRSchedule.schedule={class: step, stepsize: 4}": "hooks[5].LRSchedule.schedule",
@@ -118,7 +123,7 @@ def faults(validator: Draft7Validator, data: Any) -> list[str]:
 
 
 def test_it_is_a_schema(schema: dict[str, Any]) -> None:
-    Draft7Validator.check_schema(json.loads(json.dumps(schema)))
+    assert faults(Draft7Validator(Draft7Validator.META_SCHEMA), schema) == []
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -210,6 +215,45 @@ def test_all_that_has_a_name_is_offered(schema: dict[str, Any]) -> None:
     names = {*hooks.__all__} - NO_HOOKS | {*METRICS, *LOSS_NAMES, *SCHEDULES, *optimizer_classes()}
     names |= {name for name in schedulers.__all__ if name not in ("AbstractTaskScheduler", "DrawnScheduler", "Loader")}
     assert [name for name in sorted(names) if f'"{name}"' not in text] == []
+
+
+WORDS: dict[str, dict[str, list[str]]] = {
+    "ClassificationMetrics": {"f1_average": ["binary", "micro", "macro", "weighted", "samples"]},
+    "ClearCheckpoints": {"what": ["intermediate", "all_but_best", "all"]},
+    "LRSchedule": {"unit": ["step", "pass"], "mode": ["min", "max"]},
+    "LogVariables": {"on_unknown_type": ["ignore", "warn", "error", "str"]},
+    "OnPlateau": {"mode": ["min", "max"]},
+    "SaveBest": {"mode": ["min", "max"], "also": ["min", "max"]},
+    "SaveConfusionMatrix": {"figure_action": ["save", "store"]},
+    "StopOnNaN": {"on_unknown_type": ["ignore", "warn", "error"]},
+    "StopOnPlateau": {"mode": ["min", "max"]},
+    "WriteCSV": {key: ["default", "warn", "error"] for key in ["on_unknown_type", "on_missing_variable"]},
+    "WritePredictions": {"format": ["jsonl", "csv"]},
+    "WriteWandb": {"mode": ["online", "offline"]},
+}
+
+
+def words(schema: Any) -> list[str]:
+    """Return the words that a schema offers, wherever in it."""
+    parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else []
+    own = schema.get("enum", []) if isinstance(schema, dict) else []
+    return [*own, *(word for part in parts for word in words(part))]
+
+
+def test_the_words_that_an_argument_takes_are_offered(schema: dict[str, Any]) -> None:
+    entry = next(option for option in schema["definitions"]["hook"]["anyOf"] if option.get("properties"))
+    offered = {
+        hook: {name: words(each) for name, each in call["properties"].items() if words(each)}
+        for hook, call in entry["properties"].items()
+    }
+    fails = {hook for hook, call in entry["properties"].items() if "on_failure" in call["properties"]}
+    assert {"WriteCSV", "PlotLines", "TrainingTrace"} < fails
+    expected = {hook: {**WORDS.get(hook, {}), "on_failure": ["error", "warn"]} for hook in fails}
+    assert {hook: found for hook, found in offered.items() if found} == {**WORDS, **expected}
+    definitions = schema["definitions"]
+    assert words(definitions["model.Ensemble"]["properties"]["aggregation"]) == ["mean", "major_vote"]
+    update = definitions["model.MultiTaskModel"]["properties"]["update"]
+    assert words(update) == ["mean", "sum", "error", "skip", "warn"]
 
 
 def test_arguments_have_what_is_said_of_them(schema: dict[str, Any]) -> None:

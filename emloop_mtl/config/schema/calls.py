@@ -7,6 +7,7 @@ from typing import Any
 
 from ...data.multi_task_dataset import SETTINGS as STREAM_SETTINGS
 from ...data.multi_task_dataset import MultiTaskDataset
+from ...models.ensemble import AGGREGATIONS, Ensemble
 from ...models.head import Head
 from ...models.initializer import NAMES as INITIALIZERS
 from ...models.initializer import PREVENT, find_initializer
@@ -15,7 +16,6 @@ from ...optim.optimizers import optimizer_classes
 from ...optim.schedules.by_name import SCHEDULES
 from ...optim.update import Update
 from ...optim.update_settings import NAMES as UPDATE_SETTINGS
-from ...optim.update_settings import ON_NAN, REDUCTIONS
 from ...tasks.action import Action
 from ...tasks.loss import LOSS_NAMES
 from ...tasks.metrics import METRICS, find_metric
@@ -187,12 +187,10 @@ def initializer_schema() -> Schema:
 def _update() -> Schema:
     schema = call_schema(Update)
     keys = {name: schema["properties"][name] for name in UPDATE_SETTINGS}
-    keys["accumulate_reduction"] = {**keys["accumulate_reduction"], **_choices(REDUCTIONS)}
-    keys["on_nan"] = {**_choices([*ON_NAN, None])}
     return {"type": "object", "properties": keys, "additionalProperties": False}
 
 
-def _choices(values: Iterable[str | None]) -> Schema:
+def _choices(values: Iterable[str]) -> Schema:
     return {"enum": list(values)}
 
 
@@ -221,6 +219,7 @@ _REFINED: dict[tuple[Any, str], Callable[[], Schema]] = {
     (Task, "output"): _output,
     (Head, "loss"): _loss,
     (Head, "output"): _output,
+    (Ensemble, "aggregation"): lambda: _choices(AGGREGATIONS),
     (MultiTaskModel, "precision"): lambda: _choices(PRECISIONS),
     (MultiTaskModel, "update"): _update,
     (MultiTaskDataset, "streams"): _stream_settings,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 from ...errors import ConfigError
 from .abstract_schedule import AbstractSchedule
 from .checks import Groups, check_choice, check_each, check_has_momentum, check_number, per_group
 
-MODES = ("triangular", "triangular2", "exp_range")
-SCALE_MODES = ("cycle", "iterations")
+CyclicMode: TypeAlias = Literal["triangular", "triangular2", "exp_range"]
+ScaleMode: TypeAlias = Literal["cycle", "iterations"]
 
 
 class Cyclic(AbstractSchedule):
@@ -44,10 +44,10 @@ class Cyclic(AbstractSchedule):
         max_lr: float | Sequence[float] = 0.1,
         step_size_up: float = 2000,
         step_size_down: float | None = None,
-        mode: str = "triangular",
+        mode: CyclicMode = "triangular",
         gamma: float = 1.0,
         scale_fn: Callable[[int], float] | None = None,
-        scale_mode: str = "cycle",
+        scale_mode: ScaleMode = "cycle",
         cycle_momentum: bool = True,
         base_momentum: float | Sequence[float] = 0.8,
         max_momentum: float | Sequence[float] = 0.9,
@@ -56,13 +56,13 @@ class Cyclic(AbstractSchedule):
         up = check_number("step_size_up", step_size_up, above=True)
         down = up if step_size_down is None else check_number("step_size_down", step_size_down, above=True)
         self._length, self._turn = up + down, up / (up + down)
-        self._mode = check_choice("mode", mode, MODES)
+        self._mode = check_choice("mode", mode, get_args(CyclicMode))
         self._gamma = check_number("gamma", gamma)
         if scale_fn is not None and not callable(scale_fn):
             raise ConfigError(f"scale_fn must be a function of a number, not {scale_fn!r}", ("scale_fn",))
         if self._gamma != 1 and (mode != "exp_range" or scale_fn is not None):
             raise ConfigError("gamma is only used with mode: exp_range and without scale_fn", ("gamma",))
-        check_choice("scale_mode", scale_mode, SCALE_MODES)
+        check_choice("scale_mode", scale_mode, get_args(ScaleMode))
         if scale_mode != "cycle" and scale_fn is None:
             raise ConfigError("scale_mode says what scale_fn takes, and there is none", ("scale_mode",))
         self._scale_fn, self._scales_cycles = scale_fn, scale_mode == "cycle"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal, TypeAlias, get_args
 
 from .abstract_schedule import AbstractSchedule
 from .checks import Groups, check_choice, check_each, check_has_momentum, check_number, per_group
 
-STRATEGIES = ("cos", "linear")
+Strategy: TypeAlias = Literal["cos", "linear"]
 
 
 class OneCycle(AbstractSchedule):
@@ -33,7 +34,7 @@ class OneCycle(AbstractSchedule):
         self,
         max_lr: float | Sequence[float] = 0.1,
         pct_start: float = 0.3,
-        anneal_strategy: str = "cos",
+        anneal_strategy: Strategy = "cos",
         cycle_momentum: bool = True,
         base_momentum: float | Sequence[float] = 0.85,
         max_momentum: float | Sequence[float] = 0.95,
@@ -42,7 +43,7 @@ class OneCycle(AbstractSchedule):
     ) -> None:
         self._max_lr = check_each("max_lr", max_lr)
         self._pct_start = check_number("pct_start", pct_start, most=1)
-        self._is_cosine = check_choice("anneal_strategy", anneal_strategy, STRATEGIES) == "cos"
+        self._is_cosine = check_choice("anneal_strategy", anneal_strategy, get_args(Strategy)) == "cos"
         self._cycle_momentum = cycle_momentum
         self._base_momentum = check_each("base_momentum", base_momentum, most=1)
         self._max_momentum = check_each("max_momentum", max_momentum, most=1)

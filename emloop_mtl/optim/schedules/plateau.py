@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from math import copysign
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 from ...errors import ConfigError
 from ...types import State
 from .abstract_schedule import AbstractSchedule
 from .checks import check_choice, check_number, check_whole
 
-THRESHOLD_MODES = ("rel", "abs")
+ThresholdMode: TypeAlias = Literal["rel", "abs"]
 
 
 class Plateau(AbstractSchedule):
@@ -34,7 +34,7 @@ class Plateau(AbstractSchedule):
         factor: float = 0.1,
         patience: int = 10,
         threshold: float = 1e-4,
-        threshold_mode: str = "rel",
+        threshold_mode: ThresholdMode = "rel",
         cooldown: int = 0,
         eps: float = 1e-8,
     ) -> None:
@@ -43,7 +43,7 @@ class Plateau(AbstractSchedule):
             raise ConfigError(f"factor must be less than 1, not {factor!r}", ("factor",))
         self._patience = check_whole("patience", patience, least=0)
         self._threshold = check_number("threshold", threshold)
-        self._is_relative = check_choice("threshold_mode", threshold_mode, THRESHOLD_MODES) == "rel"
+        self._is_relative = check_choice("threshold_mode", threshold_mode, get_args(ThresholdMode)) == "rel"
         self._cooldown = check_whole("cooldown", cooldown, least=0)
         self._eps = check_number("eps", eps)
         self.mode = "min"
