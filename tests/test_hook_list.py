@@ -219,6 +219,8 @@ NUMBER = EpochNumber("accuracy", "valid")
 )
 def test_what_is_provided_before_may_be_required(hooks: list[AbstractHook]) -> None:
     HookList(hooks).check_wiring({"image"})
+    with pytest.raises(ConfigError, match="Offer requires"):
+        HookList(hooks[1:]).check_wiring({"image"})
 
 
 @pytest.mark.parametrize(

@@ -43,12 +43,12 @@ class Trial:
         self.ran: list[str] = []
         self.valid = self.refused = 0
 
-    def of(self, mutant: Mutant) -> None:
+    def check(self, mutant: Mutant) -> None:
         """Refuse a config as one refuses it, or find that it can be trained."""
         Path("config.yaml").write_bytes(mutant.content)
         self._train(f"mutant {mutant.name!r}:\n{mutant.content.decode(errors='replace')[:3000]}", PLACE)
 
-    def of_override(self, words: str) -> None:
+    def check_override(self, words: str) -> None:
         """The same for an override of the config in the working folder, which must be named as the culprit."""
         self._train(f"override {words!r}", re.compile(r"command line: |config\.yaml:\d+:\d+: "), words)
 
@@ -112,13 +112,13 @@ def examples() -> list[str]:
     return [digits, with_more(digits), tabular]
 
 
-def try_all(trial: Trial, broken: Iterable[Mutant]) -> None:
+def check_all(trial: Trial, broken: Iterable[Mutant]) -> None:
     for mutant in broken:
-        trial.of(mutant)
+        trial.check(mutant)
 
 
 def test_the_examples_themselves_are_valid(trial: Trial, examples: list[str]) -> None:
-    try_all(trial, [Mutant("nothing", index, text.encode()) for index, text in enumerate(examples)])
+    check_all(trial, [Mutant("nothing", index, text.encode()) for index, text in enumerate(examples)])
     assert (trial.valid, trial.refused) == (len(examples), 0)
 
 
@@ -126,7 +126,7 @@ def test_the_examples_themselves_are_valid(trial: Trial, examples: list[str]) ->
     "begin", [pytest.param(begin, marks=pytest.mark.long if begin else ()) for begin in range(0, COUNT, PER_TEST)]
 )
 def test_a_broken_config_is_refused_in_one_line(begin: int, trial: Trial, examples: list[str]) -> None:
-    try_all(trial, mutants(examples, SEED, range(begin, begin + PER_TEST)))
+    check_all(trial, mutants(examples, SEED, range(begin, begin + PER_TEST)))
     assert trial.refused > PER_TEST // 2  # else the changes break too little to test anything
 
 
@@ -135,7 +135,7 @@ def test_a_broken_override_is_refused_in_one_line(trial: Trial, examples: list[s
     Path("config.yaml").write_text(examples[1])
     tree = read_yaml(examples[1], lambda line, column: "")[0]
     for _ in range(PER_TEST):
-        trial.of_override(override(tree, chance))
+        trial.check_override(override(tree, chance))
     assert trial.refused > PER_TEST // 2
 
 
@@ -162,7 +162,7 @@ def test_the_installed_program_answers_in_the_same_way(tmp_path: Path, examples:
 @pytest.mark.parametrize("seed", range(100, 140))
 def test_many_broken_configs_are_refused_in_one_line(seed: int, trial: Trial, examples: list[str]) -> None:
     # Without FEW: a max_rows of 0 is no mistake of the config's, but leaves no data.
-    try_all(trial, mutants([text.replace(FEW, "") for text in examples], seed, range(500)))
+    check_all(trial, mutants([text.replace(FEW, "") for text in examples], seed, range(500)))
 
 
 @pytest.mark.soak
@@ -171,4 +171,4 @@ def test_many_broken_overrides_are_refused_in_one_line(trial: Trial, examples: l
     Path("config.yaml").write_text(examples[1])
     tree = read_yaml(examples[1], lambda line, column: "")[0]
     for _ in range(3000):
-        trial.of_override(override(tree, chance))
+        trial.check_override(override(tree, chance))

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from emloop_mtl.cli import listing
+from emloop_mtl.cli.folder_in_use import is_in_use
 from emloop_mtl.cli.run_folder import RunFolder
 from emloop_mtl.cli.run_reading import find_runs
 
@@ -343,7 +344,7 @@ def test_a_training_begins_though_somebody_looks_at_that_moment(
     fcntl.flock(handle, fcntl.LOCK_SH)
     monkeypatch.setattr(time, "sleep", lambda seconds: os.close(handle))  # they look for less than it waits
     with RunFolder(run).locked():
-        pass
+        assert is_in_use(run)
 
 
 def test_strange_values_are_no_numbers(command: Command) -> None:

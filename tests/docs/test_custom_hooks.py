@@ -37,6 +37,7 @@ def test_the_test_of_the_page_passes(
 ) -> None:
     defined = defined_in("test_alarms.py", monkeypatch, tmp_path)
     defined["test_a_number_that_gets_worse_is_told_of"](caplog)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def lines_of(kind: Any, folder: Path, fail_at: int | None = None, resume: bool = False) -> str:

@@ -249,10 +249,10 @@ def test_a_training_with_slices_is_resumed_exactly(tmp_path: Path) -> None:
 def test_no_step_with_slices_waits_for_the_device(together: bool, no_waiting: Any) -> None:
     dataset = Rules(rows=300)
     model = sliced_model(dataset, stack_tasks=together)
-    for batch in dataset.train_stream():
-        prepared = model.prepare(batch)  # on the host, before the copy to the device
-        with no_waiting():
-            model.run(prepared, train=True)
+    prepared = [model.prepare(batch) for batch in dataset.train_stream()]  # on the host, before the copy to the device
+    with no_waiting():
+        losses = [model.run(batch, train=True)["loss"] for batch in prepared]
+    assert torch.stack(losses).isfinite().all()
 
 
 def test_tasks_of_slices_can_be_removed_and_the_task_goes_on() -> None:
