@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import overrides_argument, verbose_option
+from .options import config_argument, overrides_argument, verbose_option
 from .reporting import reported
 
 EXAMPLE = """\b
@@ -16,7 +16,7 @@ Example:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("config", type=click.Path(path_type=Path))
+@config_argument
 @overrides_argument
 @click.option("--trust", is_flag=True, help="Run code from anywhere that the runs name which the model is made of.")
 @verbose_option

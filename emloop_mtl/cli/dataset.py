@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import json_option, verbose_option
+from .options import config_argument, json_option, verbose_option
 from .reporting import reported
 
 EXAMPLE = """\b
@@ -18,7 +18,7 @@ Example:
 
 @click.command(epilog=EXAMPLE)
 @click.argument("method")
-@click.argument("config", type=click.Path(path_type=Path))
+@config_argument
 @click.argument("arguments", metavar="[KEY=VALUE]...", nargs=-1)
 @json_option
 @verbose_option

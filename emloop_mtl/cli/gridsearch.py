@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..constants import DEFAULT_OUTPUT_ROOT
-from .options import json_option, verbose_option
+from .options import config_argument, json_option, output_root_option, verbose_option
 from .reporting import reported
 
 EXAMPLE = """\b
@@ -18,16 +17,9 @@ Example:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("config", type=click.Path(path_type=Path))
+@config_argument
 @click.argument("settings", metavar="KEY=[A,B]...", nargs=-1, required=True)
-@click.option(
-    "-o",
-    "--output-root",
-    type=click.Path(path_type=Path),
-    default=Path(DEFAULT_OUTPUT_ROOT),
-    show_default=True,
-    help="Folder in which the grid gets a folder of its own, named after the model: MODEL_grid.",
-)
+@output_root_option("the grid gets a folder of its own, named after the model: MODEL_grid")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="The folder of the grid itself.")
 @click.option(
     "-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Trainings at the same time."

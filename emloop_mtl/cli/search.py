@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .options import json_option, overrides_argument, verbose_option
+from .options import config_argument, json_option, overrides_argument, verbose_option
 from .reporting import reported
 
 EXAMPLE = """\b
@@ -26,7 +26,7 @@ with this in config.yaml, or without the first line in search.yaml:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("config", type=click.Path(path_type=Path))
+@config_argument
 @overrides_argument
 @click.option(
     "--section", type=click.Path(path_type=Path), help="A file with what the section 'search' of CONFIG would hold."

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..constants import DEFAULT_OUTPUT_ROOT
-from .options import overrides_argument, verbose_option
+from .options import config_argument, output_root_option, overrides_argument, verbose_option
 from .reporting import reported
 
 EXAMPLE = """\b
@@ -18,16 +17,9 @@ Example:
 
 
 @click.command(epilog=EXAMPLE)
-@click.argument("config", type=click.Path(path_type=Path))
+@config_argument
 @overrides_argument
-@click.option(
-    "-o",
-    "--output-root",
-    type=click.Path(path_type=Path),
-    default=Path(DEFAULT_OUTPUT_ROOT),
-    show_default=True,
-    help="Folder in which the run gets a folder of its own, named after the model and the time.",
-)
+@output_root_option("the run gets a folder of its own, named after the model and the time")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="The folder of the run itself; must be empty.")
 @click.option("--rm", "remove", is_flag=True, help="Replace the run that lies in --output-dir.")
 @verbose_option
