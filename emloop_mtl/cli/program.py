@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -13,15 +14,21 @@ from .reporting import FAILURE
 
 
 class Program(click.Group):
-    """Subcommands that end with one line, and the exit code that they have, where nothing can be written on stdout."""
+    """Subcommands that end with one line, and the exit code that they have, where nothing can be written."""
+
+    _mistake: click.ClickException | None = None
+    """What is wrong with the command line."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command; see ``click.Command.main``."""
+        self._mistake = None
         try:
             return super().main(*args, **kwargs)
-        except OSError as error:  # of help and completion; commands report their own
+        except OSError as error:  # of help, completion and mistakes; commands report their own
             if not kwargs.get("standalone_mode", True):
                 raise
+            if self._mistake is not None:
+                sys.exit(self._mistake.exit_code)
             last_words("stdout")
             _tell(f"error: cannot write to stdout: {error.strerror or error}")
             sys.exit(FAILURE)
@@ -30,6 +37,24 @@ class Program(click.Group):
             if lost is not None:
                 _tell(f"cannot write to stdout: {lost}")
             last_words("stderr")
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the options of the program itself."""
+        with self._noticing_mistakes():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a subcommand."""
+        with self._noticing_mistakes():
+            return super().invoke(ctx)
+
+    @contextmanager
+    def _noticing_mistakes(self) -> Iterator[None]:
+        try:
+            yield
+        except click.ClickException as error:
+            self._mistake = error
+            raise
 
 
 def _tell(text: str) -> None:

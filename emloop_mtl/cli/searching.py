@@ -182,6 +182,7 @@ class _Search:
         """Return the study, after a check that it is one of this config."""
         with claims.choosing():
             study = Study(self._folder, self._settings, self._watch["mode"], self._seed)
+            study.check()
             comparable = {**self._base.data, "search": {"watch": self._watch, "ranges": self._ranges}}
             if study.config is None:
                 self._write_record()

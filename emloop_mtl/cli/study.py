@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from ..config.located_error import LocatedError
 from ..config.search_range import SearchRange
 from ..config.search_settings import SearchSettings
 from ..errors import ConfigError
+from ..utils.shown import printable
 from .samplers import asking, made
 from .trial_claims import TrialClaims
 from .trial_result import TrialResult
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 DATABASE = "study.db"
 CLAIMS = "study.lock"
 NAME = "search"
+RUN_NAME = re.compile(r"trial-\d{4,}")
 
 PATIENCE = 120.0
 """Seconds that a process waits for others that write into the database."""
@@ -80,6 +83,29 @@ class Study:
     def config(self, data: Mapping[str, Any]) -> None:
         with self._speaking_of_it():
             self._study.set_user_attr(CONFIG, json.dumps(data))
+
+    def check(self) -> None:
+        """Check that the database knows what lies beside it: one that was cut off is made anew, and empty.
+
+        :raise ConfigError: if something has been lost
+        """
+        assert self._folder is not None
+        lost = None
+        with self._speaking_of_it():
+            trials = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.name != "WAITING"]
+            for trial in trials:
+                known = trial.params.keys() >= {each.name for each in self._settings.ranges}
+                if trial.state.name == "COMPLETE" and not (known and trial.intermediate_values):
+                    lost = f"what trial {trial.number} has tried, or what has come out"
+            if trials and self.config is None:
+                lost = "the config that it was begun with"
+            runs = {self._result(trial).folder for trial in trials}
+            for run in sorted(self._folder.glob("trial-*")):
+                if RUN_NAME.fullmatch(run.name) and run.name not in runs:
+                    lost = f"the trial whose run is {run.name}"
+        if lost is not None:
+            text = f"has lost {lost}; put back a copy of it, or choose another --output-dir"
+            raise LocatedError(f"{printable(self._folder / DATABASE)}: {text}")
 
     def next(self, claims: TrialClaims) -> TrialResult | None:
         """Return a trial that nobody works on, begun before or new; None if there are as many as there are to be."""
@@ -216,15 +242,17 @@ class Study:
             yield
         except ConfigError:
             raise
-        except (StorageInternalError, SQLAlchemyError, sqlite3.Error, ValueError, RuntimeError) as error:
-            # A ValueError comes from what cannot be decoded. Of other RuntimeErrors one is of Optuna's version.
+        except (StorageInternalError, SQLAlchemyError, sqlite3.Error, ValueError, LookupError, RuntimeError) as error:
+            # A ValueError comes from what cannot be decoded, a LookupError from what is not there. Of other
+            # RuntimeErrors one is of Optuna's version.
             if isinstance(error, RuntimeError) and "version" not in str(error):
                 raise
             cause: BaseException = error
             while cause.__cause__ is not None:
                 cause = cause.__cause__
             place = None if self._folder is None else self._folder / DATABASE
-            raise LocatedError(f"{place}: cannot be used: {cause}") from error
+            why = f"{type(cause).__name__}: {cause}" if isinstance(cause, LookupError) else cause
+            raise LocatedError(f"{place}: cannot be used: {why}") from error
 
 
 def prepare_optuna() -> None:

@@ -53,13 +53,17 @@ def test_every_command_explains_itself_with_an_example(name: str) -> None:
     assert "-v, --verbose" in shown.stdout
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)])
-def test_help_comes_without_torch(words: list[str]) -> None:
-    script = "import sys\nfrom emloop_mtl.cli import main\nmain(sys.argv[1:], standalone_mode=False)\n"
-    script += "print('torch' in sys.modules, 'numpy' in sys.modules)\n"
-    line = [sys.executable, "-c", script, *words]
+def test_help_comes_without_torch() -> None:
+    script = """
+import sys
+from emloop_mtl.cli import main
+for words in (["--help"], ["--version"], *([name, "--help"] for name in sys.argv[1:])):
+    main(words, standalone_mode=False)
+    print("torch" in sys.modules, "numpy" in sys.modules)
+"""
+    line = [sys.executable, "-c", script, *COMMANDS]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.splitlines()[-1] == "False False"
+    assert re.findall("^(?:True|False).*", done.stdout, re.M) == ["False False"] * (len(COMMANDS) + 2)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -72,6 +76,14 @@ def test_a_full_disk_is_one_line(words: list[str]) -> None:
         )
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*No space left on device.*\n", done.stderr)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("word", ["nope", "--nope", "train"])
+def test_a_mistake_that_cannot_be_told_has_its_exit_code(word: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([PROGRAM, word], stdout=subprocess.PIPE, stderr=full, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
 
 
 def test_an_unknown_option_is_a_usage_error() -> None:

@@ -296,6 +296,8 @@ DAMAGES = {
     "an attribute that is no JSON": "update study_user_attributes set value_json = '{'",
     "a time that is none": "update trials set datetime_start = 'yesterday'",
     "another version": "update alembic_version set version_num = 'v999.a'",
+    "no study": "delete from studies",
+    "a trial in no state": "update trials set state = 'ASLEEP'",
 }
 
 
@@ -309,6 +311,37 @@ def test_a_damaged_study_is_one_line(command: Command, statement: str) -> None:
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith("study/study.db: cannot be used: "), done.stderr
     assert done.stderr.count("\n") == 1
+
+
+LOSSES = {
+    "all": (None, "the trial whose run is trial-0000"),
+    "the trials": ("delete from trials", "the trial whose run is trial-0000"),
+    "the config": ("delete from study_user_attributes", "the config that it was begun with"),
+    "settings": ("drop table trial_params", "what trial 0 has tried, or what has come out"),
+    "numbers": ("drop table trial_intermediate_values", "what trial 0 has tried, or what has come out"),
+}
+
+
+@pytest.mark.parametrize(("statement", "what"), LOSSES.values(), ids=LOSSES)
+def test_a_study_that_has_lost_something_is_left_as_it_is(command: Command, statement: str | None, what: str) -> None:
+    study = made_study(Path("study"))
+    with TrialClaims(Path("study/study.lock")) as claims:
+        assert study.next(claims) is not None
+        study.report(0, 1, 5)
+        study.end(0)
+    for name in ("trial-0000", "trial-0000-copy"):
+        Path("study", name).mkdir()
+    Path("study/best.yaml").write_text("x-best: yes")
+    if statement is None:
+        os.truncate("study/study.db", 0)
+    else:
+        with sqlite3.connect("study/study.db") as database:
+            database.execute(statement)
+        database.close()
+    done = command("search", "config.yaml", "-o", "study")
+    text = f"study/study.db: has lost {what}; put back a copy of it, or choose another --output-dir\n"
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", text)
+    assert Path("study/best.yaml").read_text() == "x-best: yes"
 
 
 def test_a_search_of_which_nothing_has_finished_fails(command: Command) -> None:
