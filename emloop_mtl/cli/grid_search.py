@@ -142,7 +142,7 @@ class GridSearch:
     def _status(self) -> str:
         states = [run.state for run in self._runs.values()]
         counts = {name: states.count(name) for name in ("finished", "running")}
-        counts["left"] = states.count("not begun") + states.count("not finished")
+        counts["left"] = sum(map(states.count, ("not begun", "not finished", "interrupted")))
         failed = len(states) - sum(counts.values())
         return f"{counts['finished']} finished, {counts['running']} running, {failed} failed, {counts['left']} left"
 

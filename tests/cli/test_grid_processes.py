@@ -62,7 +62,7 @@ class Small(MultiTaskDataset):
 
 
 class Obey(AbstractHook):
-    """Does in step 7 what a file says that is called like the run, and is slow while there is a file "slow"."""
+    """Does in step 7 what a file says that is called like the run, slow or stuck while there is such a file."""
 
     def __init__(self, size=0, output_dir=None, **kwargs):
         super().__init__(**kwargs)
@@ -87,6 +87,9 @@ class Obey(AbstractHook):
         if Path("slow").exists() and self.main_loop.position.step:
             Path("reached", self._name).touch()
             time.sleep(0.05)
+        if Path("stuck").exists():
+            Path("reached", self._name).touch()
+            time.sleep(600)
 '''
 
 PATIENCE = 400
@@ -199,7 +202,7 @@ def test_the_others_go_on_where_runs_fail_or_are_killed_and_a_further_call_does_
     check_undisturbed(command)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_ends_the_trainings_saved_and_a_further_call_goes_on(
     folder: Path, command: Command, start: Start, number: signal.Signals, code: int
 ) -> None:
@@ -212,7 +215,9 @@ def test_a_signal_ends_the_trainings_saved_and_a_further_call_goes_on(
     assert got == code, said
     assert sorted(run["state"] for run in runs.values()) == ["interrupted", "interrupted", "not begun", "not begun"]
     assert "Traceback" not in said
-    assert said.splitlines()[-1].endswith("call the same command again to go on")
+    told, hint = said.splitlines()[-2:]
+    assert told.endswith("0 finished, 0 running, 0 failed, 4 left")
+    assert hint.endswith("call the same command again to go on")
     for run in GRID.glob("lr*/"):
         assert list((run / "checkpoints").glob("latest-*")), "it was not saved"
         assert not is_in_use(run)
@@ -221,6 +226,23 @@ def test_a_signal_ends_the_trainings_saved_and_a_further_call_goes_on(
     assert got == 0, said
     assert said.count("begun: ") == 4
     check_undisturbed(command)
+
+
+def test_a_second_signal_ends_trainings_that_do_not_come_to_a_border(folder: Path, start: Start) -> None:
+    Path("stuck").touch()
+    running = start(*FOUR, "--jobs", "2")
+    wait_until(lambda: len(list(Path("reached").iterdir())) == 2)
+    running.send_signal(signal.SIGTERM)
+    logs = list(GRID.glob("lr*/train.log"))
+    wait_until(lambda: all("interrupt again to end at once" in log.read_text() for log in logs))
+    assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    code, runs, said = ended(running)
+    assert code == 143, said
+    assert sorted(run["state"] for run in runs.values()) == ["interrupted", "interrupted", "not begun", "not begun"]
+    assert "Traceback" not in said
+    assert len(logs) == 2
+    assert not any(map(is_in_use, GRID.glob("lr*/"))), "a training goes on"
 
 
 def test_trainings_that_outlive_the_command_are_not_disturbed_by_a_further_one(folder: Path, start: Start) -> None:
