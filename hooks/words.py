@@ -26,4 +26,4 @@ WandbMode: TypeAlias = Literal["online", "offline"]
 """Where the numbers for Weights & Biases go."""
 
 F1Average: TypeAlias = Literal["binary", "micro", "macro", "weighted", "samples"]
-"""How the scores of classes become one."""
+"""How scikit-learn makes one score of those of all classes."""

@@ -13,8 +13,6 @@ from emloop_mtl.types import EpochData, EpochNumber
 from ..words import F1Average
 from .abstract_predicted_classes import AbstractPredictedClasses
 
-"""How scikit-learn makes one number of those of all classes."""
-
 
 class ClassificationMetrics(AbstractPredictedClasses):
     """Compute ``accuracy``, ``precision``, ``recall`` and ``f1`` of predicted classes over each epoch.
