@@ -405,7 +405,7 @@ def test_a_type_checker_does_not_see_what_imports_names_at_run_time(folder: str)
 def loaded_by(*arguments: str) -> set[str]:
     """Return the names of all modules that a fresh interpreter imports, as it reports them itself."""
     command = [sys.executable, "-X", "importtime", *arguments]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
     return {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines() if line.startswith("import time:")}
 

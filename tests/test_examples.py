@@ -19,8 +19,8 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("[0-9][0-9]_*"))
 PROGRAM = Path(sys.executable).with_name("emloop-mtl")
 
-SECONDS = 60
-"""How long an example may take; the slowest takes a tenth of it where nothing else is running."""
+SECONDS = 120
+"""How long an example may take; the slowest takes a twentieth of it where nothing else is running."""
 
 
 def run(*words: object, program: Path = PROGRAM, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -100,7 +100,7 @@ def test_an_interrupt_while_saving_is_not_swallowed(tmp_path: Path, monkeypatch:
 def run(script: str, folder: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(script), str(folder)],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -104,7 +104,7 @@ def test_the_mistake_shown_is_answered_with_the_line_shown(folder: Path) -> None
     # Where the faulty line stands depends on the file; what is said about it does not.
     (folder / "config.yaml").write_text(config + hooks)
     done = subprocess.run(
-        emloop("emloop-mtl train config.yaml"), cwd=folder, capture_output=True, text=True, timeout=60
+        emloop("emloop-mtl train config.yaml"), cwd=folder, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 2
     assert re.sub(r":\d+:\d+:", ":14:7:", done.stderr.strip()) == shown

@@ -24,7 +24,7 @@ AUTO = ("resume", "run", "--auto", "--config", "config.yaml")
 KEPT = "eval={valid: {hooks: [ScoreTasks, WritePredictions]}}"
 """An evaluation at the end that leaves a file."""
 
-PATIENCE = 60
+PATIENCE = 120
 """Seconds that a process may take to get somewhere; most of them go into imports on a busy machine."""
 
 DISTURB = """

@@ -164,7 +164,7 @@ def test_the_installed_program_compares_real_trainings(folder: Path) -> None:
         for name, seed in (("one", 1), ("two", 2)):
             assert run("train", "config.yaml", "--output-dir", name, *SHORT, f"seed={seed}").exit_code == 0
     line = [str(PROGRAM), "compare", "one", "two", "--json"]
-    found = json.loads(subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout)
+    found = json.loads(subprocess.run(line, capture_output=True, text=True, timeout=120, check=True).stdout)
     assert found["settings"] == {"seed": {"one": 1, "two": 2}}
     for run_ in found["runs"]:
         scores = json.loads(Path(run_["run"], "scores.json").read_text())["scores"]

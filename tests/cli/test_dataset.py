@@ -141,7 +141,7 @@ def test_an_error_of_the_method_is_one_line_too(command: Command) -> None:
 
 def test_the_installed_program_calls_a_method_of_a_multi_task_dataset(folder: Path) -> None:
     line = [str(PROGRAM), "dataset", "stream_names", "config.yaml", "--json"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(done.stdout) == ["test", "train", "valid"]
     with command_here() as run:
         lines = run("dataset", "valid_stream", "config.yaml", "dataset.max_rows=40", "--json").stdout.splitlines()

@@ -62,7 +62,7 @@ for words in (["--help"], ["--version"], *([name, "--help"] for name in sys.argv
     print("torch" in sys.modules, "numpy" in sys.modules)
 """
     line = [sys.executable, "-c", script, *COMMANDS]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)
     assert re.findall("^(?:True|False).*", done.stdout, re.M) == ["False False"] * (len(COMMANDS) + 2)
 
 
@@ -72,7 +72,7 @@ def test_a_full_disk_is_one_line(words: list[str]) -> None:
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with Path("/dev/full").open("w") as full:  # as Python ends, it tries once more to write what it has kept
         done = subprocess.run(
-            [PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, env=variables, check=False
+            [PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120, env=variables, check=False
         )
     assert done.returncode == 1
     assert re.fullmatch(r"error: .*No space left on device.*\n", done.stderr)
@@ -82,7 +82,7 @@ def test_a_full_disk_is_one_line(words: list[str]) -> None:
 @pytest.mark.parametrize("word", ["nope", "--nope", "train"])
 def test_a_mistake_that_cannot_be_told_has_its_exit_code(word: str) -> None:
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([PROGRAM, word], stdout=subprocess.PIPE, stderr=full, timeout=60, check=False)
+        done = subprocess.run([PROGRAM, word], stdout=subprocess.PIPE, stderr=full, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
 
 

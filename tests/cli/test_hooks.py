@@ -150,6 +150,6 @@ def test_the_order_needs_neither_data_nor_model(command: Command) -> None:
 
 def test_the_installed_program_explains_a_hook() -> None:
     line = [str(PROGRAM), "hooks", "SaveBest", "--json"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)
     assert set(json.loads(done.stdout)["arguments"]) >= {"stream", "variable", "mode", "aggregation", "tag"}
     assert issubclass(package.SaveBest, AbstractHook)

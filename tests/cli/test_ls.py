@@ -423,7 +423,7 @@ def shell(line: str) -> tuple[int, str]:
         env={**os.environ, "P": str(PROGRAM)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     return done.returncode, done.stderr
@@ -447,14 +447,14 @@ def test_programs_do_not_take_a_part_for_all_of_it(command: Command) -> None:
 def test_nothing_is_imported_from_a_run_and_neither_is_torch() -> None:
     script = "import sys\nfrom emloop_mtl.cli import main\nmain(['ls', 'nowhere'], standalone_mode=False)\n"
     script = script.replace("main([", "try: main([") + "except SystemExit: pass\nprint('torch' in sys.modules)\n"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout == "False\n"
 
 
 def test_the_installed_program_lists_a_real_training(folder: Path) -> None:
     with command_here() as run:
         assert run("train", "config.yaml", "--output-dir", "log/real", *SHORT).exit_code == 0
-    done = subprocess.run([str(PROGRAM), "ls", "--json"], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([str(PROGRAM), "ls", "--json"], capture_output=True, text=True, timeout=120, check=True)
     (real,) = json.loads(done.stdout)
     lines = [json.loads(line) for line in Path("log/real/metrics.jsonl").read_text().splitlines()]
     name = "digit/digits/valid/accuracy"

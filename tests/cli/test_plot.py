@@ -474,7 +474,7 @@ def test_the_installed_program_draws_a_real_training(folder: Path) -> None:
         done = run("train", "config.yaml", "--output-dir", "run", *SHORT)
         assert done.exit_code == 0, done.stderr
     line = [str(PROGRAM), "plot", "run", "-o", "run.svg"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "run.svg\n", "")
     found = panels(ElementTree.parse("run.svg").getroot())
     wanted = {f"digit · {metric}" for metric in ("loss", "accuracy", "f1_macro")}

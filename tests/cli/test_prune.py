@@ -268,10 +268,10 @@ def test_folders_that_are_too_deep_to_remove_keep_no_others(command: Command, mo
 
 def test_the_installed_program_prunes(command: Command) -> None:
     line = [str(PROGRAM), "prune", "log", "--yes", "-e", "5"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.endswith("removed 2 runs\n")
     assert left() == ["run5"]
     refused = subprocess.run(
-        [str(PROGRAM), "prune", "nowhere"], capture_output=True, text=True, timeout=60, check=False
+        [str(PROGRAM), "prune", "nowhere"], capture_output=True, text=True, timeout=120, check=False
     )
     assert (refused.returncode, refused.stderr) == (2, "nowhere: no such folder\n")

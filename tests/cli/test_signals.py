@@ -60,7 +60,7 @@ class HangingRows(little.Rows):
             yield TaskLoader(data, loader.tasks, split=loader.split, batch_size=4, num_workers=workers)
 """
 
-PATIENCE = 60
+PATIENCE = 120
 """Seconds that a process may take to get somewhere on a busy machine."""
 
 

@@ -283,11 +283,11 @@ def test_an_interrupted_command_ends_what_it_has_started(folder: Path) -> None:
     environment = {**ENVIRONMENT, "TMPDIR": str(temporary)}
     pipe = subprocess.PIPE
     with subprocess.Popen(line, env=environment, stdout=pipe, stderr=pipe, text=True) as running:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not list(temporary.glob("*/*/metrics.jsonl")) and time.monotonic() < deadline:
             time.sleep(0.01)
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=60)  # a process that lived on would keep stderr open
+        _, said = running.communicate(timeout=120)  # a process that lived on would keep stderr open
     assert running.returncode == 130
     assert said.splitlines()[-1] == "interrupted"
     assert "Traceback" not in said

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -22,24 +23,21 @@ def numbers(stop: int, log: list[int], then: type[BaseException] | None = None) 
         log.append(-1)
 
 
-def wait_for(log: list[int], length: int) -> None:
-    # 5 s: far more than a thread needs to draw a few numbers on the busiest machine.
-    deadline = time.monotonic() + 5
-    while len(log) < length and time.monotonic() < deadline:
+def wait_until_it_rests(items: ReadAhead[Any]) -> None:
+    """Wait until the thread does nothing more before the next item is asked for."""
+    while not items._changed._waiters:  # type: ignore[attr-defined]
         time.sleep(0.001)
 
 
 def test_items_arrive_in_order_and_no_more_are_drawn_than_fit() -> None:
     log: list[int] = []
     items = ReadAhead(numbers(10, log), 3, "reader")
-    wait_for(log, 4)
+    wait_until_it_rests(items)
     assert next(items) == 0
-    time.sleep(0.02)
     # Items 1 and 2 wait, and 3 is in the hand of the thread, which rests until half of its 3 are taken.
     assert log == [0, 1, 2, 3]
     assert next(items) == 1
-    wait_for(log, 6)
-    time.sleep(0.02)
+    wait_until_it_rests(items)
     # 2 to 4 wait, and 5 is in the thread's hand.
     assert log == [0, 1, 2, 3, 4, 5]
     assert list(items) == list(range(2, 10))
@@ -148,8 +146,7 @@ def test_a_call_waits_until_an_item_is_asked_for_and_loses_none() -> None:
         yield 3
 
     items = ReadAhead(read(), 8, "reader")
-    wait_for(log, 4)
-    time.sleep(0.02)  # by now the thread asks
+    wait_until_it_rests(items)
     assert log == [0, 1, 2, -1]
     assert next(items) == 0
     assert log == [0, 1, 2, -1, 3]
@@ -196,7 +193,7 @@ def test_close_ends_a_thread_that_waits_for_a_call() -> None:
             log.append(-1)
 
     items = ReadAhead(read(), 2, "reader-that-asks")
-    wait_for(log, 1)
+    wait_until_it_rests(items)
     items.close()
     assert "reader-that-asks" not in [thread.name for thread in threading.enumerate()]
     assert log == [0, -1]

@@ -320,7 +320,7 @@ class InterruptWait(AbstractHook):
 
     def _interrupt(self) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        self.was_released = self._released.wait(30)  # for ever, were it not for the interrupt
+        self.was_released = self._released.wait(120)  # for ever, were it not for the interrupt
 
     def after_training(self, success: bool) -> None:
         assert not success

@@ -109,7 +109,7 @@ class Terminal:
             self._written += data
 
     def wait_for(self, text: str) -> None:
-        deadline = time.monotonic() + 60  # a hang is to fail; a slow machine is not
+        deadline = time.monotonic() + 120  # a hang is to fail; a slow machine is not
         while text not in self._written.decode(errors="ignore"):
             assert time.monotonic() < deadline, self._written
             time.sleep(0.01)

@@ -34,7 +34,7 @@ BLOCK = 32768
 def records_of(run: Path) -> list[Any]:
     """Read what the client has recorded; its service may write the end of it when the client has gone on already."""
     (file,) = run.glob("run-*.wandb")
-    deadline = time.monotonic() + 60  # as long as a loaded machine may take
+    deadline = time.monotonic() + 120  # as long as a loaded machine may take
     while True:
         records = list(parsed(file.read_bytes()))
         if any(record.WhichOneof("record_type") == "exit" for record in records):
