@@ -10,8 +10,9 @@ from typing import Any
 
 from ..abstract_hook import AbstractHook
 from ..data.multi_task_dataset import MultiTaskDataset
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, KeyPath
 from ..main_loop import MainLoop
+from ..models.composed_model import ComposedModel
 from ..utils.random import seed_everything
 from .blueprint import Blueprint
 from .check import check_config, check_sections, planner_for
@@ -182,7 +183,20 @@ def _build_model(plan: Blueprint, seed: int, dataset: Any, output_dir: str | Non
     seed_everything(seed)
     opener = None if trust_runs is None else partial(open_run, dataset=dataset, trust=trust_runs)
     handed = {"dataset": dataset, "output_dir": output_dir, "log_dir": output_dir, "restore_from": None}
-    return plan.build({**handed, "open_run": opener})
+    model = plan.build({**handed, "open_run": opener})
+    _check_trained(model, ("model",))
+    return model
+
+
+def _check_trained(model: Any, path: KeyPath) -> None:
+    """Refuse what a model is made of if it is built anew, has to be trained, and never will be."""
+    for member in model.members if isinstance(model, ComposedModel) else ():
+        if member.kept is not None and not member.is_run:
+            place = (*path, *member.path)
+            if member.kept.can_be_trained:
+                text = f"{type(member.kept).__name__} has no weights before it is trained; give the folder of its run"
+                raise ConfigError(text, (*place, "class"))
+            _check_trained(member.kept, place)
 
 
 def _build_hooks(plans: list[HookPlan], model: Any, dataset: Any, output_dir: str | None) -> list[AbstractHook]:

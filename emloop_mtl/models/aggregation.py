@@ -45,9 +45,12 @@ def aggregate(values: Sequence[Any], by_vote: bool) -> Any:
         raise DataError(
             f"{_shown(first)} cannot be averaged; leave it out of 'outputs', or set aggregation: major_vote"
         )
-    counts = Counter(values)
-    most = max(counts.values())
-    return min(value for value, count in counts.items() if count == most)
+    try:
+        counts = Counter(values)
+        most = max(counts.values())
+        return min(value for value, count in counts.items() if count == most)
+    except TypeError as error:  # what has no hash, or no order
+        raise DataError(f"{_shown(first)} cannot be voted on; leave it out of 'outputs'") from error
 
 
 def _aggregate_arrays(values: Sequence[Any], by_vote: bool) -> Any:

@@ -70,6 +70,13 @@ class ComposedModel(AbstractModel):
         """The label sources of all models."""
         return frozenset().union(*(member.label_names for member in self.members))
 
+    def required_sources(self, batch: Batch) -> Collection[str]:
+        """Return the sources that the models need of this batch, but for what other models give."""
+        try:
+            return self._required_sources(batch)
+        except ConfigError as error:
+            raise error.below(("model",)) from error
+
     def run(self, batch: Batch, train: bool = False, stream: StreamWrapper | None = None) -> dict[str, Any]:
         """Run a batch through the models and return the outputs.
 
@@ -117,6 +124,10 @@ class ComposedModel(AbstractModel):
     @abstractmethod
     def _find_tasks(self) -> Mapping[str, Task] | None:
         """Return the tasks that can be scored; None if the models have none."""
+
+    @abstractmethod
+    def _required_sources(self, batch: Batch) -> Collection[str]:
+        """Return what ``required_sources`` does; paths of errors are below the model."""
 
     @abstractmethod
     def _run(self, batch: Batch, stream: StreamWrapper | None) -> dict[str, Any]:
@@ -187,9 +198,9 @@ def _member(given: Any, path: KeyPath, keep: bool, device: str | None, open_run:
     if not isinstance(given, str | Path):
         if not isinstance(given, AbstractModel):
             raise ConfigError(f"expected the folder of a run, or a model, got {shown(given)}", path)
-        return Member(f"{path[-1]} ({type(given).__name__})", path, lambda: given, keep=True)
+        return Member(f"{path[-1]} ({type(given).__name__})", path, lambda: given, keep=True, is_run=False)
     if open_run is None:
         text = f"{str(given)!r} is a path, and there is nothing that could open it here"
         raise ConfigError(f"{text}; give open_run, or what open_run({str(given)!r}) returns", path)
     build = partial(open_run, given) if device is None else partial(open_run, given, device=device)
-    return Member(repr(str(given)), path, build, keep)
+    return Member(repr(str(given)), path, build, keep, is_run=True)

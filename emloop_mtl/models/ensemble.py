@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..data.batch import Batch
 from ..data.stream_wrapper import StreamWrapper
 from ..errors import ConfigError, DataError, nearest
 from ..tasks.task import Task
+from ..utils.model_note import ModelNote
 from .aggregation import aggregate
 from .composed_model import ComposedModel, adopt, fresh
 from .member import Member
@@ -55,7 +56,7 @@ class Ensemble(ComposedModel):
         self._output_names = self._check_outputs(_names("outputs", outputs))
         self._chosen = None if outputs is None else frozenset(outputs)
         self._check_inputs(_names("inputs", inputs))
-        self._check_classes()
+        self._check_tasks()
         self._tasks = self._find_tasks()
         tasks = {} if self._votes else self.members[0].tasks or {}
         self._said = {f"{name}/pred": task for name, task in tasks.items()}
@@ -71,15 +72,9 @@ class Ensemble(ComposedModel):
         """The outputs that all models have."""
         return self._output_names
 
-    def required_sources(self, batch: Batch) -> Collection[str]:
-        """Return the sources that some model needs of this batch."""
-        needed: set[str] = set()
-        for member in self.members:
-            needed.update(member.required_sources(self._batch_of(member, batch)))
-        return needed
-
     def check_sources(self, batch: Batch) -> None:
         """Check, before the first batch, that every model can run batches with the sources and tasks of ``batch``."""
+        self._check_labels(batch)
         for member in self.members:
             member.check_sources(self._batch_of(member, batch))
 
@@ -89,6 +84,12 @@ class Ensemble(ComposedModel):
             return None
         return {name: task for name, task in tasks.items() if _outputs_of(task) <= set(self._output_names)}
 
+    def _required_sources(self, batch: Batch) -> Collection[str]:
+        needed: set[str] = set()
+        for member in self.members:
+            needed.update(member.required_sources(self._batch_of(member, batch)))
+        return needed
+
     def _run(self, batch: Batch, stream: StreamWrapper | None) -> dict[str, Any]:
         asked = self._asking(stream, self._more_outputs(stream))
         results = [member.run(self._batch_of(member, batch), asked) for member in self.members]
@@ -97,7 +98,9 @@ class Ensemble(ComposedModel):
             for name in found[0].keys() ^ outputs.keys():
                 if self._chosen is None or name in self._chosen:
                     has, lacks = (member, self.members[0]) if name in outputs else (self.members[0], member)
-                    raise DataError(f"model {has.name} gives {name!r}, model {lacks.name} does not")
+                    error = DataError(f"model {has.name} gives {name!r}, model {lacks.name} does not")
+                    error.add_note(ModelNote(f"in model {member.name}", member.path))
+                    raise error
         outputs = self._put_together(found)
         ran = results[0][0]
         if self._tasks is not None:
@@ -132,6 +135,7 @@ class Ensemble(ComposedModel):
                 try:
                     known[id(first)] = aggregate([each[name] for each in found], self._votes)
                 except DataError as error:
+                    error.add_note(ModelNote("in the models", ("models",)))
                     raise error.within(f"output {name!r}") from error
             return known[id(first)]
 
@@ -165,16 +169,34 @@ class Ensemble(ComposedModel):
                     f"no model reads a source {name!r}{nearest(name, self.input_names)}", ("inputs", index)
                 )
 
-    def _check_classes(self) -> None:
-        first = self.members[0]
+    def _check_tasks(self) -> None:
+        """Refuse tasks of one name whose probabilities or predictions are not of the same things."""
+        for member, task, first in self._twins():
+            given = {kind for kind in ("prob", "pred") if f"{task.name}/{kind}" in self._output_names}
+            counts, kinds = (task.num_classes, first.num_classes), (_predicted(task), _predicted(first))
+            if "prob" in given and None not in counts and counts[0] != counts[1]:
+                raise self._differing(member, task, f"has {counts[0]} classes", f"{counts[1]}")
+            if given and None not in kinds and kinds[0] != kinds[1]:
+                raise self._differing(member, task, f"predicts {kinds[0]}", f"{kinds[1]}")
+
+    def _check_labels(self, batch: Batch) -> None:
+        """Refuse tasks of one name whose labels have different sources, where the batch does not name one."""
+        for member, task, first in self._twins() if not batch.tasks else ():
+            if task.label != first.label and not batch.keys().isdisjoint((task.label, first.label)):
+                here, there = f"reads the label {task.label!r}", f"{first.label!r}"
+                raise self._differing(member, task, here, f"{there}; name the source in the tasks of the loader")
+
+    def _twins(self) -> Iterator[tuple[Member, Task, Task]]:
+        """Yield the tasks of each model that the first one has, too, with those of the first one."""
+        known = self.members[0].tasks or {}
         for member in self.members[1:]:
             for name, task in (member.tasks or {}).items():
-                twin = (first.tasks or {}).get(name)
-                if twin is None or f"{name}/prob" not in self._output_names:
-                    continue
-                if None not in (task.num_classes, twin.num_classes) and task.num_classes != twin.num_classes:
-                    text = f"task {name!r} has {task.num_classes} classes in model {member.name}"
-                    raise ConfigError(f"{text}, and {twin.num_classes} in model {first.name}", member.path)
+                if name in known:
+                    yield member, task, known[name]
+
+    def _differing(self, member: Member, task: Task, here: str, there: str) -> ConfigError:
+        first = f"in model {self.members[0].name} {there}"
+        return ConfigError(f"task {task.name!r} {here} in model {member.name}, and {first}", member.path)
 
 
 def _names(argument: str, given: Any) -> Sequence[str] | None:
@@ -191,3 +213,10 @@ def _outputs_of(task: Task) -> set[str]:
     """Return the outputs without which a task cannot be scored."""
     kinds = ("prob", "pred") if task.loss is None else ("loss", "prob", "pred")
     return {f"{task.name}/{kind}" for kind in kinds}
+
+
+def _predicted(task: Task) -> str | None:
+    """Return what a task predicts, None where that is not known."""
+    if task.output.predicts_values:
+        return "values"
+    return {True: "labels that are 0 or 1", False: "classes", None: None}[task.output.predicts_label_sets]

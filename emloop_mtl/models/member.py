@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 from ..data.batch import Batch
 from ..data.stream_wrapper import StreamWrapper
-from ..errors import ConfigError, DataError, KeyPath
+from ..errors import ConfigError, DataError, EmloopError, KeyPath
 from ..tasks.task import Task
+from ..utils.model_note import ModelNote
 from .abstract_model import AbstractModel
 
 _T = TypeVar("_T")
@@ -24,12 +25,14 @@ class Member:
     :param path: its place below the section of the model that it is part of
     :param build: returns the model
     :param keep: whether to keep it; else it is built anew whenever it is used, and dropped afterwards
-    :raise ConfigError: if it is none
+    :param is_run: whether it is built from its run
+    :raise ConfigError: if it is none, or cannot be built
     """
 
-    def __init__(self, name: str, path: KeyPath, build: Callable[[], Any], keep: bool) -> None:
+    def __init__(self, name: str, path: KeyPath, build: Callable[[], Any], keep: bool, is_run: bool) -> None:
         self.name = name
         self.path = path
+        self.is_run = is_run
         self.kept: AbstractModel | None = None
         """The model, if it is kept."""
         self.input_names: frozenset[str] = frozenset()
@@ -38,10 +41,7 @@ class Member:
         self.tasks: Mapping[str, Task] | None = None
         """Its tasks without their modules; None for a model that has no tasks."""
         self._build = build
-        try:
-            model = build()
-        except ConfigError as error:
-            raise ConfigError(str(error), path) from error
+        model = self._built()
         if not isinstance(model, AbstractModel):
             raise ConfigError(f"model {name} does not inherit from AbstractModel", path)
         self._learn(model)
@@ -51,15 +51,22 @@ class Member:
     def use(self, act: Callable[[AbstractModel], _T]) -> _T:
         """Return what ``act`` returns, which must not keep the model that it gets.
 
-        :raise ConfigError: that ``act`` has raised, with the name of the model and its place
+        :raise ConfigError: that ``act`` has raised, with the name of the model and its place; or if the run of a model
+            that is not kept cannot be opened any more
         """
-        model = self._build() if self.kept is None else self.kept
+        model = self._built() if self.kept is None else self.kept
         try:
             return act(model)
         except DataError as error:
-            raise error.within(f"model {self.name}") from error
+            told = error.within(f"model {self.name}")
+            told.add_note(self._own(ModelNote.on(error)))
+            raise told from error
         except ConfigError as error:  # its path leads into the config of another run
             raise ConfigError(f"model {self.name}: {error}", self.path) from error
+        except Exception as error:
+            notes: list[str] = getattr(error, "__notes__", [])
+            notes[:] = [self._own(note) if isinstance(note, ModelNote) else note for note in notes]
+            raise
 
     def required_sources(self, batch: Batch, others: Collection[str] = ()) -> set[str]:
         """Return the sources that the model needs of a batch, which nobody has prepared and nobody else uses.
@@ -85,6 +92,16 @@ class Member:
         :param others: tasks to run without labels if the batch does not carry them
         """
         return self.use(lambda model: _run(model, batch, stream, others))
+
+    def _own(self, note: ModelNote | None) -> ModelNote:
+        """Return a note that leads to this model, and not into the config of its run."""
+        return ModelNote(f"{'in' if note is None else f'{note} of'} model {self.name}", self.path)
+
+    def _built(self) -> Any:
+        try:
+            return self._build()
+        except (EmloopError, OSError) as error:
+            raise ConfigError(str(error), self.path) from error
 
     def _learn(self, model: AbstractModel) -> None:
         self.input_names, self.label_names = frozenset(model.input_names), frozenset(model.label_names)

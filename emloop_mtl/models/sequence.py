@@ -69,25 +69,28 @@ class Sequence(ComposedModel):
         """The outputs of all models."""
         return list(dict.fromkeys(name for member in self.members for name in member.output_names))
 
-    def required_sources(self, batch: Batch) -> Collection[str]:
-        """Return the sources that the models need of this batch, but for what other models give."""
-        needed: set[str] = set()
-        for index, made in self._steps(batch):
-            needed.update(self._required(index, batch, made) - made.keys())
-        return needed
-
     def check_sources(self, batch: Batch) -> None:
         """Check, before the first batch, that every model can run batches with the sources and tasks of ``batch``."""
         for name in batch.tasks:
             if self._tasks is not None and name not in self._tasks:
                 raise ConfigError(f"no model has a task {name!r}{nearest(name, self._tasks)}", ("models",))
         for index, made in self._steps(batch):
-            self.members[index].check_sources(self._batch_of(index, batch, made), self._others[index])
+            try:
+                own = self._batch_of(index, batch, made)
+            except DataError as error:
+                raise ConfigError(str(error), self.members[index].path) from error
+            self.members[index].check_sources(own, self._others[index])
 
     def _find_tasks(self) -> Mapping[str, Task] | None:
         if any(member.tasks is None for member in self.members):
             return None
         return {name: task for member in self.members for name, task in (member.tasks or {}).items()}
+
+    def _required_sources(self, batch: Batch) -> Collection[str]:
+        needed: set[str] = set()
+        for index, made in self._steps(batch):
+            needed.update(self._required(index, batch, made) - made.keys())
+        return needed
 
     def _run(self, batch: Batch, stream: StreamWrapper | None) -> dict[str, Any]:
         outputs: dict[str, Any] = {}
@@ -130,7 +133,8 @@ class Sequence(ComposedModel):
         own = fresh(batch)
         for name, value in made.items():
             if name in own:
-                raise DataError(f"{name!r} is both a source and an output of a model; rename one")
+                giver = next(member for member in self.members if name in member.output_names)
+                raise DataError(f"{name!r} is both a source and an output of model {giver.name}; rename one")
             own[name] = value
         tasks = self.members[index].tasks
         if batch.tasks and tasks is not None:
@@ -159,7 +163,9 @@ class Sequence(ComposedModel):
                     text = f"model {member.name} gives {name!r}, and so does model {given[name].name}"
                     raise ConfigError(f"{text}; the models of a sequence need outputs of different names", member.path)
                 if name in sources:
-                    text = f"model {member.name} gives {name!r}, which is a source that model"
                     reader = next(each for each in self.members if name in each.input_names)
-                    raise ConfigError(f"{text} {reader.name} reads; rename one", member.path)
+                    text = f"model {member.name} gives {name!r}, which is a source that model {reader.name} reads"
+                    is_later = self.members.index(reader) < self.members.index(member)
+                    advice = "list it before that one" if is_later else "rename one"
+                    raise ConfigError(f"{text}; {advice}", member.path)
                 given[name] = member

@@ -25,7 +25,9 @@ from emloop_mtl.models.weights_file import save_weights
 from emloop_mtl.testing import FakeModel
 from emloop_mtl.types import Position
 
-from .trained_runs import KIND, command, composed_config, config_of, train, working_in
+from .trained_runs import KIND, LINEAR, command, composed_config, config_of, train, working_in
+
+UNTRAINED = {"modules": {"kind_head": {"class": LINEAR, "in_features": 4, "out_features": 3}}, "tasks": {"kind": KIND}}
 
 OTHER_FLOW = [{"name": "kind_out", "module": "kind_head", "inputs": "y"}]
 
@@ -175,7 +177,38 @@ def test_global_random_numbers_are_left_alone(folder: Path) -> None:
         ),
         (["log/a"], {"open_run": "x"}, "argument 'open_run' is handed over by the engine and cannot be set"),
         (["log/a", "log/one"], {}, ":7:5: model.models[1]: model 'log/one' has no output 'size/loss', which model"),
-        (["log/a", "log/four"], {}, "[1]: task 'kind' has 4 classes in model 'log/four', and 3 in model 'log/a'"),
+        (
+            ["log/a", "log/sets"],
+            {},
+            ":7:5: model.models[1]: task 'kind' predicts labels that are 0 or 1 in model 'log/sets'",
+        ),
+        (
+            ["log/values", "log/a"],
+            {},
+            "[1]: task 'kind' predicts classes in model 'log/a', and in model 'log/values' val",
+        ),
+        (
+            ["log/a", "log/labels"],
+            {"dataset": {"named": False}},
+            ":8:5: model.models[1]: stream 'train', loader 'points': task 'kind' reads the label 'k' in model 'log/lab",
+        ),
+        (
+            ["log/a", "log/unfit"],
+            {},
+            ":7:5: model.models[1]: log/unfit/checkpoints/latest-00000001: does not fit the m",
+        ),
+        (["log/a", "x" * 5000], {}, ":7:5: model.models[1]: [Errno 36] File name too long"),
+        (
+            [{"class": "MultiTaskModel", **UNTRAINED}],
+            {},
+            ":6:5: model.models[0].class: MultiTaskModel has no weights before it is trained; give the folder of its",
+        ),
+        (
+            [{"class": "Ensemble", "models": [{"class": "MultiTaskModel", **UNTRAINED}]}],
+            {},
+            ":8:7: model.models[0].models[0].class: MultiTaskModel has no weights before it is trained",
+        ),
+        (["log/a", "log/four"], {}, "[1]: task 'kind' has 4 classes in model 'log/four', and in model 'log/a' 3"),
         (
             ["log/a"],
             {"outputs": ["kind/prod"]},
@@ -205,15 +238,20 @@ def test_mistakes_are_told_in_one_line_with_their_place(
 
 @pytest.fixture(scope="module")
 def variants(trained: Path) -> None:
-    """Runs that do not fit the others: of one task, of four classes, of another source; one that has no checkpoint."""
+    """Runs that do not fit the others, nor themselves; one that has no checkpoint."""
     heads = config_of()["model"]["modules"]
     four = {**heads, "kind_head": {**heads["kind_head"], "out_features": 4}}
-    log = trained / "log"
+    wide = {"class": "torch.nn.Sequential", "args": [four["kind_head"], {"class": "torch.nn.Flatten"}]}
+    log, tasks = trained / "log", config_of()["model"]["tasks"]
     configs = {
         "one": config_of(modules={"kind_head": heads["kind_head"]}, tasks={"kind": KIND}),
         "four": config_of(modules=four),
-        "other": config_of(tasks={**config_of()["model"]["tasks"], "kind": {**KIND, "flow": OTHER_FLOW}}),
+        "other": config_of(tasks={**tasks, "kind": {**KIND, "flow": OTHER_FLOW}}),
         "bare": config_of(),
+        "sets": config_of(tasks={**tasks, "kind": {**KIND, "output": "sigmoid", "metrics": []}}),
+        "values": config_of(tasks={**tasks, "kind": {**KIND, "loss": "mse_loss", "metrics": []}}),
+        "labels": config_of(tasks={**tasks, "kind": {**KIND, "label": "k"}}),
+        "wide": config_of(modules={**heads, "kind_head": wide}),
     }
     for name, config in configs.items():
         (log / name).mkdir()
@@ -223,6 +261,8 @@ def variants(trained: Path) -> None:
             model = create_model(load_config(log / name / "config.yaml"), None)
             position = Position(epoch=1, step=3, passes=1, samples=20)
             save_checkpoint(log / name / "checkpoints", ["latest"], model.state_dict(), {}, position)
+    shutil.copytree(log / "four", log / "unfit")
+    (log / "unfit" / "config.yaml").write_text(write_yaml(config_of()))
     (trained / "empty").mkdir()
     (trained / "stray.safetensors").write_bytes(b"")
 
@@ -273,10 +313,41 @@ def test_a_damaged_checkpoint_is_told_in_one_line(folder: Path, tmp_path: Path) 
     (checkpoint / "model.safetensors").write_bytes(b"nothing")
     (folder / "ensemble.yaml").write_text(write_yaml(composed_config("Ensemble", [str(tmp_path / "run"), "log/a"])))
     done = command("eval", "valid", "ensemble.yaml")
-    assert done.exit_code == 1
-    assert "has no valid checkpoint" in done.stderr.splitlines()[-1]
-    assert "model.safetensors" in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
+    assert done.exit_code == 2
+    skipped, told = done.stderr.splitlines()
+    assert "skipping a bad checkpoint" in skipped
+    assert told.startswith("ensemble.yaml:6:5: model.models[0]: ")
+    assert "has no valid checkpoint" in told
+    assert "model.safetensors" in told
+
+
+def test_a_run_that_is_gone_when_it_is_read_again_has_its_place(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "log" / "a", tmp_path / "run")
+    training = build(folder, ["log/a", str(tmp_path / "run")], eager_loading=False)
+    shutil.rmtree(tmp_path / "run")
+    for act in (training.model.required_sources, training.model.run):
+        with pytest.raises(ConfigError, match="run: no such folder") as caught:
+            act(batches(training)[0])
+        assert caught.value.path == ("model", "models", 1)
+
+
+def test_what_only_a_batch_shows_has_the_place_of_the_models(folder: Path, variants: None) -> None:
+    (folder / "ensemble.yaml").write_text(write_yaml(composed_config("Ensemble", ["log/a", "log/wide"])))
+    done = command("eval", "valid", "ensemble.yaml")
+    assert done.stderr.startswith(
+        "ensemble.yaml:5:3: model.models: stream 'valid', batch 0, loader 'points': output 'kind/"
+    )
+    assert (
+        "the models give different kinds of values: torch.float32 of shape (8, 3), torch.float32 of shape (8, 4)"
+        in done.stderr
+    )
+    assert (done.stderr.count("\n"), done.exit_code) == (1, 2)
+
+
+def test_what_cannot_be_counted_or_ordered_is_not_voted_on() -> None:
+    for values in ([{1}, {1}], [1j, 2j]):
+        with pytest.raises(DataError, match=f"a {type(values[0]).__name__} cannot be voted on; leave it out of 'outp"):
+            aggregate(values, by_vote=True)
 
 
 @pytest.mark.parametrize("name", ["eval", "predict"])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from emloop_mtl import Batch, ConfigError, DataError, Sequence, create_training, open_run
+from emloop_mtl import Batch, ConfigError, DataError, Sequence, create_training, load_config, open_run
 from emloop_mtl.config.yaml_text import write_yaml
 from emloop_mtl.testing import FakeModel
 
@@ -92,6 +94,37 @@ def test_equal_names_are_a_mistake(folder: Path) -> None:
     assert "models[1]" in str(caught.value)
     with pytest.raises(ConfigError, match="gives 'x', which is a source that model .* reads"):
         Sequence(models=[FakeModel({"x": 1.0}), open_run("log/first")])
+
+
+def test_models_in_the_wrong_order_are_a_mistake(folder: Path) -> None:
+    text = r"models\[1\]: model 'log/first' gives 'kind/prob', .* model 'log/second' reads; list it before that one"
+    with pytest.raises(ConfigError, match=text):
+        build(folder, RUNS[::-1])
+
+
+@pytest.mark.parametrize("name", ["eval", "check"])
+def test_a_source_that_is_called_like_an_output_has_its_place(folder: Path, name: str) -> None:
+    (folder / "clash.yaml").write_text(write_yaml(composed_config("Sequence", RUNS, dataset={"first": True})))
+    done = command(name, *["valid"][: name == "eval"], "clash.yaml")
+    says = "'kind/prob' is both a source and an output of model 'log/first'; rename one\n"
+    assert done.stderr == f"clash.yaml:8:5: model.models[1]: stream 'train', loader 'points': {says}"
+    assert done.exit_code == 2
+
+
+def test_modules_that_do_not_fit_what_they_read_have_the_place_of_their_model(folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder / "log" / "second", run)
+    config = load_config(run / "config.yaml").data
+    config["model"]["modules"]["size_head"]["in_features"] = 5
+    (run / "config.yaml").write_text(write_yaml(config))
+    weights = {"size_head.weight": torch.zeros(1, 5), "size_head.bias": torch.zeros(1)}
+    save_file(weights, run / "model.safetensors")
+    models = ["log/first", str(run / "model.safetensors")]
+    (folder / "unfit.yaml").write_text(write_yaml(composed_config("Sequence", models)))
+    done = command("eval", "valid", "unfit.yaml")
+    assert done.stderr.startswith("unfit.yaml:7:5: model.models[1]: RuntimeError: mat1 and mat2 shapes cannot be mult")
+    assert f"in task 'size', action 'size_out', module 'size_head' of model '{models[1]}'" in done.stderr
+    assert (done.stderr.count("\n"), done.exit_code) == (1, 2)
 
 
 def test_a_source_that_nobody_has_is_a_mistake(folder: Path) -> None:
