@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -31,8 +32,11 @@ STYLES = ("-", "--", ":", "-.")
 LETTERS = 70
 """Characters of a legend that stand side by side."""
 
+MOST_NAME = 255 - 22
+"""Bytes that the name of a file may have, which is longer while it is written."""
+
 MOST_BYTES = 150
-"""Of the variables in the name of a file, which may have 255, and 22 more while it is written; the rest is the id's."""
+"""Of these for the variables; the rest is the id's."""
 
 SEPARATOR = "___"
 """What stands in names of files for a slash."""
@@ -43,9 +47,10 @@ class PlotLines(AbstractExampleWriter):
 
     It is saved as ``<folder>/epoch_<number>/<stream>/<id>_batch_<number>_plot-<variable>-vs-<variable>.png``, batches
     being counted from 1, with ``___`` for slashes; of variables that make it too long, some are told as
-    ``-and-<number>-more``. Padding is left out: that of ragged columns, which bring ``<source>_mask``, by itself, any
-    other with ``pad_mask_variable``. A figure takes a good tenth of a second, so ``example_count``, ``batch_count`` and
-    ``streams`` are worth setting. Needs matplotlib, the extra ``plot``.
+    ``-and-<number>-more``, and a long id is cut and has a checksum. Padding is left out: that of ragged columns,
+    which bring ``<source>_mask``, by itself, any other with ``pad_mask_variable``. A figure takes a good tenth of a
+    second, so ``example_count``, ``batch_count`` and ``streams`` are worth setting. Needs matplotlib, the extra
+    ``plot``.
 
     :param variables: names of variables with a sequence for each example, each of which is a line
     :param streams: names of the streams to draw; by default all
@@ -176,7 +181,7 @@ class PlotLines(AbstractExampleWriter):
         folder = Path(self._output_dir or "", self._folder, f"epoch_{self._epoch}", examples.stream)
         end = f"_batch_{self._seen[examples.stream]}{self._end()}"
         for example, identity in enumerate(values[self._identity][: self._examples]):
-            file = _for_files(identity) + end
+            file = _cut(_for_files(identity), MOST_NAME - len(end.encode())) + end
             figure = self._draw(examples, values, example)
             with self._guard.writing(folder / file):
                 make_folder(folder)
@@ -219,6 +224,15 @@ class PlotLines(AbstractExampleWriter):
         for text in figure.legend(loc="outside upper right", ncols=columns, frameon=False).get_texts():
             text.set_parse_math(False)  # a dollar in a name is a dollar
         return figure
+
+
+def _cut(text: str, most: int) -> str:
+    """Return a text that has at most so many bytes, with a sum of the whole where it is cut, so that no two are one."""
+    data = text.encode()
+    if len(data) <= most:
+        return text
+    mark = f"-{sha256(data).hexdigest()[:12]}"
+    return data[: most - len(mark)].decode(errors="ignore") + mark
 
 
 def _for_files(name: object) -> str:

@@ -31,11 +31,12 @@ class SaveFile(AbstractHook):
     """Copy files into the folder of the run before the training.
 
     A run that is resumed keeps the copies that it began with; the log tells which files have changed since then.
+    Nothing is written once the training has begun, so what cannot be copied is always an error at its start.
 
     :param files: paths of the files; each copy has the name of its file
     :param output_dir: the folder; by default that of the main loop
-    :raise ConfigError: for a file that there is not, for two of one name or one that the run itself writes, and without
-        a folder
+    :raise ConfigError: for a file that there is not, for two of one name or one that the run itself writes, without a
+        folder, and where they cannot be copied
 
     .. code-block:: yaml
 

@@ -60,14 +60,27 @@ def test_counts_bound_examples_and_batches(tmp_path: Path) -> None:
     ("names", "end"),
     [
         ([f"a/variable_{index:03}" for index in range(30)], "-vs-a___variable_006-and-23-more.png"),
+        (["a" * 100, "b" * 100], f"{'a' * 100}-and-1-more.png"),
         (["größe" * 60, "y"], "gr\u00f6\u00dfegr.png"),
     ],
-    ids=["many", "long"],
+    ids=["many", "two", "long"],
 )
 def test_variables_that_are_many_or_long_are_cut_in_names_of_files(names: list[str], end: str, tmp_path: Path) -> None:
     (path,) = plot(tmp_path, {"ids": ["a" * 60], **{name: [[1, 2]] for name in names}}, variables=names)
     assert path.endswith(end)
     assert len(Path(path).name.encode()) <= 255  # what file systems allow
+
+
+def test_ids_that_are_long_are_cut_and_told_apart(tmp_path: Path) -> None:
+    end = "_batch_1_plot-ys.png"
+    most = 255 - 22 - len(end)  # what file systems allow; names are longer while files are written
+    ids = ["a" * most, "a" * (most + 1), "ö" * 300 + "y", "ö" * 300 + "z"]
+    found = [Path(each).name.removesuffix(end) for each in plot(tmp_path, {"ids": ids, "ys": [[1, 2]] * 4})]
+    assert found[1] == "a" * most
+    assert found[0].startswith("a" * (most - 13) + "-")
+    assert [each.rstrip("0123456789abcdef") for each in found[2:]] == ["ö" * ((most - 13) // 2) + "-"] * 2
+    assert len(set(found)) == 4
+    assert max(len(each.encode()) for each in found) == most
 
 
 @pytest.mark.parametrize(
@@ -125,7 +138,7 @@ def test_a_dollar_in_a_name_is_a_dollar(tmp_path: Path) -> None:
 def test_a_training_that_is_resumed_in_the_middle_of_an_epoch_draws_what_is_missing(tmp_path: Path) -> None:
     def loop(name: str, **when: int) -> MainLoop:
         batches = [{"x": [0], "ids": [str(number)], "ys": [[number, 1]]} for number in range(4)]
-        hooks = [PlotLines(["ys"], batch_count=3), SaveAndFail(**when)]
+        hooks = [SaveAndFail(**when), PlotLines(["ys"], batch_count=3)]
         return MainLoop(
             FakeModel(), FakeDataset(train=batches), hooks, output_dir=tmp_path / name, on_unused_sources="ignore"
         )

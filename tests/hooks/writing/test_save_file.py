@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,43 @@ def test_a_resumed_run_keeps_its_copy_and_tells_what_has_changed(
     assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
         "SaveFile: deep/notes is not what it was when the run began; the copy of then stays"
     ]
+
+
+def test_a_change_is_told_that_left_size_and_time_as_they_were(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(["deep/notes"])
+    (folder / "deep" / "notes").write_text("THIS IS DEEP/NOTES\n")
+    for path in (folder / "deep" / "notes", folder / "run" / "notes"):
+        os.utime(path, (1e9, 1e9))
+    run(["deep/notes"])
+    assert "SaveFile: deep/notes is not what it was when the run began; the copy of then stays" in caplog.messages
+
+
+def test_a_copy_has_its_name_once_it_is_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    copy = shutil.copy
+
+    def look(source: Path, target: Path) -> None:
+        copy(source, target)
+        seen.append([path.name for path in target.parent.iterdir()])
+
+    monkeypatch.setattr(shutil, "copy", look)
+    run(["deep/notes"])
+    assert seen == [[".tmp-notes"]]
+    assert [path.name for path in (folder / "run").iterdir()] == ["notes"]
+
+
+def test_what_cannot_be_copied_is_told_at_the_start_and_leaves_nothing(folder: Path) -> None:
+    (folder / "large").write_bytes(bytes(2**20))
+    hook = SaveFile(["vocabulary.txt", "large"])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, limits[1]))
+    try:
+        with pytest.raises(ConfigError, match="SaveFile: cannot copy large to run/large: File too large") as caught:
+            run_hook(hook, output_dir="run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.path == ("files", 1)
+    assert [path.name for path in (folder / "run").iterdir()] == ["vocabulary.txt"]
 
 
 def test_a_file_that_is_gone_since_is_told_and_its_copy_stays(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
