@@ -24,8 +24,8 @@ def numbers(stop: int, log: list[int], then: type[BaseException] | None = None) 
 
 
 def wait_until_it_rests(items: ReadAhead[Any]) -> None:
-    """Wait until the thread does nothing more before the next item is asked for."""
-    while not items._changed._waiters:  # type: ignore[attr-defined]
+    """Wait until the thread does nothing more before the next item is asked for, or has ended."""
+    while items._thread.is_alive() and not items._changed._waiters:  # type: ignore[attr-defined]
         time.sleep(0.001)
 
 

@@ -250,12 +250,14 @@ def test_the_scores_of_the_last_epoch_are_emmentals(name: str) -> None:
     tolerance = {"rel": TOLERANCE[case["dtype"]]["rtol"]}
     for task, weight in weights.items():
         assert ours[f"{task}/data_{task}/loss"] == pytest.approx(theirs[task] / weight, **tolerance)
-        assert weight == 1 or ours[f"{task}/data_{task}/loss"] != pytest.approx(theirs[task], rel=0.1)
+        assert weight == 1 or ours[f"{task}/data_{task}/loss"] != pytest.approx(
+            theirs[task], rel=0.1
+        )  # the weight is 0.3
     unweighted = [value / weight for value, weight in zip(theirs.values(), weights.values(), strict=True)]
     assert ours["model/all/loss"] == pytest.approx(sum(unweighted) / len(unweighted), **tolerance)
     if set(weights.values()) == {1.0}:
         assert ours["model/all/loss"] == pytest.approx(logged["model/all/train/loss"], **tolerance)
-    assert record.rates[-1] == pytest.approx(logged["model/all/train/lr"], rel=1e-12)
+    assert record.rates[-1] == pytest.approx(logged["model/all/train/lr"], rel=1e-12)  # as above
     assert len(logged) == len(weights) + 2
 
 

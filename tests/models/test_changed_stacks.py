@@ -50,6 +50,7 @@ def test_a_module_that_somebody_has_changed_runs_apart(
         for model in (together, apart):
             torch.manual_seed(step)
             outputs.append(model.run(make_batch(seed=step), train=True))
+        # As the weights below.
         torch.testing.assert_close(outputs[0]["t1/loss"], outputs[1]["t1/loss"], rtol=1e-11, atol=1e-11)
     assert together.stacked_tasks == (ALL if change is move else [("t0", "t2", "t3")])
     for name, weight in apart.state_dict().items():

@@ -118,8 +118,8 @@ def test_a_task_that_is_added_between_two_steps_trains_as_if_it_had_been_there(
     for number in range(3, 6):
         outputs = grown.run(make_batch("a", "b", "c", "d", number=number), train=True)
         expected = whole.run(make_batch("a", "b", "c", "d", number=number), train=True)
+        # Parts of tensors that are added up as one, or not, round differently.
         torch.testing.assert_close(outputs, expected)
-    # Parts of tensors that are added up as one, or not, round differently.
     torch.testing.assert_close(state_of(grown, *"abcd"), state_of(whole, *"abcd"))
     if not stack_tasks:
         assert_equal(state_of(grown, *"abcd"), state_of(whole, *"abcd"))
@@ -144,6 +144,7 @@ def test_the_others_go_on_as_before_where_a_task_is_removed_between_two_steps(
     for number in range(3, 6):
         model.run(make_batch(*"acd", number=number), train=True)
         whole.run(make_batch(*"acd", number=number), train=True)
+    # Tasks that are together round otherwise than those that are not.
     torch.testing.assert_close(state_of(model, *"acd"), state_of(whole, *"acd"))
     if not stack_tasks:
         assert_equal(state_of(model, *"acd"), state_of(whole, *"acd"))
@@ -190,7 +191,7 @@ def test_a_task_that_is_updated_with_the_modules_it_had_goes_on() -> None:
     )
     assert_equal(state_of(model, "a", "b"), before)
     loss = model.run(make_batch("b"), train=False)
-    assert float(loss["loss"]) == pytest.approx(3 * float(loss["b/loss"]))
+    assert float(loss["loss"]) == pytest.approx(3 * float(loss["b/loss"]), rel=1e-6)  # float32 has seven digits
 
 
 def per_task(network: Any) -> list[dict[str, Any]]:
@@ -206,14 +207,14 @@ def test_parameter_groups_and_their_rates_follow_the_tasks() -> None:
     model.set_length(20, 20)
     for number in range(2):
         model.run(make_batch("a", "b", number=number), train=True)
-    assert model.learning_rate.current == pytest.approx([0.1 / 4, 0.05 / 4, 0.1 / 12])
+    assert model.learning_rate.current == [0.1 / 4, 0.05 / 4, 0.1 / 12]
     model.add_tasks(make_task("c"))
     assert [group["param_names"] for group in model.optimizer.param_groups][-1] == ["c_head.weight", "c_head.bias"]
-    assert model.learning_rate.current == pytest.approx([0.1 / 4, 0.05 / 4, 0.1 / 12, 0.1 / 16])
+    assert model.learning_rate.current == [0.1 / 4, 0.05 / 4, 0.1 / 12, 0.1 / 16]
     model.run(make_batch("a", "c", number=2), train=True)
-    assert model.learning_rate.current == pytest.approx([0.1 / 2, 0.05 / 2, 0.1 / 6, 0.1 / 8])
+    assert model.learning_rate.current == [0.1 / 2, 0.05 / 2, 0.1 / 6, 0.1 / 8]
     model.remove_task("a")
-    assert model.learning_rate.current == pytest.approx([0.1 / 2, 0.05 / 2, 0.1 / 6])
+    assert model.learning_rate.current == [0.1 / 2, 0.05 / 2, 0.1 / 6]
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cyclic", "plateau", "step", "exponential"])
@@ -340,7 +341,7 @@ def test_compiled_flows_are_compiled_anew() -> None:
         model.add_tasks(make_task("c"))
         model.remove_task("b")
         model.run(make_batch("a", "c", number=1), train=True)
-    torch.testing.assert_close(dict(compiled.state_dict()), dict(plain.state_dict()))
+    assert_equal(compiled.state_dict(), plain.state_dict())
 
 
 class Letters(MultiTaskDataset):

@@ -39,7 +39,8 @@ def test_warm_up_rises_linearly_from_zero() -> None:
     learning_rate, _ = make(0.4)
     learning_rate.warm_up(steps=4)
     learning_rate.set_length(None, None)
-    assert rates(learning_rate, 6) == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.4])
+    # 3/4 of 0.4 is rounded.
+    assert rates(learning_rate, 6) == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.4], rel=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_linear_falls_to_zero_at_the_end_of_the_run() -> None:
     learning_rate, _ = make(1.0)
     learning_rate.follow("linear")
     learning_rate.set_length(5, None)
-    assert rates(learning_rate, 6) == pytest.approx([1.0, 0.8, 0.6, 0.4, 0.2, 0.0])
+    assert rates(learning_rate, 6) == [1.0, 0.8, 0.6, 0.4, 0.2, 0.0]
 
 
 def test_cosine_equals_torchs_own_without_warm_up() -> None:
@@ -86,7 +87,7 @@ def test_schedule_begins_after_the_warm_up_and_ends_with_the_run() -> None:
     learning_rate.warm_up(steps=2)
     learning_rate.follow("linear", min_lr=0.3)
     learning_rate.set_length(6, None)
-    assert rates(learning_rate, 7) == pytest.approx([0, 0.5, 1.0, 0.75, 0.5, 0.3, 0.3])
+    assert rates(learning_rate, 7) == [0, 0.5, 1.0, 0.75, 0.5, 0.3, 0.3]
 
 
 def test_unit_pass_changes_once_per_pass() -> None:
@@ -94,7 +95,7 @@ def test_unit_pass_changes_once_per_pass() -> None:
     learning_rate.follow("cosine_annealing", unit="pass")
     learning_rate.set_length(6, pass_steps=3)
     half = (1 + math.cos(math.pi / 2)) / 2
-    assert rates(learning_rate, 6) == pytest.approx([1, 1, 1, half, half, half])
+    assert rates(learning_rate, 6) == [1, 1, 1, half, half, half]
 
 
 def test_every_group_follows_from_its_own_base() -> None:
@@ -102,7 +103,7 @@ def test_every_group_follows_from_its_own_base() -> None:
     learning_rate.follow("linear", min_lr=0.05)
     learning_rate.set_length(10, None)
     learning_rate.apply(8)
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.05])
+    assert [group["lr"] for group in optimizer.param_groups] == [0.2, 0.05]
 
 
 def test_a_rate_depends_on_the_step_alone() -> None:
@@ -225,9 +226,7 @@ def test_changes_of_unit_pass_stay_on_the_borders_of_passes_after_a_warm_up() ->
     learning_rate.warm_up(steps=5)
     learning_rate.follow({"class": "exponential", "gamma": 0.5}, unit="pass")
     learning_rate.set_length(16, pass_steps=4)
-    assert rates(learning_rate, 16) == pytest.approx(
-        [0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25]
-    )
+    assert rates(learning_rate, 16) == [0, 0.2, 0.4, 0.6, 0.8, 1, 1, 1, *[0.5] * 4, *[0.25] * 4]
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
@@ -323,8 +322,8 @@ def test_groups_may_have_rates_and_momentums_of_their_own() -> None:
     )
     learning_rate.set_length(None, None)
     learning_rate.apply(1)
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 0.7])
-    assert [group["momentum"] for group in optimizer.param_groups] == pytest.approx([0.6, 0.8])
+    assert [group["lr"] for group in optimizer.param_groups] == [0.2, 0.7]
+    assert [group["momentum"] for group in optimizer.param_groups] == [0.6, 0.8]
 
 
 def test_momentum_is_the_first_beta_of_adam() -> None:
@@ -337,7 +336,8 @@ def test_momentum_is_the_first_beta_of_adam() -> None:
         learning_rate.apply(step)
         seen.append(optimizer.param_groups[0]["betas"])
     wanted = [0.95 - 0.1 * (x / 4 if x < 5 else (9 - x) / 5) for x in range(10)]
-    assert [first for first, _ in seen] == pytest.approx(wanted)
+    # Products and quotients of such rates are rounded.
+    assert [first for first, _ in seen] == pytest.approx(wanted, rel=1e-15)
     assert {second for _, second in seen} == {0.99}
 
 
@@ -350,7 +350,7 @@ def test_momentum_waits_for_the_end_of_the_warm_up() -> None:
     for step in range(6):
         learning_rate.apply(step)
         seen.append(optimizer.param_groups[0]["momentum"])
-    assert seen == pytest.approx([0.9, 0.9, 0.9, 0.9, 0.7, 0.5])
+    assert seen == [0.9, 0.9, 0.9, 0.9, 0.7, 0.5]
 
 
 def test_a_rate_that_is_a_tensor_is_filled_in_place() -> None:
@@ -492,7 +492,7 @@ def test_frequency_counts_the_numbers_of_the_run_and_not_of_the_zeroth_epoch() -
     for step, value in [(0, 0), (4, 1), (8, 2), (12, 1), (16, 3)]:  # looked at: after 8 and 16 steps
         learning_rate.feed(value, step)
         learning_rate.apply(step)
-        assert learning_rate.current[0] == pytest.approx({0: 0, 16: 0.5}.get(step, 1))
+        assert learning_rate.current[0] == {0: 0, 16: 0.5}.get(step, 1)
 
 
 def test_reductions_survive_a_warm_up_that_is_made_longer() -> None:

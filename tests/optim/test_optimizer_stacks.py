@@ -70,6 +70,7 @@ def test_every_elementwise_optimizer_does_the_same_to_parameters_that_are_one(ki
         for name, entry in second.items():
             assert entry.keys() == first[name].keys()
             for key, value in entry.items():
+                # as the weights above
                 torch.testing.assert_close(first[name][key], value, rtol=1e-14, atol=1e-14)
 
 

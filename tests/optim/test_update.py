@@ -49,7 +49,7 @@ def test_a_window_is_the_mean_or_the_sum_of_its_steps(reduction: str, factor: fl
     seen = train(update, weight, [2.0, 5.0])
     gradient = 2 * (1.0 - 2.0) + 2 * (1.0 - 5.0)
     assert seen[0] == 1.0
-    assert seen[1] == pytest.approx(1.0 - 0.1 * gradient * factor)
+    assert seen[1] == pytest.approx(1.0 - 0.1 * gradient * factor)  # float32
 
 
 def test_the_last_step_of_the_run_closes_the_window_by_its_own_length() -> None:
@@ -58,7 +58,7 @@ def test_the_last_step_of_the_run_closes_the_window_by_its_own_length() -> None:
     update.set_length(4, None)
     seen = train(update, weight, [1.0, 1.0, 1.0, 3.0])
     assert seen[:3] == [1.0, 1.0, 1.0]
-    assert seen[3] == pytest.approx(1.0 + 0.1 * 2 * 2.0)
+    assert seen[3] == pytest.approx(1.0 + 0.1 * 2 * 2.0)  # float32
 
 
 @pytest.mark.parametrize(("planned", "length"), [(5, 6), (6, 5)])
@@ -111,7 +111,7 @@ def test_an_open_window_that_does_not_tell_what_it_was_divided_by_was_divided_by
     state = {**update.state_dict(), "step": 1, "open": 1, "gradients": {"weight": torch.tensor([3.0])}}
     del state["planned"]
     update.load_state_dict(state)
-    assert train(update, weight, [-1.0])[-1] == pytest.approx(1.0 - 0.1 * (3.0 + 4.0) / 2)
+    assert train(update, weight, [-1.0])[-1] == pytest.approx(1.0 - 0.1 * (3.0 + 4.0) / 2)  # float32
 
 
 @pytest.mark.parametrize("stop", range(6))

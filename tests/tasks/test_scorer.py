@@ -27,9 +27,9 @@ def f1(golds: Any, probs: Any, preds: Any) -> float:
 def test_score_takes_lists_arrays_and_tensors() -> None:
     scorer = Scorer(["accuracy", "f1", "f1_macro"])
     expected = {"accuracy": 0.75, "f1": 2 / 3, "f1_macro": (2 / 3 + 0.8) / 2}
-    assert scorer.score(GOLDS, PROBS, PREDS) == pytest.approx(expected, abs=1e-15)
-    assert scorer.score(np.array(GOLDS), None, np.array(PREDS)) == pytest.approx(expected, abs=1e-15)
-    assert scorer.score(torch.tensor(GOLDS), torch.tensor(PROBS)) == pytest.approx(expected, abs=1e-15)
+    assert scorer.score(GOLDS, PROBS, PREDS) == expected
+    assert scorer.score(np.array(GOLDS), None, np.array(PREDS)) == expected
+    assert scorer.score(torch.tensor(GOLDS), torch.tensor(PROBS)) == expected
     assert all(map(math.isnan, scorer.score([], [], []).values()))
     assert all(map(math.isnan, scorer.compute().values()))
 
@@ -56,7 +56,7 @@ def test_a_metric_may_report_several_scores() -> None:
 
 def test_twins_are_told_apart_by_name() -> None:
     scorer = Scorer(["f1", {"class": "f1", "positive": 0, "name": "f1_of_0"}])
-    assert scorer.score(GOLDS, None, PREDS) == pytest.approx({"f1": 2 / 3, "f1_of_0": 0.8}, abs=1e-15)
+    assert scorer.score(GOLDS, None, PREDS) == {"f1": 2 / 3, "f1_of_0": 0.8}
 
 
 def test_a_function_must_not_report_the_name_of_another_metric() -> None:

@@ -147,6 +147,7 @@ def test_hooks_weigh_losses_by_labelled_tokens() -> None:
 
     hooks = [Evaluate(streams=["valid"]), ScoreTasks(), ComputeStats(variables=["tag/loss"]), Keep(epochs=1)]
     MainLoop(model, Texts(), hooks).run_training()
+    # Means of the same losses, added up in another order.
     assert seen["valid"]["tag/loss"]["mean"] == pytest.approx(seen["valid"]["tag/texts/loss"], rel=1e-12)
     assert seen["valid"]["tag/texts/loss"] == model.score({"valid": Texts().valid_stream()})["tag/texts/valid/loss"]
 

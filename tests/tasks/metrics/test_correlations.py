@@ -88,6 +88,7 @@ def test_a_large_offset_costs_pearson_no_digits(offset: float, batch: int) -> No
     metric = create_metric({"class": "pearson_correlation", "return_pvalue": True})
     found = collect(metric, [batch] * (3000 // batch) + [3000 % batch], label, prob)
     correlation, pvalue = expected("pearson_correlation", label, prob)
+    # Sums of float64 in another order.
     assert found["pearson_correlation"] == pytest.approx(correlation, rel=1e-12)
     assert found["pearson_pvalue"] == pytest.approx(pvalue, rel=EXACT)  # about 1e-200, and so 1000 times as touchy
 
@@ -156,7 +157,7 @@ def test_float32_data_is_correlated_in_float64() -> None:
     prob = label * 0.5 + torch.rand(50, generator=generator)
     found = collect(create_metric("pearson_spearman"), [20, 30], label, prob)["pearson_spearman"]
     mean = (expected(NAMES[0], label, prob)[0] + expected(NAMES[1], label, prob)[0]) / 2
-    assert found == pytest.approx(mean, rel=1e-12)
+    assert found == pytest.approx(mean, rel=1e-12)  # likewise
 
 
 @pytest.mark.parametrize("cut", range(6))

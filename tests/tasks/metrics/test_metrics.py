@@ -443,7 +443,7 @@ def test_rows_of_any_kind_are_scored_or_refused() -> None:
             continue
         scored += 1
         again = sum(quietly(resumed.compute).values())
-        assert again == pytest.approx(found, nan_ok=True)
+        assert repr(again) == repr(found)  # nan too
     assert scored > 300  # a good part of all
 
 

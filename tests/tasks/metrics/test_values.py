@@ -74,6 +74,7 @@ def test_columns_and_images_of_values() -> None:
         assert at_once(create_metric(name), label[:, None], prob, None) == expected
     label, prob = torch.rand(2, 6, 2, 2, dtype=torch.float64)
     expected = sklearn_metrics.r2_score(label.flatten(1).numpy(), prob.flatten(1).numpy())
+    # Sums in another order.
     assert at_once(create_metric("r2"), label, prob, None)["r2"] == pytest.approx(expected, rel=1e-11)
 
 
