@@ -46,6 +46,7 @@ def test_eval_and_predict_take_the_average(folder: Path, command: Command) -> No
     training.model.load_state_dict(saved.weights)
     expected = training.model.predict(training.dataset.valid_stream())["ink"]
     rows = list(csv.DictReader(io.StringIO(written.stdout)))
+    # In batches of other sizes, in float32.
     assert [float(row["pred"]) for row in rows] == pytest.approx(expected.preds.flatten().tolist(), rel=1e-6)
 
 

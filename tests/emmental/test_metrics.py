@@ -219,7 +219,7 @@ def test_of_equally_probable_classes_the_first_counts() -> None:
     )
     assert Scorer(["accuracy@2"]).score(golds[:1], probs[:1]) == {"accuracy@2": 1.0}
     assert Scorer(["accuracy@2"]).score(golds[2:], probs[2:]) == {"accuracy@2": 0.0}
-    assert theirs == pytest.approx(2 / 3)
+    assert theirs == 2 / 3
     assert 0 not in probs.argsort(axis=1, kind="stable")[0][-2:]
 
 
@@ -242,4 +242,4 @@ def test_entries_of_0_or_1_are_predicted_by_the_side_of_one_half() -> None:
         assert scores["accuracy"] != (label.argmax(1) == prob.argmax(1)).double().mean().item()
     assert set(probs[:, :1].argmax(1).tolist()) == {0}
     one_hot = sklearn_metrics.roc_auc_score(np.eye(3)[golds.argmax(1)], probs)
-    assert one_hot != pytest.approx(sklearn_metrics.roc_auc_score(golds, probs))
+    assert abs(one_hot - sklearn_metrics.roc_auc_score(golds, probs)) > 1e-3  # no matter of rounding

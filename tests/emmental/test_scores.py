@@ -244,6 +244,7 @@ def test_global_metrics_are_functions_of_all_scores_and_stand_beside_them() -> N
     splits = Evaluate(["valid", "test"])
     hooks = [splits, ScoreTasks(streams=["valid", "test"], global_metrics=functions)]
     record = run_hook(*hooks, model=model_of(case), dataset=Splits(case), epochs=1)
+    # As above, for the gap is among them.
     assert flatten(record.epochs[1]) == pytest.approx({**found, "gap": gap, "number": len(wanted) + 1}, rel=1e-4)
     assert model_of(case).score([], global_metrics=functions) == {}
 

@@ -151,7 +151,7 @@ def test_rows_that_a_loader_has_chosen_are_all_that_a_heads_own_loss_sees() -> N
     chosen = Batch(batch, tasks=tasks, rows={"topic": rows})
     part = Batch({name: value[rows] for name, value in batch.items()}, tasks=tasks)
     losses = [model.run(each, train=False)["topic/loss"].item() for each in (chosen, part)]
-    assert losses[0] == pytest.approx(losses[1])
+    assert losses[0] == pytest.approx(losses[1])  # the backbone is run on all rows, or on two, in float32
     assert model.network["topic"].seen == [2, 2]
 
 
@@ -204,6 +204,7 @@ def test_a_head_that_is_added_between_two_steps_trains_as_if_it_had_been_there(s
     late.update_head("b", Classifier(classes=2), 0.5, {"mood": "label"})
     outputs = late.run(Batch(make_batch()), train=True)
     losses = {name: outputs[f"{name}/loss"].item() for name in "bcd"}
+    # The sum is one of float32.
     assert outputs["loss"].item() == pytest.approx(0.5 * losses["b"] + losses["c"] + losses["d"])
     assert "a/loss" not in outputs
 

@@ -127,7 +127,7 @@ def test_bf16_learns_and_keeps_losses_and_weights_in_float32() -> None:
     losses = [model.run(make_batch(), train=True)["loss"] for _ in range(30)]
     assert losses[0].dtype == torch.float32
     assert all(weight.dtype == torch.float32 for weight in model.state_dict().values())
-    assert float(losses[-1]) < 0.5 * float(losses[0])
+    assert float(losses[-1]) < 0.5 * float(losses[0])  # by far more than bf16 rounds, which has 8 bits
     assert model.run(make_batch(), train=False)["kind/prob"].dtype == torch.float32
 
 

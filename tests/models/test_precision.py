@@ -83,4 +83,4 @@ def test_bf16_makes_one_autocast_for_all_steps(monkeypatch: pytest.MonkeyPatch) 
 def test_fp16_learns_on_the_cpu_too() -> None:
     model = make_model("fp16")
     losses = [float(model.run(make_batch(), train=True)["loss"]) for _ in range(20)]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.8 * losses[0]  # by far more than fp16 rounds, which has 11 bits
