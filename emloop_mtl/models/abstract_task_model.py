@@ -52,6 +52,11 @@ class AbstractTaskModel(AbstractModel):
         return self.network.tasks
 
     @property
+    def removed_tasks(self) -> Collection[str]:
+        """The names of the tasks that were removed, which loaders and hooks may go on naming."""
+        return self._batch_tasks.removed.names
+
+    @property
     def input_names(self) -> Collection[str]:
         """The sources that the flows of all tasks read."""
         return {*self.network.plan(tuple(self.tasks)).sources, *self._batch_tasks.token_sources(self.tasks)}

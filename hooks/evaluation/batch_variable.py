@@ -23,7 +23,8 @@ def holds(hook: AbstractHook, variable: str, stream: str, batch: Batch) -> bool:
     if variable in batch:
         return True
     task, slash, output = variable.partition("/")
-    if slash and task in getattr(hook.main_loop.model, "tasks", ()):
+    model = hook.main_loop.model
+    if slash and (task in getattr(model, "tasks", ()) or task in getattr(model, "removed_tasks", ())):
         if task not in batch.tasks or (output == "loss" and batch.tasks[task] is None):
             return False
     text = f"a batch of stream {stream!r} lacks the variable {variable!r}"

@@ -25,6 +25,8 @@ class LabelledLosses:
         """Begin an epoch."""
         self._labelled: dict[str, set[tuple[str, str]]] = {}
         """Stream -> tasks and datasets that have a loss in this epoch."""
+        self._lacking: set[str] = set()
+        """Tasks that had a batch without labels, some of which the model may no longer have."""
         self._unlabelled: dict[str, PerKind[set[str]]] = {}
         """Stream -> the tasks of each kind of batch with a loss that was not yet of any labels."""
 
@@ -38,6 +40,7 @@ class LabelledLosses:
             rows = batch.rows
             labelled = {task for task in tasks if task not in rows or len(rows[task])}
             tasks -= labelled
+            self._lacking |= tasks
             found = {(task, batch.data_name_of(task) or UNNAMED_DATA) for task in labelled}
             self._labelled.setdefault(stream, set()).update(found)
 
@@ -53,17 +56,19 @@ class LabelledLosses:
             task, *data = variable.split("/", 2)[:-1] or [""]
             is_known = any(name == task and data in ([], [loader]) for name, loader in found)
             # the model's is the mean of others that are looked at, and of what is left out
-            if variable != MODEL_LOSS and (task not in tasks or is_known):
+            if variable != MODEL_LOSS and (is_known or not (task in tasks or task in self._lacking)):
                 yield variable
 
     def state_dict(self) -> dict[str, State]:
-        """Return the tasks and datasets by stream."""
-        return {stream: sorted(found) for stream, found in self._labelled.items()}
+        """Return the tasks and datasets by stream, and the tasks that lack labels."""
+        labelled = {stream: sorted(found) for stream, found in self._labelled.items()}
+        return {"labelled": labelled, "lacking": sorted(self._lacking)}
 
     def load_state_dict(self, state: Mapping[str, State]) -> None:
         """Go on in the epoch that was under way."""
         self.begin()
-        self._labelled = {stream: set(found) for stream, found in state.items()}
+        self._labelled = {stream: set(found) for stream, found in state["labelled"].items()}
+        self._lacking = set(state["lacking"])
 
 
 def _tasks_with_loss(batch: Batch) -> set[str]:

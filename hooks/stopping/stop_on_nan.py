@@ -226,12 +226,12 @@ class StopOnNaN(AbstractHook):
         """
         self._read()
         self._check_training()
-        return {"epoch": self._epoch, "batches": dict(self._batches), "labelled": self._labelled.state_dict()}
+        return {"epoch": self._epoch, "batches": dict(self._batches), "losses": self._labelled.state_dict()}
 
     def load_state_dict(self, state: dict[str, State]) -> None:
         """Go on counting in the epoch that was under way."""
         self._epoch, self._batches, self._held = state["epoch"], dict(state["batches"]), {}
-        self._labelled.load_state_dict(state["labelled"])
+        self._labelled.load_state_dict(state["losses"])
         self._waiting.forget()
 
     def _find_held(self, stream: str, batch: Batch) -> tuple[list[str], Callable[[Batch], Sequence[Any]]]:

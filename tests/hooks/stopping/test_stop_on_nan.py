@@ -364,11 +364,47 @@ def test_the_loss_of_a_task_without_labels_is_no_reason_to_end(
     resumed.restore(newest_checkpoint(tmp_path / "checkpoints"))
     (hook,) = [hook for hook in resumed.hooks if isinstance(hook, StopOnNaN)]
     both, digit = [("digit", "shapes"), ("size", "shapes")], [("digit", "shapes")]
-    assert hook.state_dict()["labelled"] == {"train": both, "valid": digit, "test": digit}
+    labelled = {"train": both, "valid": digit, "test": digit}
+    assert hook.state_dict()["losses"] == {"labelled": labelled, "lacking": ["size"]}
     with torch.no_grad():  # as if a step had gone wrong: the labelled losses of the rest of the epoch are nan
         resumed.model.network.get_parameter(next(iter(dict(resumed.model.network.named_parameters())))).fill_(NAN)
     with pytest.raises(NotFiniteError, match="the number 'digit/shapes/loss' of stream 'test' is nan in epoch 1"):
         resumed.run_training()
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_the_loss_of_a_task_without_labels_is_none_either_where_the_task_is_removed_in_the_epoch(
+    make_model: Callable[..., MultiTaskModel], tmp_path: Path, is_cut: bool
+) -> None:
+    class Unlabelled(MultiTaskDataset):
+        def loaders(self) -> list[TaskLoader]:
+            image = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+            labels = {"digit": image.argmax(1), "size": torch.full((8,), NAN)}
+            return [TaskLoader(ColumnDataset("shapes", {"image": image}, labels), split="train", batch_size=2)]
+
+    class Remove(AbstractHook):
+        def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+            if self.main_loop.position.step == 2 and "size" in self.main_loop.model.tasks:  # type: ignore[attr-defined]
+                self.main_loop.model.remove_task("size")  # type: ignore[attr-defined]
+            if is_cut and self.main_loop.position.step == 3:
+                self.main_loop.request_save("cut")
+                raise TrainingTerminated("cut")
+
+    def loop(*hooks: AbstractHook) -> MainLoop:
+        stats = [] if is_cut else [ComputeStats(["size/loss"])]  # of a task that it never had, a model knows nothing
+        hooks = (ScoreTasks(train=True), *stats, StopOnNaN(), *hooks, StopAfter(epochs=1))
+        return MainLoop(make_model(), Unlabelled(), hooks, output_dir=tmp_path, skip_zeroth_epoch=True)
+
+    trained = loop(Remove())
+    trained.run_training()
+    if is_cut:
+        trained = loop()
+        trained.model.remove_task("size")  # type: ignore[attr-defined]
+        trained.restore(newest_checkpoint(tmp_path / "checkpoints"))
+        trained.run_training()
+    numbers = trained.epoch_data["train"]
+    assert math.isnan(numbers["size/shapes/loss"])
+    assert numbers["digit/shapes/loss"] > 0
 
 
 def test_infinity_among_the_numbers_of_the_epoch() -> None:
@@ -499,7 +535,7 @@ def test_a_resumed_training_counts_on(tmp_path: Path) -> None:
     hook = StopOnNaN(after_batch=True, after_epoch=False)
     loop = loop_until(tmp_path, 3, hook)
     loop.restore(newest_checkpoint(tmp_path / "checkpoints"))
-    assert hook.state_dict() == {"epoch": 1, "batches": {"train": 2}, "labelled": {}}
+    assert hook.state_dict() == {"epoch": 1, "batches": {"train": 2}, "losses": {"labelled": {}, "lacking": []}}
     with pytest.raises(NotFiniteError, match=r"epoch 1, stream 'train', step 4, batch 3$"):
         loop.run_training()
 
