@@ -52,6 +52,29 @@ HOOKS: list[Any] = [
     {"StopAfter": {"epochs": EPOCHS}},
 ]
 
+WEIGHT_HOOKS: list[Any] = [
+    {"Evaluate": {"streams": ["valid", "test"]}},
+    "ScoreTasks",
+    {"ComputeStats": {"variables": ["loss", "one/loss"]}},
+    {"Freeze": {"modules": ["trunk.0"], "from_epoch": 2}},
+    {"Freeze": {"name": "FreezeHead", "modules": ["two_head"], "until_epoch": 1}},
+    {"AverageWeights": {"decay": 0.8, "ramp": True}},
+    {"GradientNorms": {"tasks": True}},
+    {"Warmup": {"steps": 3}},
+    {"LRSchedule": {"schedule": "cosine_annealing"}},
+    {"WriteJSON": {"steps": 2}},
+    {"WriteCSV": {"steps": 3}},
+    "WritePredictions",
+    {"StopOnNaN": {"after_batch": True}},
+    {"SaveLatest": {"steps": 2}},
+    {"SaveBest": {"stream": "valid", "also": {"one/loss": "min", "one/one/accuracy": "max"}, "runway": 4}},
+    {"SaveEvery": {"steps": 3, "keep": 2}},
+    {"RestoreBest": {"tag": "best_one_loss"}},
+    {"ClearCheckpoints": {"what": "intermediate"}},
+    {"StopAfter": {"epochs": EPOCHS}},
+]
+"""Those that change the weights that are trained, evaluated, saved, or left in the end."""
+
 NETWORK = [
     {"class": "torch.nn.Linear", "in_features": 4, "out_features": 8},
     {"class": "torch.nn.BatchNorm1d", "num_features": 8},
@@ -59,7 +82,9 @@ NETWORK = [
 ]
 
 
-def config(dataset: dict[str, Any], model: dict[str, Any] | None = None, **main_loop: Any) -> dict[str, Any]:
+def config(
+    dataset: dict[str, Any], model: dict[str, Any] | None = None, hooks: list[Any] = HOOKS, **main_loop: Any
+) -> dict[str, Any]:
     modules = {"trunk": {"class": "torch.nn.Sequential", "args": NETWORK}}
     tasks = {}
     for task, classes in (("one", 3), ("two", 2)):
@@ -76,7 +101,7 @@ def config(dataset: dict[str, Any], model: dict[str, Any] | None = None, **main_
         "dataset": dataset,
         "model": {**defaults, "modules": modules, "tasks": tasks, **(model or {})},
         "main_loop": main_loop,
-        "hooks": HOOKS,
+        "hooks": hooks,
         "eval": {"valid": {"hooks": ["ScoreTasks"]}, "test": {"hooks": ["ScoreTasks"]}},
     }
 
@@ -89,6 +114,7 @@ CONFIGS = {
     "accumulate": config(
         {"class": "little.Columns", **train_with({"class": "RoundRobin", "shuffle": True})},
         {"update": {"accumulate": 3, "clip_norm": 1.0}},
+        hooks=WEIGHT_HOOKS,
         fixed_epoch_size=7,
     ),
     "mixed_bf16_ahead": config(

@@ -94,6 +94,12 @@ def test_several_writers_have_the_same_numbers_at_the_same_steps(tmp_path: Path,
     }
     for kind in FILES:
         assert READERS[kind](tmp_path) == expected, kind
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    epochs = {1: [2, 4, 5], 2: [6, 8, 10, 10], 3: [12, 14, 15]}  # the losses of a step are of the epoch under way
+    assert [(line["epoch"], line["step"]) for line in lines] == [
+        (0, 0),
+        *((epoch, step) for epoch, steps in epochs.items() for step in steps),
+    ]
 
 
 def test_no_step_waits_for_losses_that_are_due(
@@ -159,13 +165,45 @@ def test_the_learning_rate_stands_in_every_record(tmp_path: Path) -> None:
         run_hook(ComputeStats(["x"]), WriteCSV(variables=["learning_rate"]), output_dir=tmp_path / "none")
 
 
-def test_a_long_epoch_can_be_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_losses, "MOST_SECONDS", 0.0)
-    seen = []
+def test_losses_of_steps_count_samples_that_have_a_label(
+    make_model: Callable[..., Any], make_dataset: Callable[..., Any], tmp_path: Path
+) -> None:
+    seen: list[tuple[int, float]] = []
 
     class Look(AbstractHook):
         def after_batch(self, stream_name: str, batch_data: Any) -> None:
-            seen.append(len(read_json(tmp_path).get("train/loss", ())))
+            rows = batch_data.rows.get("size")
+            seen.append((batch_data.size if rows is None else len(rows), float(batch_data["size/loss"])))
+
+    hooks = [WriteJSON(steps=3), Look(), StopAfter(epochs=1)]
+    MainLoop(make_model(), make_dataset(), hooks, output_dir=tmp_path, skip_zeroth_epoch=True).run_training()
+    assert sorted(count for count, _ in seen) == [3, 4, 4]
+    mean = sum(count * loss for count, loss in seen) / 11
+    assert read_json(tmp_path)["train/size/loss"] == [(3, pytest.approx(mean, rel=1e-12))]  # sums in float64
+
+
+def test_a_loss_for_each_sample_is_none_of_a_step(tmp_path: Path) -> None:
+    run_hook(WriteJSON(steps=1), outputs={"loss": lambda batch: torch.ones(2)}, output_dir=tmp_path)
+    assert "train/loss" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize(("bound", "most"), [("MOST_SECONDS", 0.0), ("MOST_WAITING", 2)], ids=["time", "memory"])
+def test_a_long_epoch_can_be_watched(bound: str, most: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_losses, "MOST_SECONDS", float("inf"))
+    monkeypatch.setattr(step_losses, bound, most)
+    seen: list[tuple[int, int]] = []
+    fetched: list[bool] = []
+    fetch = step_losses.fetch_numbers
+
+    def note(losses: Any) -> Any:
+        fetched.append(True)
+        return fetch(losses)
+
+    monkeypatch.setattr(step_losses, "fetch_numbers", note)
+
+    class Look(AbstractHook):
+        def after_batch(self, stream_name: str, batch_data: Any) -> None:
+            seen.append((len(read_json(tmp_path).get("train/loss", ())), len(fetched)))
 
     loop = MainLoop(
         FakeModel(LOSSES),
@@ -175,7 +213,7 @@ def test_a_long_epoch_can_be_watched(tmp_path: Path, monkeypatch: pytest.MonkeyP
         skip_zeroth_epoch=True,
     )
     loop.run_training()
-    assert seen == [0, 1, 1, 2, 2, 3]
+    assert seen == [(count, count) for count in (0, 1, 1, 2, 2, 3)]  # fetched no more often than is due
 
 
 @pytest.mark.parametrize("kind", [*FILES, WriteWandb], ids=lambda kind: kind.__name__)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import math
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,42 @@ def test_headings_that_had_room_where_the_row_had_none_stand_there_once(tmp_path
     run_hook(Fill(), Put(train={"loss": 0.5}), Put({2}, train={"late": 1.5}), writer, epochs=2, output_dir=tmp_path)
     written = (tmp_path / "training.csv").read_text()
     assert written == "epoch,step,samples,train/loss,train/late\n1,2,4,0.5,\n2,4,8,0.5,1.5\n"
+
+
+class LimitFiles(AbstractHook):
+    """Let no file grow beyond some bytes from the end of an epoch on."""
+
+    def __init__(self, epoch: int, size: int) -> None:
+        super().__init__()
+        self._epoch, self._size = epoch, size
+
+    def requires(self) -> tuple[()]:
+        return ()
+
+    def provides(self) -> tuple[()]:
+        return ()
+
+    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+        if epoch_id == self._epoch:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+def test_a_table_for_whose_new_column_there_is_no_room_stays_whole(tmp_path: Path) -> None:
+    put = Put(train={"loss": 0.5}), Put({1, 2}, train={"late": 1.5})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        run_hook(
+            *put,
+            LimitFiles(1, 40),
+            WriteCSV(on_failure="warn"),
+            LimitFiles(1, limits[0]),
+            epochs=2,
+            output_dir=tmp_path,
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    written = (tmp_path / "training.csv").read_text()
+    assert written == "epoch,step,samples,train/loss,train/late\n0,0,0,0.5,\n2,4,8,0.5,1.5\n"
 
 
 def test_a_full_disk_ends_the_training_with_the_name_of_the_file() -> None:

@@ -103,13 +103,16 @@ def test_a_training_that_is_resumed_goes_on_after_the_last_line(moment: int, tmp
     assert [(line["epoch"], line["step"]) for line in read(tmp_path, "times.jsonl")] == [(0, 0), (1, 2), (2, 4), (3, 6)]
 
 
-def test_lines_that_are_gone_are_told_before_the_first_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", ['{"epoch": 0}\n', '{"epoch": 0}\n{"epoch": 1'], ids=["whole", "torn"])
+def test_lines_that_are_gone_are_told_before_the_first_batch(left: str, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="failed at moment"):
         loop(tmp_path, SaveAndFail(every=2, fail_at=8)).run_training()
-    (tmp_path / "times.jsonl").write_text('{"epoch": 0}\n')
+    (tmp_path / "times.jsonl").write_text(left)
     resumed = loop(tmp_path)
-    resumed.restore(newest_checkpoint(tmp_path / "checkpoints"))
-    with pytest.raises(CheckpointError, match=r"times.jsonl has 1 lines, but had \d when the checkpoint was written"):
+    checkpoint = newest_checkpoint(tmp_path / "checkpoints")
+    assert checkpoint.state["hooks"]["WriteProfile"] == {"step": 0, "lines": 2}  # nothing that the clock has a part in
+    resumed.restore(checkpoint)
+    with pytest.raises(CheckpointError, match=r"times.jsonl has 1 lines, but had 2 when the checkpoint was written"):
         resumed.run_training()
 
 
