@@ -109,6 +109,8 @@ class Task:
         self.module_device = {key: self._read_device(key, device) for key, device in places.items()}
         self.loss = None if loss is None else self._named(Loss, loss, self.missing_label)
         self._adopt_loss_module()
+        if self.loss is None and self.weight not in (0, 1):
+            raise self._error("weight has no effect without a loss; leave it out, or set 'loss'", "weight")
         target = Target.OTHER if self.loss is None else self.loss.target
         default = "identity" if self.loss is None else self.loss.default_output
         if tokens is not None and (not isinstance(tokens, str) or not tokens):

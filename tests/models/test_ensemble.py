@@ -6,6 +6,7 @@ import gc
 import json
 import shutil
 import weakref
+from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emloop_mtl import Batch, ConfigError, DataError, Ensemble, create_training, load_config, open_run
+from emloop_mtl import (
+    Action,
+    Batch,
+    ConfigError,
+    DataError,
+    Ensemble,
+    MultiTaskModel,
+    Task,
+    create_training,
+    load_config,
+    open_run,
+)
 from emloop_mtl.checkpoint import save_checkpoint
 from emloop_mtl.config.create import create_model
 from emloop_mtl.config.yaml_text import write_yaml
+from emloop_mtl.data.stream_wrapper import StreamWrapper
 from emloop_mtl.models.aggregation import aggregate
 from emloop_mtl.models.weights_file import save_weights
 from emloop_mtl.testing import FakeModel
@@ -146,6 +159,7 @@ def test_members_that_are_not_kept_are_dropped_and_give_the_same(folder: Path, m
     finally:
         gc.enable()
     assert len(kept) - before == 3 * 3, "each is built for each of three batches"
+    assert not any(task.modules for task in lazy.model.tasks.values()), "which would keep what was dropped"
 
 
 def test_global_random_numbers_are_left_alone(folder: Path) -> None:
@@ -176,6 +190,7 @@ def test_global_random_numbers_are_left_alone(folder: Path) -> None:
             ":7:3: model.aggregation: unknown aggregation 'meen'; did you mean 'mean'?",
         ),
         (["log/a"], {"open_run": "x"}, "argument 'open_run' is handed over by the engine and cannot be set"),
+        (["log/one", "log/a"], {}, ":7:5: model.models[1]: model 'log/one' has no output 'size/loss', which model"),
         (["log/a", "log/one"], {}, ":7:5: model.models[1]: model 'log/one' has no output 'size/loss', which model"),
         (
             ["log/a", "log/sets"],
@@ -428,6 +443,43 @@ def test_models_with_different_tasks_answer_together_where_they_can(
     alone = build(folder, ["log/one", "log/a"], outputs=["kind/pred"], aggregation=aggregation).model
     assert torch.equal(alone.run(batches(training)[0])["kind/pred"], found["kind/pred"])
     assert alone.tasks == {}
+    unscored = build(folder, ["log/one", "log/a"], outputs=["kind/prob", "kind/pred"], aggregation=aggregation).model
+    assert unscored.tasks == {}, "without its loss"
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "major_vote"])
+def test_the_mean_predicts_by_probabilities_that_nobody_reads(folder: Path, aggregation: str) -> None:
+    training = build(folder, RUNS, aggregation=aggregation)
+    (batch, *_) = batches(training)
+    stream = StreamWrapper(lambda: (), name="valid")
+    stream.outputs = frozenset({"kind/pred"})
+    found = training.model.run(batch.copy(), False, stream)
+    assert torch.equal(found["kind/pred"], training.model.run(batch.copy(), False)["kind/pred"])
+    assert ("kind/prob" in found) == (aggregation == "mean")
+
+
+def test_models_without_a_loss_of_a_task_answer_together() -> None:
+    def model() -> MultiTaskModel:
+        heads = {"a": torch.nn.Linear(2, 2), "b": torch.nn.Linear(2, 1)}
+        a = Task("a", heads, [Action("a_out", "a", "x")], "a", "cross_entropy")
+        return MultiTaskModel([a, Task("b", heads, [Action("b_out", "b", "x")])], device="cpu")
+
+    assert list(Ensemble(models=[model(), model()]).tasks) == ["a", "b"]
+    without = Ensemble(models=[model(), model()], outputs=["b/prob", "b/pred", "a/prob", "a/pred"])
+    assert list(without.tasks) == ["b"]
+
+
+def test_what_a_model_must_be_and_return() -> None:
+    class Listing(FakeModel):
+        def run(self, batch: Batch, train: bool, stream: StreamWrapper | None = None) -> Any:
+            return [1.0]
+
+    with pytest.raises(ConfigError, match="model 'a' does not inherit from AbstractModel"):
+        Ensemble(models=["a"], open_run=lambda path: 3)
+    with pytest.raises(TypeError, match="the model's run returned a list; a mapping of output names is needed"):
+        Ensemble(models=[Listing()]).run(Batch({"x": [0]}))
+    with pytest.raises(DataError, match="'x' is both a source and an output; rename one"):
+        Ensemble(models=[FakeModel({"x": 1.0})]).run(Batch({"x": [0]}))
 
 
 def test_predicting_leaves_modes_as_they_were(folder: Path) -> None:
@@ -464,6 +516,10 @@ def test_values_of_other_shapes_or_kinds_are_an_error() -> None:
         aggregate([torch.zeros(2, 3), torch.zeros(2, 4)], by_vote=True)
     with pytest.raises(DataError, match="a list of 2 entries, a list of 3 entries"):
         aggregate([[1, 2], [1, 2, 3]], by_vote=True)
+    with pytest.raises(DataError, match="different kinds of values"):
+        aggregate([torch.zeros(2), torch.zeros(2, dtype=torch.int64)], by_vote=True)
+    with pytest.raises(DataError, match="different kinds of values"):
+        aggregate([{"a": 1.0}, {"b": 1.0}], by_vote=True)
 
 
 @settings(max_examples=30)
@@ -471,10 +527,21 @@ def test_values_of_other_shapes_or_kinds_are_an_error() -> None:
 def test_the_most_frequent_value_wins_and_of_several_the_lowest(rows: list[list[int]]) -> None:
     expected = vote([torch.tensor(row) for row in rows]).tolist()
     assert aggregate([torch.tensor(row) for row in rows], by_vote=True).tolist() == expected
-    assert aggregate([np.array(row, dtype=np.int8) for row in rows], by_vote=True).tolist() == expected
+    voted = aggregate([np.array(row, dtype=np.int8) for row in rows], by_vote=True)
+    assert (voted.tolist(), voted.dtype) == (expected, np.int8)
     assert aggregate(rows, by_vote=True) == expected
 
 
 def test_halves_are_averaged_in_single_precision() -> None:
     values = [torch.tensor([40000.0], dtype=torch.float16)] * 3
     assert aggregate(values, by_vote=False).tolist() == [40000.0]
+    assert aggregate([value.numpy() for value in values], by_vote=False).tolist() == [40000.0]
+
+
+def test_named_tuples_stay_what_they_are() -> None:
+    pairs = [torch.ones(2, 2).max(1), torch.zeros(2, 2).max(1)]
+    found = aggregate(pairs, by_vote=True)
+    assert type(found) is type(pairs[0])
+    assert found.values.tolist() == [0.5, 0.5]
+    Pair = namedtuple("Pair", ["one", "other"])
+    assert aggregate([Pair(1.0, 2), Pair(3.0, 2)], by_vote=True) == Pair(2.0, 2)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from emloop_mtl import Batch, ConfigError, DataError, Sequence, create_training, load_config, open_run
 from emloop_mtl.config.yaml_text import write_yaml
+from emloop_mtl.data.stream_wrapper import StreamWrapper
 from emloop_mtl.testing import FakeModel
 
 from .trained_runs import KIND, LINEAR, SIZE, command, composed_config, config_of, train, working_in
@@ -71,8 +72,19 @@ def test_a_model_whose_tasks_no_batch_carries_is_run_where_another_reads_it(fold
     model.check_sources(batch)
     assert set(model.required_sources(batch)) == {"x", "size"}
     assert {"size/loss", "size/pred", "kind/prob"} <= model.run(batch).keys()
+    labelled = model.prepare(Batch({**batch, "kind": torch.zeros(4, dtype=torch.long)}, tasks={"size": "size"}))
+    assert "kind/loss" not in model.run(labelled), "it is run without labels"
+    assert list(labelled.tasks) == ["size"]
     only_first = model.run(Batch({"x": x, "kind": torch.zeros(4, dtype=torch.long)}, tasks={"kind": "kind"}))
     assert not any(name.startswith("size/") for name in only_first)
+
+
+def test_a_model_gives_what_a_later_one_reads_though_nobody_else_does(folder: Path) -> None:
+    model = build(folder, RUNS).model
+    stream = StreamWrapper(lambda: (), name="valid")
+    stream.outputs = frozenset({"size/pred"})
+    batch = Batch({"x": torch.randn(4, 4)}, tasks={"size": None})
+    assert torch.equal(model.run(batch.copy(), False, stream)["size/pred"], model.run(batch.copy())["size/pred"])
 
 
 def test_the_command_scores_and_predicts(folder: Path) -> None:

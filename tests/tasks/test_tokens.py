@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.models.prediction_rows import PredictionRows
 from emloop_mtl.tasks import Action, Task
+from emloop_mtl.tasks.tokens import Tokens
 
 CLASSES = 4
 MISSING = -100
@@ -360,6 +362,72 @@ def test_labels_that_differ_in_length_need_their_tokens_named() -> None:
         wrong(words, tags, tokens=None)
     with pytest.raises(DataError, match="task 'tag', source 'tags': labels differ in length"):
         model_of(tag_task(tokens=None)).score(loader_of(words, tags))
+
+
+def test_a_python_loss_may_take_labels_that_differ_in_length() -> None:
+    def loss(outputs: Mapping[str, Any], label: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs["logits"][:, 0], label[:, 0])
+
+    words, tags = texts(missing=0.0)
+    wrong(words, tags, tokens=None, loss=loss)  # which is not wrong
+
+
+def test_labels_of_rows_that_are_not_read_may_have_another_length() -> None:
+    data = ColumnDataset("sets", {"x": torch.zeros(3, 3)}, {"y": [torch.ones(2), torch.ones(5), torch.ones(2)]})
+    task = Task("set", {"head": nn.Linear(3, 2)}, [Action("out", "head", "x")], label="y", loss="bce_with_logits")
+    model = model_of(task)
+    model.check_loader(TaskLoader(Subset(data, [0, 2]), split="valid", batch_size=2))
+    with pytest.raises(DataError, match="labels differ in length"):
+        model.check_loader(TaskLoader(Subset(data, [0, 1]), split="valid", batch_size=2))
+
+
+@pytest.mark.parametrize(
+    ("label", "missing", "mark"),
+    [
+        (torch.int64, None, -100),
+        (torch.int64, math.nan, -100),
+        (torch.int64, 255, 255),
+        (torch.uint8, None, -100),
+        (torch.bool, None, -100),
+        (torch.float32, -1.0, -1.0),
+    ],
+    ids=str,
+)
+def test_a_python_loss_is_told_where_there_is_no_label(label: torch.dtype, missing: float | None, mark: float) -> None:
+    marked = Tokens("words").marked(torch.tensor([[0, 1], [1, 1]]).to(label), torch.tensor([1, 2]), missing)
+    assert marked.tolist() == [[mark, 1], [1, mark]]
+    floats = Tokens("words").marked(torch.ones(1, 2), torch.tensor([1]), None)
+    assert floats.isnan().tolist() == [[True, False]]
+
+
+def share_of_a_batch() -> Batch:
+    """Return sequences of 2, 4 and 1 tokens, of which the first and the last have labels."""
+    padded = torch.tensor([[False, False, True, True], [False] * 4, [False, True, True, True]])
+    tags, own = torch.tensor([[1, 2], [0, 0], [3, 0]]), torch.tensor([[False, False], [True, True], [False, True]])
+    return Batch({"words": torch.ones(3, 4).long(), "words_mask": padded, "tags": tags, "tags_mask": own})
+
+
+def test_labels_of_some_rows_are_widened_to_sequences_that_others_have() -> None:
+    batch = share_of_a_batch()
+    found = tag_task().labelled_tokens(batch, "tags", torch.tensor([0, 2]))
+    assert found.tolist() == [0, 1, 8]
+    assert batch["tags"].tolist() == [[1, 2, 0, 0], [0, 0, 0, 0], [3, 0, 0, 0]]
+    assert (~batch["tags_mask"]).sum(1).tolist() == [2, 0, 1]
+    batch = share_of_a_batch()
+    batch["tags_mask"][2] = False
+    with pytest.raises(DataError, match="row 2 has 1 tokens in 'words', but 2 labels in 'tags'"):
+        tag_task().labelled_tokens(batch, "tags", torch.tensor([0, 2]))
+
+
+def test_other_sequences_of_labels_than_of_tokens_are_refused() -> None:
+    batch = Batch({"words": torch.ones(2, 3).long(), "tags": torch.zeros(3, 3).long()})
+    with pytest.raises(DataError, match="there are 3 sequences of labels for 2 sequences of 'words'"):
+        tag_task().labelled_tokens(batch, "tags")
+    shifted = torch.tensor([[False, False, True]])
+    batch = Batch({"words": torch.ones(1, 3).long(), "words_mask": shifted, "tags": torch.zeros(1, 3).long()})
+    batch["tags_mask"] = shifted.flip(1)
+    with pytest.raises(DataError, match="sequences of 'words' and their labels are padded at different places"):
+        tag_task().labelled_tokens(batch, "tags")
 
 
 def test_labels_of_one_length_may_be_several_labels_of_a_row() -> None:

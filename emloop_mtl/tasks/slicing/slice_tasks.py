@@ -149,7 +149,7 @@ def _slice(
             "loss": None if task.loss is None else task.loss.given,
             "output": task.output.given,
             "scorer": task.scorer,
-            "weight": task.weight * weight,
+            "weight": task.weight * (1.0 if task.loss is None else weight),
             "missing_label": missing,
             "module_device": task.module_device,
             "require_prob_for_eval": task.require_prob_for_eval,

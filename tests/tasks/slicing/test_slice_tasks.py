@@ -125,7 +125,7 @@ def test_weights_and_action_outputs_of_a_task_are_those_of_its_slices_as_well() 
         **dict.fromkeys(["_slice:pred_base", "_slice:pred_member", "_slice:ind_member"], 1.5),
     }
     assert tasks[0].action_output_names == ["kind/features", "kind/kind_slices_attention"]
-    unlearnt = slice_tasks(make_task(loss=None), [member], weight=3.0)
+    unlearnt = slice_tasks(make_task(loss=None, missing_label=-1), [member], weight=3.0)
     assert {task.name.removeprefix("kind"): task.weight for task in unlearnt if task.loss is not None} == {
         "_slice:ind_member": 3.0
     }
