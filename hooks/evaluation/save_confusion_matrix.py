@@ -232,7 +232,8 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
         figure = new_figure(size)
         axes = figure.add_subplot()
         letters = max(10.0, 0.7 * size[0])  # points; in a large figure that is seen as a whole, more can be read
-        image = axes.imshow(shown, interpolation="nearest", cmap=self._color_map)
+        most = 1.0 if self._normalize else counts.max()  # from 0 to all: figures of several epochs can be compared
+        image = axes.imshow(shown, interpolation="nearest", cmap=self._color_map, vmin=0, vmax=most)
         axes.set_xlabel("Predicted", size=letters)
         axes.xaxis.set_label_position("top")
         axes.set_ylabel("Expected", size=letters)
@@ -247,7 +248,7 @@ class SaveConfusionMatrix(AbstractPredictedClasses):
             axes.set_yticks(ticks, ticks, size=letters)
         figure.tight_layout()
         width = 72 * size[0] * axes.get_position().width / number  # points of a field
-        bright = shown > shown.max() / 2
+        bright = shown > most / 2
         fields = [f"{share:.2f} / {count}" for share, count in zip(shares.flat, counts.flat, strict=True)]
         fitting = width / (DIGIT * max(map(len, fields)))
         is_told = number <= MOST_TOLD and fitting >= LEAST_LETTERS

@@ -85,6 +85,11 @@ def test_without_normalizing_colours_are_counts() -> None:
     assert fields(pixels, 2, "Greens", 0.5).tolist() == [[True, False], [False, False]]
 
 
+def test_shares_have_the_same_colours_in_every_figure() -> None:
+    assert fields(draw([0, 0, 1, 1], [0, 1, 0, 1]), 2, "Blues", 0.5).all()
+    assert fields(draw([0, 1], [0, 0]), 2, "Blues", 1.0).tolist() == [[True, False], [True, False]]
+
+
 def test_names_and_number_of_classes_come_from_the_dataset_unless_given() -> None:
     plain = draw([0, 1], [0, 1])
     named = draw([0, 1], [0, 1], kind=Named)
