@@ -46,16 +46,19 @@ Named = tuple[int, NumberName, Curve]
 
 
 def arranged(curves: Iterable[Named]) -> list[Panel]:
-    """Return a panel for each number of each task: what is of no task first, losses before scores."""
+    """Return a panel for each number of each task: what is of no task first, losses before scores.
+
+    Where a stream has several data sets of a task, each of them has panels of its own.
+    """
     curves = list(curves)
-    datas: dict[str, set[str]] = {}
+    datas: dict[tuple[str, str], set[str]] = {}
     for _, name, _ in curves:
         if name.data:
-            datas.setdefault(name.task, set()).add(name.data)
+            datas.setdefault((name.task, name.stream), set()).add(name.data)
+    parted = {task for (task, _), several in datas.items() if len(several) > 1}
     panels: dict[tuple[str, str], Panel] = {}
     for run, name, curve in curves:
-        several = len(datas.get(name.task, ())) > 1 and name.data
-        group = f"{name.task}/{name.data}" if several else name.task
+        group = f"{name.task}/{name.data}" if name.data and name.task in parted else name.task
         panel = panels.setdefault((group, name.metric), Panel(group, name.metric, name.is_loss))
         panel.lines.append(Line(run, name.stream, curve))
     groups = list(dict.fromkeys(group for group, _ in panels))

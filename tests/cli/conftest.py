@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,11 +28,22 @@ Program = Callable[..., Process]
 Command = Callable[..., Result]
 
 
+def copy_example(folder: Path) -> None:
+    for name in ("config.yaml", "digits.py"):
+        shutil.copy(EXAMPLE / name, folder)
+
+
+def train_here(folder: Path, *words: object) -> None:
+    """Train the config in a folder, as short as it can be; for runs that the tests of a file share."""
+    with chdir(folder), command_here() as run:
+        done = run("train", "config.yaml", *SHORT, *words)
+    assert done.exit_code == 0, done.stderr
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, made the working folder; it holds a copy of example 1."""
-    for name in ("config.yaml", "digits.py"):
-        shutil.copy(EXAMPLE / name, tmp_path)
+    copy_example(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

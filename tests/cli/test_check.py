@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Command, Program
+from .conftest import Command
 
 
 def rows(out: str) -> list[list[str]]:
     return [line.split() for line in out.splitlines() if line.strip()]
 
 
-def test_it_shows_streams_sources_tasks_parameters_and_hooks(folder: Path, program: Program) -> None:
-    done = program("check", "config.yaml")
-    assert done.returncode == 0, done.stderr
+def test_it_shows_streams_sources_tasks_parameters_and_hooks(command: Command) -> None:
+    done = command("check", "config.yaml")
+    assert done.exit_code == 0, done.stderr
     assert done.stderr == ""
     table = rows(done.stdout)
     assert ["train", "digits", "train", "1197", "38", "digit,", "parity,", "ink"] in table

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from emloop_mtl.cli.comparing import differing, flat_settings
+from emloop_mtl.cli.comparing import differing, flat_settings, short_names
 
-from .conftest import PROGRAM, SHORT, Command, command_here
+from .conftest import Command, command_here
 from .made_runs import NAME, make_run
 
 
@@ -68,6 +67,8 @@ def test_the_last_epochs_are_compared_on_request(command: Command) -> None:
 def test_numbers_are_chosen_by_patterns(command: Command) -> None:
     found = compared(command, "log/a", "log/b", "--only", "*/loss")
     assert [list(run["scores"]) for run in found["runs"]] == [["train/loss"], ["train/loss"]]
+    found = compared(command, "log/a", "log/b", "--only", "*/loss", "--only", "kind/*")
+    assert {*found["runs"][0]["scores"]} == {"train/loss", NAME}
     done = command("compare", "log/a", "log/b", "--only", "nothing")
     assert done.exit_code == 0
     assert done.stderr == "there are no numbers to compare; --only fits none of them\n"
@@ -75,9 +76,11 @@ def test_numbers_are_chosen_by_patterns(command: Command) -> None:
 
 def test_the_scores_of_the_end_of_a_training_are_compared_as_well(command: Command) -> None:
     scores = {"checkpoint": {}, "scores": {"test": {"kind/iris/accuracy": 0.5, "loss": {"mean": 2.0}, "odd": "nan"}}}
+    scores["scores"]["valid"] = {"kind/iris/accuracy": 0.125}
     Path("log/a/scores.json").write_text(json.dumps(scores))
     a, b = compared(command, "log/a", "log/b")["runs"]
     assert (a["scores"]["kind/iris/test/accuracy"], a["scores"]["test/loss/mean"]) == (0.5, 2.0)
+    assert a["scores"][NAME] == 0.125, "what the end has scored counts"
     assert "test/odd" not in a["scores"]
     assert "kind/iris/test/accuracy" not in b["scores"]
     assert "kind/iris/test/accuracy" not in compared(command, "log/a", "log/b", "--last")["runs"][0]["scores"]
@@ -94,6 +97,12 @@ def test_runs_without_numbers_have_settings_all_the_same(command: Command) -> No
     done = command("compare", "log/a", "log/b")
     assert done.stderr == "there are no numbers to compare; WriteJSON and WriteCSV write them\n"
     assert "model.optimizer.lr" in done.stdout
+
+
+def test_names_lack_the_folders_that_all_have_in_common() -> None:
+    assert short_names(["log/a/one"]) == ["one"]
+    assert short_names(["log/a/one", "log/b/one"]) == ["a/one", "b/one"]
+    assert short_names(["log", "log/a"]) == ["log", "log/a"]
 
 
 def test_settings_are_named_as_overrides_name_them() -> None:
@@ -157,15 +166,3 @@ def test_a_run_that_cannot_be_read_is_one_line(command: Command, name: str, cont
     assert done.exit_code == 2
     assert done.stderr.startswith(f"log/b: {says}")
     assert done.stderr.strip().isprintable()
-
-
-def test_the_installed_program_compares_real_trainings(folder: Path) -> None:
-    with command_here() as run:
-        for name, seed in (("one", 1), ("two", 2)):
-            assert run("train", "config.yaml", "--output-dir", name, *SHORT, f"seed={seed}").exit_code == 0
-    line = [str(PROGRAM), "compare", "one", "two", "--json"]
-    found = json.loads(subprocess.run(line, capture_output=True, text=True, timeout=120, check=True).stdout)
-    assert found["settings"] == {"seed": {"one": 1, "two": 2}}
-    for run_ in found["runs"]:
-        scores = json.loads(Path(run_["run"], "scores.json").read_text())["scores"]
-        assert run_["scores"]["digit/digits/test/accuracy"] == scores["test"]["digit/digits/accuracy"]

@@ -42,6 +42,13 @@ class Numbers(BaseDataset):
     def anything(self, **kwargs):
         return kwargs
 
+    def rows(self):
+        return np.arange(3)
+
+    def endless(self):
+        while True:
+            yield "more"
+
     def broken(self):
         raise KeyError("lost")
 
@@ -87,6 +94,17 @@ def test_what_a_method_yields_is_printed_line_by_line(command: Command) -> None:
     done = command("dataset", "train_stream", "config.yaml", "--json")
     assert [json.loads(line) for line in done.stdout.splitlines()] == [{"x": [float(n), 2.5]} for n in range(3)]
     assert len(command("dataset", "train_stream", "config.yaml").stdout.splitlines()) == 3
+
+
+def test_an_array_is_one_value(command: Command) -> None:
+    assert command("dataset", "rows", "config.yaml").stdout == "array([0, 1, 2])\n"
+    assert json.loads(command("dataset", "rows", "config.yaml", "--json").stdout) == [0, 1, 2]
+
+
+def test_what_has_no_end_ends_when_nobody_reads_it(command: Command) -> None:
+    line = f"{PROGRAM} dataset endless config.yaml | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("more\n141\n", "")
 
 
 def test_text_is_printed_as_it_is(command: Command) -> None:
@@ -139,10 +157,9 @@ def test_an_error_of_the_method_is_one_line_too(command: Command) -> None:
     assert (done.exit_code, done.stderr) == (1, "error: KeyError: 'lost' (-v shows the traceback)\n")
 
 
-def test_the_installed_program_calls_a_method_of_a_multi_task_dataset(folder: Path) -> None:
-    line = [str(PROGRAM), "dataset", "stream_names", "config.yaml", "--json"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)
-    assert json.loads(done.stdout) == ["test", "train", "valid"]
+def test_methods_of_a_multi_task_dataset_are_called(folder: Path) -> None:
     with command_here() as run:
+        names = run("dataset", "stream_names", "config.yaml", "--json").stdout
         lines = run("dataset", "valid_stream", "config.yaml", "dataset.max_rows=40", "--json").stdout.splitlines()
+    assert json.loads(names) == ["test", "train", "valid"]
     assert [len(json.loads(line)["digit"]) for line in lines] == [32, 8]

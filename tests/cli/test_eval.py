@@ -8,15 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import SHORT, Command, Program
+from .conftest import Command, copy_example, train_here
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of three epochs, whose best digit accuracy is made to be that of an earlier one."""
+    folder = tmp_path_factory.mktemp("trained")
+    copy_example(folder)
+    words = ("hooks.StopAfter.epochs=3", "hooks.SaveBest.variable=ink/digits/loss", "hooks.SaveBest.mode=max")
+    train_here(folder, *words, "--output-dir", "run")
+    return folder
 
 
 @pytest.fixture
-def run(folder: Path, command: Command) -> Path:
-    """A finished run of three epochs, whose best digit accuracy is made to be that of an earlier one."""
-    words = ("hooks.StopAfter.epochs=3", "hooks.SaveBest.variable=ink/digits/loss", "hooks.SaveBest.mode=max")
-    done = command("train", "config.yaml", *SHORT, *words, "--output-dir", "run")
-    assert done.exit_code == 0, done.stderr
+def folder(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder with the run, made the working folder; nothing writes there."""
+    monkeypatch.chdir(trained)
+    return trained
+
+
+@pytest.fixture
+def run(folder: Path) -> Path:
     return folder / "run"
 
 
@@ -30,9 +43,9 @@ def logged(run: Path, epoch: int, name: str) -> str:
     return f"{next(line for line in lines if line['epoch'] == epoch)[name]:.4f}"
 
 
-def test_it_scores_the_best_weights(run: Path, program: Program) -> None:
-    done = program("eval", "valid", "run")
-    assert done.returncode == 0, done.stderr
+def test_it_scores_the_best_weights(run: Path, command: Command) -> None:
+    done = command("eval", "valid", "run")
+    assert done.exit_code == 0, done.stderr
     found = re.search(r"weights 'best' \(epoch (\d), step (\d)\)", done.stdout)
     assert found is not None
     epoch = int(found[1])

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -26,7 +25,7 @@ from emloop_mtl.cli.number_name import NumberName
 from emloop_mtl.cli.tick_texts import step_text, tick_texts
 from emloop_mtl.utils.figure import COLORS
 
-from .conftest import PROGRAM, SHORT, Command, command_here
+from .conftest import Command, command_here
 from .made_runs import make_run
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -108,6 +107,14 @@ def test_a_task_has_a_panel_for_its_loss_and_each_score(command: Command) -> Non
     assert lines(found["digit · accuracy"]) == [(RED, False, 5)]
     assert lines(found["learning rate"]) == [(BLUE, False, 5)]
     assert {"log/run", "train", "valid", "step", "epoch", "reading", "model", "hooks", "saving"} <= set(texts(figure))
+
+
+def test_data_sets_of_a_task_have_panels_of_their_own_where_a_stream_has_several(command: Command) -> None:
+    records = [{"epoch": 0, "step": 0, "digit/all_of_it/train/loss": 1.0, "digit/one/valid/loss": 1.0}]
+    make("run", records)
+    assert len(lines(panels(drawn(command, "run"))["digit · loss"])) == 2
+    make("run", [{**records[0], "digit/other/valid/loss": 1.0}])
+    assert set(panels(drawn(command, "run"))) == {f"digit/{name} · loss" for name in ("all_of_it", "one", "other")}
 
 
 def test_runs_differ_in_colour_and_the_legend_tells_their_settings(command: Command) -> None:
@@ -465,18 +472,3 @@ def test_without_matplotlib_the_extra_is_named(command: Command, monkeypatch: py
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = command("plot", "run")
     assert (done.exit_code, done.stderr) == (2, "plot needs matplotlib: pip install 'emloop_mtl[plot]'\n")
-
-
-def test_the_installed_program_draws_a_real_training(folder: Path) -> None:
-    config = Path("config.yaml")
-    config.write_text(config.read_text().replace("  - WriteJSON ", "  - WriteProfile\n  - WriteJSON: {steps: 1} "))
-    with command_here() as run:
-        done = run("train", "config.yaml", "--output-dir", "run", *SHORT)
-        assert done.exit_code == 0, done.stderr
-    line = [str(PROGRAM), "plot", "run", "-o", "run.svg"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "run.svg\n", "")
-    found = panels(ElementTree.parse("run.svg").getroot())
-    wanted = {f"digit · {metric}" for metric in ("loss", "accuracy", "f1_macro")}
-    assert wanted | {"loss", "ink · loss", "parity · roc_auc", "learning rate", "time"} <= set(found)
-    assert {"reading", "model", "hooks", "saving"} <= set(texts(found["time"]))

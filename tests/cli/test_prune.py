@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -104,9 +105,10 @@ def test_folders_below_are_looked_into_on_request(command: Command) -> None:
 
 def test_a_run_that_is_trained_stays(command: Command) -> None:
     with RunFolder(Path("log/run0")).locked():
-        done = command("prune", "--yes")
-    assert done.exit_code == 0
-    assert done.stderr == "kept: log/run0: a process trains in it\n"
+        shown, done = command("prune", "--dry-run"), command("prune", "--yes")
+    assert shown.stdout == "there is nothing to remove\n"
+    assert (shown.exit_code, done.exit_code) == (0, 0)
+    assert shown.stderr == done.stderr == "kept: log/run0: a process trains in it\n"
     assert left() == ["run0", "run1", "run5"]
 
 
@@ -246,6 +248,23 @@ def test_a_run_that_trains_or_is_another_one_by_the_time_of_the_answer_stays(
         )
         done = command("prune", "-e", "2")
     assert done.stderr == "kept: log/run1: a process trains in it\n"
+    assert left() == ["run0", "run1", "run5"]
+
+
+def test_a_run_that_takes_the_place_of_another_one_meanwhile_stays(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def replaced(handle: int, how: int) -> None:
+        lock(handle, how)
+        if how & fcntl.LOCK_EX:
+            Path("log/run0").rename("other")
+            make_run(Path("log/run0"), epochs=0)
+
+    monkeypatch.setattr(fcntl, "flock", replaced)
+    done = command("prune", "--yes")
+    assert done.stderr == "kept: log/run0: is another folder meanwhile\n"
     assert left() == ["run0", "run1", "run5"]
 
 
