@@ -109,7 +109,7 @@ FILES = ("manifest.json", "model.safetensors", "state.pt")
 DAMAGES = (Path.unlink, cut, change, replace_by_pipe, replace_by_folder, replace_by_link, replace_by_much)
 
 
-@pytest.mark.timeout(20)  # a pipe that is opened would be waited for
+@pytest.mark.timeout(120)  # a pipe that is opened would be waited for
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
 def test_a_damaged_file_is_named(run: Path, command: Command, name: str, damage: Callable[[Path], None]) -> None:
