@@ -14,7 +14,7 @@ def summary(target: Callable[..., Any]) -> str:
     """Return the first paragraph of a docstring on one line; empty if there is none."""
     text = _own_doc(target)
     before = text[: match.start()] if (match := _FIELD.search(text)) else text
-    return _plain(before.strip().split("\n\n")[0])
+    return _plain(before.strip())
 
 
 def argument_docs(target: Callable[..., Any]) -> dict[str, str]:
