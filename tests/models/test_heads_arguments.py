@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from emloop_mtl import BackboneHeadsModel, Batch, ConfigError, Head
+from emloop_mtl.models.component import BACKBONE, Component
+from emloop_mtl.tasks.action_input import ActionInput
 
 from .heads import Classifier, Encoder, make_batch, make_model
 
@@ -70,6 +72,7 @@ def test_a_forward_with_kwargs_gets_all_that_there_is() -> None:
     assert run(model, other=TWO) == {"encoded", "length", "text", "other"}
     limited = build(Anything(), allowed_arguments={"head": ["encoded", "other"]})
     assert run(limited, other=TWO, another=TWO) == {"encoded", "other"}
+    assert run(limited, another=TWO) == {"encoded"}, "what is allowed need not be there"
 
 
 def test_arguments_that_can_be_given_by_position_only_are() -> None:
@@ -171,6 +174,7 @@ MISTAKES: list[tuple[dict[str, Any], tuple[str | int, ...], str]] = [
     ({"heads": {"backbone": Classifier()}}, ("heads", "backbone"), "'backbone' cannot name a head"),
     ({"heads": {"a/b": Classifier()}}, ("heads", "a/b"), "'a/b' cannot name a head"),
     ({"heads": {"training": Classifier()}}, ("heads", "training"), "'training' cannot name a head"),
+    ({"heads": {"model": Classifier()}}, ("heads", "model"), "'model' cannot name a head"),
     ({"heads": {"items": Classifier()}}, ("heads", "items"), "'items' cannot name a head"),
     (
         {"heads": {"a": LINEAR}},
@@ -266,6 +270,33 @@ def test_a_mapped_name_that_no_data_has_is_found_before_the_training() -> None:
         model.check_tasks([batch])
     assert str(caught.value) == "arg_name_mapping.topic: there is no 'topic_lable'; did you mean 'topic_label'?"
     assert caught.value.path == ("arg_name_mapping", "topic", "topic_lable")
+
+
+def test_a_head_whose_input_is_not_certain_before_a_batch_is_no_part_of_a_chain() -> None:
+    linear, told = Component(BACKBONE, nn.Linear(4, 4)), Component(BACKBONE, Optional())
+    one = Component("head", nn.Linear(4, 3))
+    assert one.takes(linear) == ActionInput(BACKBONE)
+    assert Component("head", Anything()).takes(linear) is None, "it may get more"
+    assert Component("head", nn.Linear(4, 3), {"a": "input"}).takes(told) == ActionInput(BACKBONE, ("a",))
+    assert Component("head", nn.Linear(4, 3), {"a": "input", "b": "input"}).takes(told) is None
+
+
+def test_a_source_that_is_mapped_to_the_argument_of_the_backbones_value_is_an_error() -> None:
+    head = Component("head", nn.Linear(4, 3), {"size": "input"})
+    with pytest.raises(ConfigError, match="'backbone' and 'size' both go to its argument 'input' in one batch"):
+        head.bind(["size"], ())
+
+
+def test_one_value_of_the_backbone_can_be_mapped_for_heads_and_not_for_itself() -> None:
+    batch = sources("text", "encoded", split="train", tasks={"head": None})
+    text = {"text": "input"}
+    build(Optional(), nn.Linear(4, 5), arg_name_mapping={"backbone": text, "head": {"backbone": "bias"}}).check_tasks(
+        [batch]
+    )
+    model = build(Optional(), nn.Linear(4, 5), arg_name_mapping={"backbone": {**text, "backbone": "input"}})
+    with pytest.raises(ConfigError, match="arg_name_mapping.backbone: there is no 'backbone'") as caught:
+        model.check_tasks([batch])
+    assert caught.value.path == ("arg_name_mapping", "backbone", "backbone")
 
 
 def test_a_head_that_no_data_has_is_found_before_the_training() -> None:

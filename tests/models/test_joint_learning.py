@@ -11,11 +11,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from emloop_mtl import Batch, ConfigError, DataError, Head, JointLearning, LinearHeads, MainLoop, StreamWrapper
+from emloop_mtl import Batch, ConfigError, DataError, Head, JointLearning, LinearHeads, MainLoop, Scorer, StreamWrapper
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data import per_kind
 from emloop_mtl.hooks import ComputeStats, Evaluate, SaveEvery, ScoreTasks, StopAfter, WriteJSON
 from emloop_mtl.models import batch_preparation, share_outputs
+from emloop_mtl.models.joint_heads import joint_heads
 from emloop_mtl.schedulers import Interleaved, Sequential
 from emloop_mtl.tasks import task_network
 from emloop_mtl.tasks.select_rows import spread_rows
@@ -507,3 +508,15 @@ def test_a_loader_that_does_not_tell_the_task_is_refused_before_the_training(tmp
     with pytest.raises(ConfigError) as caught:
         loop.run_training()
     assert "loader 'mixed', split 'train': nothing tells which of the tasks 1, 2, 7 a row" in str(caught.value)
+
+
+def test_what_a_head_says_itself_is_kept() -> None:
+    given = Head(nn.Linear(2, 2))
+    scored, other = Head(nn.Linear(2, 2), scorer=Scorer(["f1"])), Head(nn.Linear(2, 1), label="own", loss="mse")
+    made = joint_heads({1: given, 2: scored, 3: other}, "label")
+    assert [(head.label, head.loss, head.metrics) for head in made.values()] == [
+        ("label", "cross_entropy", ["accuracy"]),
+        ("label", "cross_entropy", None),
+        ("own", "mse", None),
+    ]
+    assert (given.label, given.loss, given.metrics) == (None, None, None)
