@@ -13,15 +13,25 @@ import pytest
 import torch
 
 from emloop_mtl.abstract_hook import AbstractHook
+from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.data.column_dataset import ColumnDataset
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.data.task_loader import TaskLoader
 from emloop_mtl.errors import ConfigError, DataError
-from emloop_mtl.hooks import ClassificationMetrics, Evaluate, LogitsToCsv, ScoreTasks, SequenceToCsv, WriteCSV
+from emloop_mtl.hooks import (
+    ClassificationMetrics,
+    Evaluate,
+    LogitsToCsv,
+    ScoreTasks,
+    SequenceToCsv,
+    StopAfter,
+    WriteCSV,
+)
+from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.schedulers.interleaved import Interleaved
 from emloop_mtl.schedulers.round_robin import RoundRobin
-from emloop_mtl.testing import FakeDataset, RecordEvents, SaveAndFail, run_hook
+from emloop_mtl.testing import FakeDataset, FakeModel, RecordEvents, SaveAndFail, run_hook
 
 
 def table(path: Path) -> list[list[str]]:
@@ -97,6 +107,35 @@ def test_rows_are_on_disk_before_the_checkpoint_that_speaks_of_them(
 
 def test_tables_of_a_training_are_no_part_of_an_evaluation() -> None:
     assert all(hook.training_only for hook in (LogitsToCsv, SequenceToCsv, WriteCSV))  # which would begin them anew
+
+
+@pytest.mark.parametrize("fail_at", [None, 4, 5, 7, 9, 10])
+@pytest.mark.parametrize("kind", ["logits", "sequences"])
+def test_a_training_that_is_resumed_goes_on_after_the_last_row(kind: str, fail_at: int | None, tmp_path: Path) -> None:
+    def loop(fail_at: int | None = None) -> MainLoop:
+        batches = [{"x": [0], "id": [str(number)], "color": [[number, number + 0.5]]} for number in range(3)]
+        rows = LogitsToCsv("color", ["red", "green"], "id", "t.csv")
+        hook = rows if kind == "logits" else SequenceToCsv(["color"], "id", "t.csv")
+        # first, so that what is broken off at a moment has written nothing about it
+        hooks = [SaveAndFail(2, fail_at), hook, StopAfter(epochs=2)]
+        return MainLoop(FakeModel(), FakeDataset(train=batches), hooks, output_dir=tmp_path, on_unused_sources="ignore")
+
+    if fail_at is not None:
+        with pytest.raises(RuntimeError, match="failed at moment"):
+            loop(fail_at).run_training()
+        with (tmp_path / "t.csv").open("a") as file:
+            file.write("99,")  # what was written after the checkpoint, half a row too
+    resumed = loop()
+    if fail_at is not None:
+        resumed.restore(newest_checkpoint(tmp_path / "checkpoints"))
+    resumed.run_training()
+    assert resumed.hooks.state_dict()[f"{'Logits' if kind == 'logits' else 'Sequence'}ToCsv"] == {
+        "end": (tmp_path / "t.csv").stat().st_size
+    }
+    epoch = [[f"{number}", f"{number}", f"{number + 0.5}"] for number in range(3)]
+    if kind == "sequences":
+        epoch = [[name, str(index), value] for name, *values in epoch for index, value in enumerate(values)]
+    assert table(tmp_path / "t.csv")[1:] == 3 * epoch
 
 
 def test_a_table_of_before_is_replaced(tmp_path: Path) -> None:
