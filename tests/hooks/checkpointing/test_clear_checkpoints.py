@@ -14,6 +14,7 @@ import torch
 from emloop_mtl import checkpoint as checkpoint_module
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.checkpoint import list_checkpoints, load_checkpoint, newest_checkpoint
+from emloop_mtl.constants import VERIFY_TAG
 from emloop_mtl.errors import CheckpointError, ConfigError
 from emloop_mtl.hooks import ClearCheckpoints, RestoreBest, SaveBest, SaveEvery, SaveLatest, StopAfter
 from emloop_mtl.main_loop import MainLoop
@@ -88,6 +89,18 @@ def test_several_bests_and_tags_of_ones_own(make_loop: MakeLoop, tmp_path: Path)
     assert set(kept(tmp_path / "run")) == {"best", "worst", "latest", "mine"}
     make_loop(ClearCheckpoints("all_but_best"), *hooks(), output_dir=tmp_path / "other").run_training()
     assert set(kept(tmp_path / "other")) == {"best", "worst"}
+
+
+def test_what_verify_resume_has_saved_is_left_to_it(make_loop: MakeLoop, tmp_path: Path) -> None:
+    class Keep(AbstractHook):
+        def requires(self) -> tuple[str, ...]:
+            return ()
+
+        def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
+            self.main_loop.request_save(f"{VERIFY_TAG}killed")
+
+    make_loop(ClearCheckpoints("all"), *saving(), Keep()).run_training()
+    assert set(kept(tmp_path / "run")) == {f"{VERIFY_TAG}killed"}
 
 
 @pytest.mark.parametrize("how", ["interrupted", "failed"])

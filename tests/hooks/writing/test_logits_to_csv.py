@@ -117,7 +117,7 @@ def test_a_training_that_is_resumed_goes_on_after_the_last_row(kind: str, fail_a
         rows = LogitsToCsv("color", ["red", "green"], "id", "t.csv")
         hook = rows if kind == "logits" else SequenceToCsv(["color"], "id", "t.csv")
         # first, so that what is broken off at a moment has written nothing about it
-        hooks = [SaveAndFail(2, fail_at), hook, StopAfter(epochs=2)]
+        hooks = [SaveAndFail(5 if fail_at is None else 2, fail_at), hook, StopAfter(epochs=2)]
         return MainLoop(FakeModel(), FakeDataset(train=batches), hooks, output_dir=tmp_path, on_unused_sources="ignore")
 
     if fail_at is not None:
