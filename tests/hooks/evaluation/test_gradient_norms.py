@@ -30,6 +30,7 @@ from emloop_mtl import (
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.errors import ConfigError
 from emloop_mtl.hooks import Freeze, GradientNorms, LogVariables, SaveBest, StopAfter, WriteCSV
+from emloop_mtl.hooks.evaluation.kept_norms import FOLD_AFTER, KeptNorms
 from emloop_mtl.testing import SaveAndFail, run_hook
 from emloop_mtl.types import EpochData
 from emloop_mtl.utils.random import get_random_state
@@ -461,3 +462,11 @@ def test_a_model_without_tasks_has_no_modules() -> None:
         ConfigError, match="GradientNorms needs a model that consists of tasks, which FakeModel does not"
     ):
         run_hook(GradientNorms())
+
+
+def test_numbers_of_many_updates_are_folded_and_counted_once() -> None:
+    kept = KeptNorms(leaves_out=False)
+    for number in range(2 * FOLD_AFTER + 3):
+        kept.add(("a", "b"), torch.tensor([float(number), -float(number)]))
+    last = 2 * FOLD_AFTER + 2
+    assert kept.result() == {"a": {"mean": last / 2, "max": last}, "b": {"mean": -last / 2, "max": 0}}
