@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..abstract_hook import AbstractHook
 from ..data.multi_task_dataset import MultiTaskDataset
-from ..errors import ConfigError, DataError, KeyPath
+from ..errors import ConfigError, DataError
 from ..main_loop import MainLoop
 from ..models.composed_model import ComposedModel
 from ..utils.random import seed_everything
@@ -184,19 +185,27 @@ def _build_model(plan: Blueprint, seed: int, dataset: Any, output_dir: str | Non
     opener = None if trust_runs is None else partial(open_run, dataset=dataset, trust=trust_runs)
     handed = {"dataset": dataset, "output_dir": output_dir, "log_dir": output_dir, "restore_from": None}
     model = plan.build({**handed, "open_run": opener})
-    _check_trained(model, ("model",))
+    _check_trained(model, plan)
     return model
 
 
-def _check_trained(model: Any, path: KeyPath) -> None:
-    """Refuse what a model is made of if it is built anew, has to be trained, and never will be."""
+def _check_trained(model: Any, plan: Blueprint) -> None:
+    """Refuse what a model is made of if it is built anew, has to be trained, and never will be.
+
+    What somebody's own class or function returns may have got its weights there.
+    """
     for member in model.members if isinstance(model, ComposedModel) else ():
-        if member.kept is not None and not member.is_run:
-            place = (*path, *member.path)
-            if member.kept.can_be_trained:
-                text = f"{type(member.kept).__name__} has no weights before it is trained; give the folder of its run"
-                raise ConfigError(text, (*place, "class"))
-            _check_trained(member.kept, place)
+        given: Any = plan.kwargs
+        with suppress(LookupError):  # of what was not given by name
+            for key in member.path:
+                given = given[key]
+        if not isinstance(given, Blueprint) or member.kept is None:
+            continue
+        kind = type(member.kept)
+        if member.kept.can_be_trained and kind is given.target and kind.__module__.startswith("emloop_mtl."):
+            text = f"{kind.__name__} has no weights before it is trained; give the folder of its run"
+            raise ConfigError(text, (*given.path, "class"))
+        _check_trained(member.kept, given)
 
 
 def _build_hooks(plans: list[HookPlan], model: Any, dataset: Any, output_dir: str | None) -> list[AbstractHook]:

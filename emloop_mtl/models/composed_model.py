@@ -198,9 +198,9 @@ def _member(given: Any, path: KeyPath, keep: bool, device: str | None, open_run:
     if not isinstance(given, str | Path):
         if not isinstance(given, AbstractModel):
             raise ConfigError(f"expected the folder of a run, or a model, got {shown(given)}", path)
-        return Member(f"{path[-1]} ({type(given).__name__})", path, lambda: given, keep=True, is_run=False)
+        return Member(f"{path[-1]} ({type(given).__name__})", path, lambda: given, keep=True)
     if open_run is None:
         text = f"{str(given)!r} is a path, and there is nothing that could open it here"
         raise ConfigError(f"{text}; give open_run, or what open_run({str(given)!r}) returns", path)
     build = partial(open_run, given) if device is None else partial(open_run, given, device=device)
-    return Member(repr(str(given)), path, build, keep, is_run=True)
+    return Member(repr(str(given)), path, build, keep)

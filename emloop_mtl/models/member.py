@@ -25,14 +25,12 @@ class Member:
     :param path: its place below the section of the model that it is part of
     :param build: returns the model
     :param keep: whether to keep it; else it is built anew whenever it is used, and dropped afterwards
-    :param is_run: whether it is built from its run
     :raise ConfigError: if it is none, or cannot be built
     """
 
-    def __init__(self, name: str, path: KeyPath, build: Callable[[], Any], keep: bool, is_run: bool) -> None:
+    def __init__(self, name: str, path: KeyPath, build: Callable[[], Any], keep: bool) -> None:
         self.name = name
         self.path = path
-        self.is_run = is_run
         self.kept: AbstractModel | None = None
         """The model, if it is kept."""
         self.input_names: frozenset[str] = frozenset()

@@ -282,6 +282,16 @@ def variants(trained: Path) -> None:
     (trained / "stray.safetensors").write_bytes(b"")
 
 
+def test_what_a_function_of_ones_own_returns_may_have_its_weights(folder: Path) -> None:
+    (folder / "loaded.py").write_text(
+        "from emloop_mtl import open_run\n\n\ndef model(path):\n    return open_run(path)\n"
+    )
+    training = build(folder, [{"class": "loaded.model", "path": "log/b"}, "log/a"])
+    (batch, *_) = batches(training)
+    own, listed = (open_run(run).run(batch.copy(), train=False)["kind/prob"] for run in ("log/b", "log/a"))
+    assert torch.equal(training.model.run(batch.copy())["kind/prob"], (own + listed) / 2)
+
+
 def test_it_cannot_be_trained_nor_saved(folder: Path) -> None:
     training = build(folder, ["log/a"])
     done = command("train", "ensemble.yaml", "--output-dir", "run")
