@@ -35,8 +35,6 @@ class WeightAverage:
         """What was trained when ``_pairs`` was made."""
         self._pairs: list[tuple[list[Tensor], list[Tensor]]] = []
         """Averages and what they are of, all of one device and dtype together, as one operation takes them."""
-        self._aside: dict[str, Tensor] | None = None
-        """The trained values while the averages are in their place."""
         self._restored: dict[str, State] | None = None
         self._is_left = False
 
@@ -51,7 +49,10 @@ class WeightAverage:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Have the model hold the averages, and afterwards what was trained again, bit for bit."""
+        """Have the model hold the averages, and afterwards what was trained again, bit for bit.
+
+        Nothing asks for the state meanwhile.
+        """
         if self._is_left:
             yield
             return
@@ -59,12 +60,10 @@ class WeightAverage:
         owners = dict(self._owners)
         aside = {name: owner.detach().clone() for name, owner in owners.items()}
         try:
-            self._aside = aside
             _copy(self._averages, owners)
             yield
         finally:
             _copy(aside, owners)  # of a task that was changed meanwhile, to what nobody uses any more
-            self._aside = None
 
     def leave_in_place(self) -> None:
         """Have the model hold the averages for good, or until it is trained again."""
@@ -86,8 +85,7 @@ class WeightAverage:
         self._forget_replaced()
         weights: dict[str, State] = dict(self._averages)
         if self._is_saved:
-            aside = self._aside or {}
-            weights = {name: aside.get(name, owner.detach()) for name, owner in self._owners.items()}
+            weights = {name: owner.detach() for name, owner in self._owners.items()}
         return {"trained": self._is_saved, "weights": weights}
 
     def load_state_dict(self, state: Mapping[str, State]) -> None:

@@ -403,6 +403,25 @@ def test_tasks_that_come_and_go_are_looked_at() -> None:
     assert found[1].keys() - found[2].keys() == {"gradient_norm/b_head", "gradient_norm/trunk/b"}
 
 
+def test_a_module_that_is_replaced_is_looked_at_in_its_place() -> None:
+    class Replace(AbstractHook):
+        def requires(self) -> tuple[str, ...]:
+            return ()
+
+        def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+            if epoch_id == 1:
+                model = self.main_loop.model
+                assert isinstance(model, MultiTaskModel)
+                flow = [Action("features", "trunk", "x"), Action("b_out", "b_head", "features")]
+                trunk = nn.Sequential(nn.Linear(4, 5), nn.Tanh())
+                model.update_task(Task("b", {"trunk": trunk}, flow, "b", "cross_entropy", missing_label=-100))
+
+    model = make_model()
+    found = train(GradientNorms(tasks=True), Replace(), model=model)
+    assert found[2].keys() == found[1].keys()
+    assert {"gradient_norm/trunk/a", "gradient_norm/trunk/b"} < found[2].keys()
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_training_goes_on_exactly_from_any_moment(accumulate: int, tmp_path: Path) -> None:
     def loop(folder: str, *more: AbstractHook) -> MainLoop:

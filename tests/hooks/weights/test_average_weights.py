@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.checkpoint import Checkpoint, newest_checkpoint
 from emloop_mtl.data.batch import Batch
-from emloop_mtl.errors import ConfigError
+from emloop_mtl.errors import CheckpointError, ConfigError
 from emloop_mtl.hooks import (
     AverageWeights,
     ComputeStats,
@@ -26,6 +26,7 @@ from emloop_mtl.hooks import (
     SaveLatest,
     StopAfter,
 )
+from emloop_mtl.hooks.weights.weight_average import WeightAverage
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks import Action, Task
@@ -438,6 +439,15 @@ def test_the_room_for_the_average_is_looked_for(tmp_path: Path, monkeypatch: pyt
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         AverageWeights(**arguments)
+
+
+def test_an_average_of_another_shape_is_refused(tmp_path: Path) -> None:
+    model = make_loop(tmp_path).model
+    assert isinstance(model, MultiTaskModel)
+    average = WeightAverage(model, is_saved=True)
+    average.load_state_dict({"trained": True, "weights": {"a_head.weight": torch.zeros(2, 2)}})
+    with pytest.raises(CheckpointError, match=r"of the average of 'a_head.weight' is \[2, 2\], but the parameter \["):
+        average.take_up()
 
 
 def test_a_model_without_an_update_is_refused() -> None:
