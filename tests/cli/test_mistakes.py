@@ -74,7 +74,7 @@ MISTAKES = [
     Mistake("schedule: cosine_annealing", "schedule: cosin", "schedule: cosin", "did you mean 'cosine"),
     Mistake("variable: digit", "varible: digit", "varible", "unknown argument 'varible'; did you mean 'variable'?"),
     Mistake("digits/accuracy", "digits/acuracy", "variable: digit", "did you mean 'digit/digits/accuracy'?"),
-    Mistake("mode: max", "mode: maximum", "mode: max", "'min' or 'max', not 'maximum'"),
+    Mistake("mode: max", "mode: maximum", "mode: max", "expected one of 'min', 'max', got 'maximum'"),
     Mistake("{epochs: 20}", "{epochs: 0}", "epochs: 0", "must be a positive whole number, not 0"),
     Mistake(
         "  - WriteTensorBoard\n",
