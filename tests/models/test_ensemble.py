@@ -37,6 +37,7 @@ from emloop_mtl.models.aggregation import aggregate
 from emloop_mtl.models.weights_file import save_weights
 from emloop_mtl.testing import FakeModel
 from emloop_mtl.types import Position
+from emloop_mtl.utils.model_note import ModelNote
 
 from .trained_runs import KIND, LINEAR, command, composed_config, config_of, train, working_in
 
@@ -490,6 +491,52 @@ def test_what_a_model_must_be_and_return() -> None:
         Ensemble(models=[Listing()]).run(Batch({"x": [0]}))
     with pytest.raises(DataError, match="'x' is both a source and an output; rename one"):
         Ensemble(models=[FakeModel({"x": 1.0})]).run(Batch({"x": [0]}))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_model_that_gives_less_than_another_is_named_with_its_place(first: bool) -> None:
+    class Sparse(FakeModel):
+        def run(self, batch: Batch, train: bool, stream: StreamWrapper | None = None) -> Any:
+            return {"loss": 1.0}
+
+    outputs = {"loss": 1.0, "y": 2.0}
+    models = [Sparse(outputs), FakeModel(outputs)] if first else [FakeModel(outputs), Sparse(outputs)]
+    has, lacks = ("1 (FakeModel)", "0 (Sparse)") if first else ("0 (FakeModel)", "1 (Sparse)")
+    with pytest.raises(DataError) as caught:
+        Ensemble(models=models).run(Batch({"x": [0]}))
+    assert str(caught.value) == f"model {has} gives 'y', model {lacks} does not"
+    note = ModelNote.on(caught.value)
+    assert note is not None
+    assert note.paths == (("models", 1),)
+
+
+def test_an_error_of_a_part_of_a_model_leads_to_the_model() -> None:
+    class Faulty(FakeModel):
+        def run(self, batch: Batch, train: bool, stream: StreamWrapper | None = None) -> Any:
+            error = DataError("task 'a': label 7")
+            error.add_note(ModelNote("in task 'a'", ("tasks", "a")))
+            raise error
+
+    with pytest.raises(DataError, match="model 1 .Faulty.: task 'a': label 7") as caught:
+        Ensemble(models=[FakeModel(), Faulty()]).run(Batch({"x": [0]}))
+    note = ModelNote.on(caught.value)
+    assert note == "in task 'a' of model 1 (Faulty)"
+    assert note.paths == (("models", 1),)
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "says"),
+    [
+        (3, {}, "expected a list of models, got 3"),
+        ("log/a", {}, "expected a list of models, got 'log/a'"),
+        ([FakeModel()], {"outputs": "loss"}, "expected a list of names, got 'loss'"),
+        ([FakeModel()], {"inputs": 3}, "expected a list of names, got 3"),
+    ],
+    ids=["number", "path", "outputs", "inputs"],
+)
+def test_what_is_no_list_is_refused(models: Any, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        Ensemble(models=models, **options)
 
 
 def test_predicting_leaves_modes_as_they_were(folder: Path) -> None:

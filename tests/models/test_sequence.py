@@ -65,6 +65,13 @@ def test_a_model_reads_what_the_one_before_gives(folder: Path, named: bool, eage
         assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_a_task_that_no_model_has_is_refused_before_the_first_batch(folder: Path) -> None:
+    model = build(folder, RUNS).model
+    with pytest.raises(ConfigError, match=r"no model has a task 'knid'; did you mean 'kind'\?") as caught:
+        model.check_sources(Batch({"x": [0], "kind": [0]}, tasks={"knid": "kind"}))
+    assert caught.value.path == ("models",)
+
+
 def test_a_model_whose_tasks_no_batch_carries_is_run_where_another_reads_it(folder: Path) -> None:
     model = build(folder, RUNS).model
     x, size = torch.randn(4, 4), torch.rand(4, 1)
