@@ -493,6 +493,23 @@ def test_what_a_model_must_be_and_return() -> None:
         Ensemble(models=[FakeModel({"x": 1.0})]).run(Batch({"x": [0]}))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [
+        (torch.int64, torch.float32),
+        (torch.float64, torch.float64),
+        (torch.float32, torch.float32),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.complex64, torch.complex64),
+    ],
+    ids=str,
+)
+def test_a_mean_has_the_dtype_of_its_values_unless_they_are_whole(dtype: torch.dtype, expected: torch.dtype) -> None:
+    found = aggregate([torch.tensor([1, 4], dtype=dtype), torch.tensor([2, 4], dtype=dtype)], by_vote=False)
+    assert found.dtype == expected
+    assert found.tolist() == [1.5, 4.0]
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_model_that_gives_less_than_another_is_named_with_its_place(first: bool) -> None:
     class Sparse(FakeModel):
