@@ -13,6 +13,8 @@ from emloop_mtl.cli import main
 
 from .conftest import ENVIRONMENT, PROGRAM, SHORT, copy_example
 
+pytestmark = pytest.mark.long
+
 SEARCH = """
 trials: 1
 ranges:
@@ -47,8 +49,6 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 """Command -> what to call it with, and what it then says."""
 
-TRAINING = ("gridsearch", "search", "verify-resume")
-"""Commands that train several times, which takes longer."""
 
 
 def call(*words: str) -> str:
@@ -78,9 +78,7 @@ def test_every_command_is_here() -> None:
     assert COMMANDS.keys() == main.commands.keys()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] if name in TRAINING else []) for name in COMMANDS]
-)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_installed_program_does_what_it_is_called_for(folder: Path, name: str) -> None:
     words, says = COMMANDS[name]
     assert says in call(name, *words)
