@@ -50,7 +50,6 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
 """Command -> what to call it with, and what it then says."""
 
 
-
 def call(*words: str) -> str:
     done = subprocess.run(
         [str(PROGRAM), *words], env=ENVIRONMENT, capture_output=True, text=True, timeout=280, check=False
