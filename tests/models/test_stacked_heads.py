@@ -247,13 +247,14 @@ def test_a_source_that_takes_the_place_of_what_the_backbone_returns_reaches_stac
     assert twins[0].stacked_tasks == []
 
 
-def test_a_part_that_nobody_has_named_before_reaches_stacked_heads() -> None:
+def test_a_part_that_nobody_has_named_before_reaches_each_head_and_they_run_apart() -> None:
     class Named(Mapped):
         def forward(self, x: Tensor) -> dict[str, Tensor]:
             return dict(zip(["input"], [super().forward(x)["encoded"]], strict=True))
 
     twins = [equal_heads(Named, stack, arg_name_mapping={}) for stack in (True, False)]
     train_alike(twins[0], twins[1], [rows_of(0), rows_of(1)])
+    assert twins[0].stacked_tasks == []
 
 
 def test_tasks_that_begin_with_a_part_of_an_output_run_as_one() -> None:
@@ -305,6 +306,8 @@ def test_stacked_heads_can_be_compiled() -> None:
     for model in (together, apart):
         model.network["backbone"][2].p = 0.0  # what is compiled draws other random numbers
     train_alike(together, apart, [rows_of(0), rows_of(1)])
+    assert together.stacked_tasks == [tuple("abcd")]
+    assert together.is_compiled
     torch._dynamo.reset()
 
 

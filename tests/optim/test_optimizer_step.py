@@ -41,9 +41,11 @@ def test_nothing_is_told_to_a_profiler_that_is_not_there(monkeypatch: pytest.Mon
     def fail(*args: Any) -> None:
         raise AssertionError("the wrapper was called")
 
-    step = OptimizerStep(sgd())
+    optimizer = sgd()
+    step, before = OptimizerStep(optimizer), weight_of(optimizer)
     monkeypatch.setattr(torch.autograd.profiler, "record_function", fail)
     step()
+    assert weight_of(optimizer) != before
 
 
 def test_a_profiler_sees_the_step() -> None:

@@ -365,11 +365,15 @@ def test_labels_that_differ_in_length_need_their_tokens_named() -> None:
 
 
 def test_a_python_loss_may_take_labels_that_differ_in_length() -> None:
+    shapes: list[torch.Size] = []
+
     def loss(outputs: Mapping[str, Any], label: Tensor) -> Tensor:
+        shapes.append(label.shape)
         return functional.cross_entropy(outputs["logits"][:, 0], label[:, 0])
 
     words, tags = texts(missing=0.0)
     wrong(words, tags, tokens=None, loss=loss)  # which is not wrong
+    assert len({width for _, width in shapes}) > 1
 
 
 def test_labels_of_rows_that_are_not_read_may_have_another_length() -> None:

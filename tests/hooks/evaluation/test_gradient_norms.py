@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -388,36 +388,34 @@ def test_other_hooks_watch_log_and_write_the_numbers(tmp_path: Path, caplog: pyt
     assert [line for line in caplog.messages if line.startswith("epoch 2  train  gradient_norm/trunk: a ")]
 
 
+class ChangeAfterOne(AbstractHook):
+    """Change the model after the first epoch."""
+
+    def __init__(self, change: Callable[[MultiTaskModel], None]) -> None:
+        super().__init__()
+        self._change = change
+
+    def requires(self) -> tuple[str, ...]:
+        return ()
+
+    def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
+        if epoch_id == 1:
+            assert isinstance(self.main_loop.model, MultiTaskModel)
+            self._change(self.main_loop.model)
+
+
 def test_tasks_that_come_and_go_are_looked_at() -> None:
-    class Change(AbstractHook):
-        def requires(self) -> tuple[str, ...]:
-            return ()
-
-        def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
-            if epoch_id == 1:
-                model = self.main_loop.model
-                assert isinstance(model, MultiTaskModel)
-                model.remove_task("b")
-
-    found = train(GradientNorms(tasks=True), Change())
+    found = train(GradientNorms(tasks=True), ChangeAfterOne(lambda model: model.remove_task("b")))
     assert found[1].keys() - found[2].keys() == {"gradient_norm/b_head", "gradient_norm/trunk/b"}
 
 
 def test_a_module_that_is_replaced_is_looked_at_in_its_place() -> None:
-    class Replace(AbstractHook):
-        def requires(self) -> tuple[str, ...]:
-            return ()
+    def replace(model: MultiTaskModel) -> None:
+        flow = [Action("features", "trunk", "x"), Action("b_out", "b_head", "features")]
+        trunk = nn.Sequential(nn.Linear(4, 5), nn.Tanh())
+        model.update_task(Task("b", {"trunk": trunk}, flow, "b", "cross_entropy", missing_label=-100))
 
-        def after_epoch(self, epoch_id: int, epoch_data: EpochData) -> None:
-            if epoch_id == 1:
-                model = self.main_loop.model
-                assert isinstance(model, MultiTaskModel)
-                flow = [Action("features", "trunk", "x"), Action("b_out", "b_head", "features")]
-                trunk = nn.Sequential(nn.Linear(4, 5), nn.Tanh())
-                model.update_task(Task("b", {"trunk": trunk}, flow, "b", "cross_entropy", missing_label=-100))
-
-    model = make_model()
-    found = train(GradientNorms(tasks=True), Replace(), model=model)
+    found = train(GradientNorms(tasks=True), ChangeAfterOne(replace))
     assert found[2].keys() == found[1].keys()
     assert {"gradient_norm/trunk/a", "gradient_norm/trunk/b"} < found[2].keys()
 
