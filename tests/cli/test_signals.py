@@ -9,11 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+
+from emloop_mtl.checkpoint import newest_checkpoint
 
 from .conftest import ENVIRONMENT, PROGRAM, SHORT, Command
 from .same_runs import what_differs
@@ -26,6 +30,7 @@ import time
 from pathlib import Path
 
 import little
+import torch
 from emloop_mtl import AbstractHook, TaskLoader
 
 class Slow(AbstractHook):
@@ -42,6 +47,23 @@ class Slow(AbstractHook):
     def after_batch(self, stream_name, batch_data):
         open("reached", "w").close()
         time.sleep(self.seconds)
+
+class Hold(AbstractHook):
+    '''Writes down the weights under which the first batches after a training epoch are evaluated, then holds these up
+    as long as there is a file "hold".'''
+
+    def requires(self):
+        return ()
+
+    def provides(self):
+        return ()
+
+    def after_batch(self, stream_name, batch_data):
+        if not self.main_loop.is_training and self.main_loop.position.step and Path("hold").exists():
+            torch.save(self.main_loop.model.state_dict(), "held.part")
+            Path("held.part").rename("held")
+            while Path("hold").exists():
+                time.sleep(0.01)
 
 class Hanging(little.Augmented):
     '''Rows that do not come any more once there is a file "hang".'''
@@ -206,6 +228,59 @@ def test_a_signal_saves_and_the_run_can_be_gone_on_with(
     assert f"saved in run/checkpoints/{latest.name}; go on with:  emloop-mtl resume run" in said()
     assert "Traceback" not in said()
     assert lines(slow_folder / "run" / "metrics.jsonl") == 2
+    done = command("resume", "run")
+    assert done.exit_code == 0, done.stderr
+    assert what_differs(slow_folder / "run", slow_folder / "whole") == []
+
+
+def train_averaged(command: Command, run: str, average: dict[str, Any] | None, epochs: int, **main_loop: Any) -> None:
+    """Train a config that is left as ``config.yaml``, with averaged weights or without."""
+    hooks = [{"Evaluate": {"streams": ["valid", "test"]}}, "ScoreTasks", {"ComputeStats": {"variables": ["loss"]}}]
+    hooks += [] if average is None else [{"AverageWeights": {"decay": 0.8, **average}}]
+    hooks += ["WriteJSON", "slow.Hold", "SaveLatest", {"StopAfter": {"epochs": epochs}}]
+    data = config({"class": "little.Columns"}, hooks=hooks, **main_loop)
+    Path("config.yaml").write_text(json.dumps(data))
+    done = command("train", "config.yaml", "--output-dir", run)
+    assert done.exit_code == 0, done.stderr
+
+
+def assert_equal(found: Mapping[str, Any], expected: Mapping[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert [name for name, value in expected.items() if not torch.equal(found[name], value)] == []
+
+
+@pytest.mark.parametrize(
+    ("save", "asynchronous_saving"),
+    [(True, False), *(pytest.param(*each, marks=pytest.mark.long) for each in [(False, False), (True, True)])],
+)
+def test_a_signal_in_an_evaluation_with_averaged_weights_saves_the_training(
+    save: bool, asynchronous_saving: bool, slow_folder: Path, command: Command, processes: Processes
+) -> None:
+    train_averaged(command, "weights", None, 1)
+    train_averaged(command, "averages", {}, 1)
+    train_averaged(command, "whole", {"save": save}, 2, asynchronous_saving=asynchronous_saving)
+    trained, averaged = (
+        newest_checkpoint(slow_folder / each / "checkpoints").weights for each in ("weights", "averages")
+    )
+    assert not torch.equal(trained["trunk.0.weight"], averaged["trunk.0.weight"])
+
+    Path("hold").touch()
+    process = processes.start("train", "config.yaml", "--output-dir", "run")
+    wait_until(Path("held").exists)
+    os.kill(process, signal.SIGTERM)
+    Path("hold").unlink()
+    assert processes.code(process) == 143, said()
+    assert "go on with:  emloop-mtl resume run" in said()
+    assert_equal(torch.load("held"), averaged)
+
+    saved = newest_checkpoint(slow_folder / "run" / "checkpoints")
+    assert (saved.position.epoch, saved.state["loop"]["epoch"]["streams_done"]) == (0, 1)
+    assert_equal(saved.weights, averaged if save else trained)
+    kept = saved.state["hooks"]["AverageWeights"]["weights"]
+    expected = trained if save else averaged
+    assert_equal(kept, {name: expected[name] for name in kept})
+    assert all("running" in name or "batches" in name for name in expected.keys() - kept.keys())
+
     done = command("resume", "run")
     assert done.exit_code == 0, done.stderr
     assert what_differs(slow_folder / "run", slow_folder / "whole") == []
