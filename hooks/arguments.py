@@ -47,6 +47,18 @@ def check_names(hook: str, name: str, value: Any) -> list[str]:
     return names
 
 
+def check_streams(hook: AbstractHook, streams: Iterable[str] | None) -> None:
+    """Check that there are the streams which the argument ``streams`` of a registered hook lists, if it does.
+
+    :raise ConfigError: naming those that exist, or what one lacks that the model needs
+    """
+    for index, stream in enumerate(streams or ()):
+        try:
+            hook.main_loop.check_stream(stream)
+        except ConfigError as error:
+            raise ConfigError(f"{hook.name}: {error}", ("streams", index)) from error
+
+
 def check_word(hook: str, name: str, value: Any, words: Any) -> None:
     """Check that ``value`` is one of a few words.
 

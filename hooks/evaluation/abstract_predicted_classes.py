@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochNumber, State
 
-from ..arguments import check_names
+from ..arguments import check_names, check_streams
 from .accumulate_variables import AccumulateVariables
 from .batch_variable import holds
 from .kept_values import KeptValues
@@ -49,11 +48,7 @@ class AbstractPredictedClasses(AccumulateVariables, ABC):
     def register_mainloop(self, main_loop: MainLoop) -> None:
         """Check the streams, and find the task that the predictions are of."""
         super().register_mainloop(main_loop)
-        for index, stream in enumerate(self._streams or ()):
-            try:
-                main_loop.check_stream(stream)
-            except ConfigError as error:
-                raise ConfigError(f"{self.name}: {error}", ("streams", index)) from error
+        check_streams(self, self._streams)
         self._task = self._predicted.partition("/")[0] if "/" in self._predicted else ""
 
     def requires_in_training(self) -> Collection[str | EpochNumber]:

@@ -15,7 +15,7 @@ from emloop_mtl.data.per_kind import PerKind
 from emloop_mtl.errors import ConfigError, DataError, nearest
 from emloop_mtl.types import EpochData, EpochNumber, State
 
-from ..arguments import check_names
+from ..arguments import check_names, check_streams
 from .batch_variable import holds
 from .statistic import AGGREGATIONS, Statistic
 
@@ -70,8 +70,7 @@ class ComputeStats(AbstractHook):
     def register_mainloop(self, main_loop: MainLoop) -> None:
         """Check the streams."""
         super().register_mainloop(main_loop)
-        for stream in self._streams or ():
-            main_loop.check_stream(stream)
+        check_streams(self, self._streams)
 
     def requires(self) -> Collection[str | EpochNumber]:
         """Return the variables."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError
 
-from ..arguments import check_count, check_names
+from ..arguments import check_count, check_names, check_streams
 
 if TYPE_CHECKING:
     from emloop_mtl.main_loop import MainLoop
@@ -39,17 +39,14 @@ class Evaluate(AbstractHook):
     def register_mainloop(self, main_loop: MainLoop) -> None:
         """Check the streams."""
         super().register_mainloop(main_loop)
-        for index, stream in enumerate(self.streams):
-            if stream == main_loop.train_stream_name:
-                raise ConfigError(
-                    f"{self.name}: the stream {stream!r} is the one that is trained on; to evaluate its data after "
-                    f"each epoch give them a second stream: dataset.streams.{stream}_eval.splits: [{stream}]",
-                    ("streams", index),
-                )
-            try:
-                main_loop.check_stream(stream)
-            except ConfigError as error:
-                raise ConfigError(f"{self.name}: {error}", ("streams", index)) from error
+        train = main_loop.train_stream_name
+        if train in self.streams:
+            raise ConfigError(
+                f"{self.name}: the stream {train!r} is the one that is trained on; to evaluate its data after each "
+                f"epoch give them a second stream: dataset.streams.{train}_eval.splits: [{train}]",
+                ("streams", self.streams.index(train)),
+            )
+        check_streams(self, self.streams)
 
     def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
         """Add the streams to those that are evaluated."""

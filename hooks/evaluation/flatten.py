@@ -12,7 +12,7 @@ from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError, DataError
 from emloop_mtl.types import EpochNumber
 
-from ..arguments import check_names
+from ..arguments import check_names, check_streams
 from .batch_variable import holds
 
 if TYPE_CHECKING:
@@ -55,11 +55,7 @@ class Flatten(AbstractHook):
     def register_mainloop(self, main_loop: MainLoop) -> None:
         """Check the streams, and that the model gives no outputs of the new names."""
         super().register_mainloop(main_loop)
-        for index, stream in enumerate(self._streams or ()):
-            try:
-                main_loop.check_stream(stream)
-            except ConfigError as error:
-                raise ConfigError(f"{self.name}: {error}", ("streams", index)) from error
+        check_streams(self, self._streams)
         for old, new in self._variables.items():
             if new in main_loop.model.output_names:
                 raise ConfigError(f"{self.name}: the model has an output {new!r} already", ("variables", old))

@@ -18,7 +18,7 @@ from emloop_mtl.tasks.task import Task
 from emloop_mtl.types import EpochData, EpochNumber, State
 from emloop_mtl.utils.flat_names import flatten
 
-from ..arguments import check_names
+from ..arguments import check_names, check_streams
 
 if TYPE_CHECKING:
     from emloop_mtl.data.batch import Batch
@@ -84,8 +84,7 @@ class ScoreTasks(AbstractHook):
             kind = type(main_loop.model).__name__
             raise ConfigError(f"{self.name} needs a model with 'tasks', such as MultiTaskModel; {kind} has none")
         self._tasks, self._known_tasks = tasks, ChainMap(tasks, dict(tasks))  # type: ignore[arg-type]
-        for stream in self._streams or ():
-            main_loop.check_stream(stream)
+        check_streams(self, self._streams)
         if self._train and self._streams is not None and main_loop.train_stream_name not in self._streams:
             text = f"train: true scores {main_loop.train_stream_name!r}, which streams does not list"
             raise ConfigError(f"{self.name}: {text}", ("train",))

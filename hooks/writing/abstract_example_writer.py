@@ -10,7 +10,7 @@ from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.errors import ConfigError
 from emloop_mtl.types import EpochData, EpochNumber
 
-from ..arguments import check_names
+from ..arguments import check_names, check_streams
 from ..evaluation.batch_variable import holds
 from .examples import Examples
 
@@ -51,11 +51,7 @@ class AbstractExampleWriter(AbstractHook, ABC):
     def register_mainloop(self, main_loop: MainLoop) -> None:
         """Check the streams."""
         super().register_mainloop(main_loop)
-        for index, stream in enumerate(self._streams or ()):
-            try:
-                main_loop.check_stream(stream)
-            except ConfigError as error:
-                raise ConfigError(f"{self.name}: {error}", ("streams", index)) from error
+        check_streams(self, self._streams)
 
     def requires(self) -> Collection[str | EpochNumber]:
         """Return the variables."""

@@ -15,7 +15,7 @@ from emloop_mtl.models.prediction_rows import COLUMNS, PredictionRows, Row
 from emloop_mtl.types import EpochData, EpochNumber, State
 from emloop_mtl.utils.row_format import Format, RowFormat
 
-from ..arguments import check_names
+from ..arguments import check_names, check_streams
 from ..evaluation.evaluate import evaluated_streams
 from ..words import OnFailure
 from .failure_guard import FailureGuard
@@ -106,11 +106,7 @@ class WritePredictions(AbstractHook):
             if task not in known:
                 text = f"{self.name}: the model has no task {task!r}{nearest(task, known)}"
                 raise ConfigError(text, ("tasks", index))
-        for index, stream in enumerate(self._streams or ()):
-            try:
-                main_loop.check_stream(stream)
-            except ConfigError as error:
-                raise ConfigError(f"{self.name}: {error}", ("streams", index)) from error
+        check_streams(self, self._streams)
         if main_loop.output_dir is None and not Path(str(self._path)).is_absolute():
             text = f"{self.name}: path {str(self._path)!r} is relative to the output folder, but there is none"
             raise ConfigError(f"{text}; set --output-dir or the main loop's output_dir, or an absolute path", ("path",))

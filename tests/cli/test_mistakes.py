@@ -71,6 +71,7 @@ MISTAKES = [
     Mistake("weight: 0.5", "weight: -1", "weight: -1", "must be a finite number >= 0, not -1"),
     Mistake("- ScoreTasks ", "- ScoreTask ", "ScoreTask ", "unknown hook 'ScoreTask'; did you mean 'ScoreTasks'?"),
     Mistake("streams: [valid]", "streams: [vaild]", "vaild", "no stream 'vaild'"),
+    Mistake("- ScoreTasks ", "- ScoreTasks: {streams: [train, vaild]} ", "vaild", "ScoreTasks.streams[1]: "),
     Mistake("schedule: cosine_annealing", "schedule: cosin", "schedule: cosin", "did you mean 'cosine"),
     Mistake("variable: digit", "varible: digit", "varible", "unknown argument 'varible'; did you mean 'variable'?"),
     Mistake("digits/accuracy", "digits/acuracy", "variable: digit", "did you mean 'digit/digits/accuracy'?"),

@@ -128,8 +128,9 @@ def test_wrong_variables(variables: Any, message: str) -> None:
 
 
 def test_an_unknown_stream_is_refused() -> None:
-    with pytest.raises(ConfigError, match="did you mean 'valid'"):
-        run_hook(ComputeStats(["loss"], streams=["vaild"]))
+    with pytest.raises(ConfigError, match="ComputeStats: .*; did you mean 'valid'") as caught:
+        run_hook(ComputeStats(["loss"], streams=["train", "vaild"]))
+    assert caught.value.path == ("streams", 1)
 
 
 def test_it_says_what_it_reads_and_writes() -> None:

@@ -139,17 +139,18 @@ def test_a_model_without_tasks_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "message", "path"),
     [
-        ({"streams": ["vaild"]}, "did you mean 'valid'"),
-        ({"streams": ["valid"], "train": True}, "train: true scores 'train', which streams does not list"),
+        ({"streams": ["valid", "tset"]}, "ScoreTasks: .*; did you mean 'test'", ("streams", 1)),
+        ({"streams": ["valid"], "train": True}, "train: true scores 'train', which streams does not list", ("train",)),
     ],
 )
 def test_wrong_streams(
-    make_model: MakeModel, make_dataset: MakeDataset, arguments: dict[str, Any], message: str
+    make_model: MakeModel, make_dataset: MakeDataset, arguments: dict[str, Any], message: str, path: tuple[Any, ...]
 ) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as caught:
         run_hook(ScoreTasks(**arguments), model=make_model(), dataset=make_dataset())
+    assert caught.value.path == path
 
 
 @pytest.mark.parametrize("train", [False, True])
