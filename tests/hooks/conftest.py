@@ -9,11 +9,24 @@ import pytest
 import torch
 from torch import nn
 
+from emloop_mtl import hook_list, main_loop
+from emloop_mtl.data import stream_wrapper
 from emloop_mtl.data.column_dataset import ColumnDataset
 from emloop_mtl.data.multi_task_dataset import MultiTaskDataset
 from emloop_mtl.data.task_loader import TaskLoader
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks.task import Task
+
+from .clock import Clock
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time that the main loop and its parts measure."""
+    clock = Clock()
+    for module in (hook_list, main_loop, stream_wrapper):
+        monkeypatch.setattr(module, "perf_counter", clock)
+    return clock
 
 
 class TwoTasks(MultiTaskDataset):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -76,3 +76,13 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     if request.param == "device":
         monkeypatch.setattr(finite_watch, "answers_at_once", lambda device: False)
     return str(request.param)
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    """Begin and end with nothing compiled: limits and counters are those of the process."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()  # which a reset leaves alone
+    yield
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()  # which a reset leaves alone

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.models.multi_task_model import MultiTaskModel
-from emloop_mtl.tasks import Action, Task
+
+from ..two_tasks import make_tasks
 
 
 class Root(nn.Module):
@@ -41,20 +42,9 @@ def make_model(
     update: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> MultiTaskModel:
-    features = Action("features", "trunk", "x")
-    tasks = [
-        Task(
-            name,
-            flow=[features, Action(f"{name}_out", f"{name}_head", "features")],
-            label=name,
-            loss="cross_entropy",
-            weight=weight,
-        )
-        for name, weight in (("a", 1.0), ("b", 0.5))
-    ]
     settings = {"on_nan": on_nan, **(update or {})}
     options = {"device": "cpu", **options}
-    return MultiTaskModel(tasks, modules or make_modules(), optimizer=optimizer, update=settings, **options)
+    return MultiTaskModel(make_tasks(), modules or make_modules(), optimizer=optimizer, update=settings, **options)
 
 
 def make_batches(number: int, bad: Iterable[int] = (), value: float = math.nan, **attributes: Any) -> list[Batch]:

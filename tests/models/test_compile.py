@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,18 +17,11 @@ from emloop_mtl.errors import ConfigError, DataError
 from emloop_mtl.models.multi_task_model import MultiTaskModel
 from emloop_mtl.tasks import Action, Task
 
-# torch's own compiler imports parts of torch that warn of themselves.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
-    """Begin and end with nothing compiled: limits and counters are those of the process."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()  # which a reset leaves alone
-    yield
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()  # which a reset leaves alone
+pytestmark = [
+    pytest.mark.usefixtures("fresh_compiler"),
+    # torch's own compiler imports parts of torch that warn of themselves.
+    pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning"),
+]
 
 
 def counting(**options: Any) -> dict[str, Any]:

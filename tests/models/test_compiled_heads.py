@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional
 
 from emloop_mtl import BackboneHeadsModel, Batch, ConfigError, Head
 
 from .heads import Encoder, make_batch
+from .test_compile import counting
 
-# torch's own compiler imports parts of torch that warn of themselves.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
-    """Begin and end with nothing compiled: limits and counters are those of the process."""
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()  # which a reset leaves alone
-    yield
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()  # which a reset leaves alone
-
-
-def counting() -> dict[str, Any]:
-    """Compile without making machine code, and count the graphs; a break in a graph is an error."""
-    return {"backend": CompileCounterWithBackend("aot_eager"), "fullgraph": True}
+pytestmark = [
+    pytest.mark.usefixtures("fresh_compiler"),
+    # torch's own compiler imports parts of torch that warn of themselves.
+    pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning"),
+]
 
 
 class Topic(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -207,20 +207,27 @@ def expected_stacks(plan: Mapping[str, Any]) -> list[list[str]]:
     return sorted(sorted(names) for kind, names in kinds.items() if kind not in APART and len(names) >= FEWEST)
 
 
-def check_twins(seed: int, dtype: torch.dtype, tolerance: float, **options: Any) -> MultiTaskModel:
-    """Train twins for some steps, compare what they say at each, and return the one whose tasks are stacked."""
-    plan = draw(seed)
-    together, apart = (make(seed, stack, dtype, **options) for stack in (True, False))
+def check_twins(
+    seed: int,
+    dtype: torch.dtype,
+    tolerance: float,
+    plan_of: Callable[..., dict[str, Any]] = draw,
+    model_of: Callable[..., MultiTaskModel] = make,
+    batch_of: Callable[..., Batch] = make_batch,
+) -> None:
+    """Train twins for some steps, and compare what they say at each and what they would save."""
+    plan = plan_of(seed)
+    together, apart = (model_of(seed, stack, dtype) for stack in (True, False))
     every = list(plan["tasks"])
     for step in range(STEPS):
         carried = [name for name in every if name in plan["some"]] if step == plan["partial_step"] else every
         outputs = []
         for model in (together, apart):
             torch.manual_seed(step)
-            outputs.append(model.run(make_batch(seed, step, carried, dtype), train=True))
+            outputs.append(model.run(batch_of(seed, step, carried, dtype), train=True))
         assert_close(*outputs, tolerance)
         for asked in (every, plan["some"]):
-            evaluated = [model.run(make_batch(seed, 99, asked, dtype), train=False) for model in (together, apart)]
+            evaluated = [model.run(batch_of(seed, 99, asked, dtype), train=False) for model in (together, apart)]
             assert_close(*evaluated, tolerance)
         assert_close(together.state_dict(), apart.state_dict(), tolerance)
     if plan["partial_step"] is None:
@@ -231,7 +238,6 @@ def check_twins(seed: int, dtype: torch.dtype, tolerance: float, **options: Any)
     for name, entry in second["optimizer"].items():
         assert first["optimizer"][name].keys() == entry.keys()
     assert first["gradients"].keys() == second["gradients"].keys()
-    return together
 
 
 def sets(*optimizers: str) -> list[Any]:

@@ -29,7 +29,7 @@ from emloop_mtl.hooks import Evaluate, ScoreTasks, StopAfter, WriteJSON
 from emloop_mtl.testing import SaveAndFail
 from emloop_mtl.utils.random import seed_everything
 
-from .test_stacked_equality import OPTIMIZERS, STEPS, Heads, assert_close, draw, expected_stacks, make_batch
+from .test_stacked_equality import OPTIMIZERS, Heads, assert_close, check_twins, draw, expected_stacks, make_batch
 
 SETS = 18
 
@@ -136,38 +136,17 @@ def batch_of(seed: int, step: int, names: list[str], dtype: torch.dtype) -> Batc
     return Batch(batch, tasks={**{name: name for name in names}, **own})
 
 
-def check_twins(seed: int, dtype: torch.dtype, tolerance: float, **options: Any) -> None:
-    """Train twins for some steps, and compare what they say at each."""
-    plan = plan_of(seed)
-    together, apart = (make(seed, stack, dtype, **options) for stack in (True, False))
-    every = list(plan["tasks"])
-    for step in range(STEPS):
-        carried = [name for name in every if name in plan["some"]] if step == plan["partial_step"] else every
-        outputs = []
-        for model in (together, apart):
-            torch.manual_seed(step)
-            outputs.append(model.run(batch_of(seed, step, carried, dtype), train=True))
-        assert_close(*outputs, tolerance)
-        for asked in (every, plan["some"]):
-            evaluated = [model.run(batch_of(seed, 99, asked, dtype), train=False) for model in (together, apart)]
-            assert_close(*evaluated, tolerance)
-        assert_close(together.state_dict(), apart.state_dict(), tolerance)
-    if plan["partial_step"] is None:
-        assert sorted(map(sorted, together.stacked_tasks)) == expected_stacks(plan)
-    assert apart.stacked_tasks == []
-
-
 # Sums are taken in another order, which in float64 changes the 16th digit; a dozen updates, some divided by roots of
 # small numbers, make that the 11th at most.
 @pytest.mark.parametrize("seed", range(SETS))
 def test_sets_of_heads_learn_the_same_in_float64(seed: int) -> None:
-    check_twins(seed, torch.float64, 1e-9)
+    check_twins(seed, torch.float64, 1e-9, plan_of, make, batch_of)
 
 
 # float32 has seven digits; SGD divides by nothing that could be small.
 @pytest.mark.parametrize("seed", [seed for seed in range(SETS) if OPTIMIZERS[seed % len(OPTIMIZERS)]["class"] == "sgd"])
 def test_sets_of_heads_learn_the_same_in_float32(seed: int) -> None:
-    check_twins(seed, torch.float32, 2e-5)
+    check_twins(seed, torch.float32, 2e-5, plan_of, make, batch_of)
 
 
 def test_a_third_of_the_sets_have_heads_that_run_as_one_on_each_kind_of_backbone() -> None:

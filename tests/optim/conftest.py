@@ -11,7 +11,8 @@ from torch import nn
 
 from emloop_mtl.data.batch import Batch
 from emloop_mtl.models.multi_task_model import MultiTaskModel
-from emloop_mtl.tasks import Action, Task
+
+from ..two_tasks import make_tasks
 
 MakeModel = Callable[..., MultiTaskModel]
 MakeBatches = Callable[..., list[Batch]]
@@ -36,18 +37,9 @@ def make_model() -> MakeModel:
             "a_head": nn.Linear(4, 2),
             "b_head": nn.Linear(4, 2),
         }
-        features = Action("features", "trunk", "x")
-        tasks = [
-            Task(
-                name,
-                flow=[features, Action(f"{name}_out", f"{name}_head", "features")],
-                label=name,
-                loss="cross_entropy",
-                weight=weight,
-            )
-            for name, weight in (("a", 1.0), ("b", 0.5))
-        ]
-        return MultiTaskModel(tasks, modules or known, optimizer=optimizer, update=update, device="cpu", **options)
+        return MultiTaskModel(
+            make_tasks(), modules or known, optimizer=optimizer, update=update, device="cpu", **options
+        )
 
     return make
 

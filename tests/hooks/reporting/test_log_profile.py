@@ -5,54 +5,16 @@ from typing import Any
 
 import pytest
 
-from emloop_mtl import hook_list, main_loop
 from emloop_mtl.abstract_hook import AbstractHook
-from emloop_mtl.data import stream_wrapper
 from emloop_mtl.hooks import LogProfile
 from emloop_mtl.testing import FakeDataset, run_hook
 
-
-class Clock:
-    """Stands for the time, which passes only where a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from ..clock import Announce, Clock, Spend
 
 
-class Spend(AbstractHook):
-    """Spend seconds at events."""
-
-    def __init__(self, clock: Clock, batch: float, epoch: float) -> None:
-        super().__init__()
-        self._clock, self._batch, self._epoch = clock, batch, epoch
-
-    def requires(self) -> tuple[str, ...]:
-        return ()
-
-    def after_batch(self, stream_name: str, batch_data: Any) -> None:
-        self._clock.now += self._batch
-
-    def after_epoch(self, epoch_id: int, epoch_data: Any) -> None:
-        self._clock.now += self._epoch
-
-
-class Announce(Spend):
-    """Spend seconds before epochs, too."""
-
-    def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
-        self._clock.now += self._epoch
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Clock:
-    clock = Clock()
-    for module in (hook_list, main_loop, stream_wrapper):
-        monkeypatch.setattr(module, "perf_counter", clock)
+@pytest.fixture(autouse=True)
+def _told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "emloop_mtl.hooks.reporting.log_profile")
-    return clock
 
 
 def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -8,55 +8,22 @@ from typing import Any
 
 import pytest
 
-from emloop_mtl import hook_list, main_loop
 from emloop_mtl.abstract_hook import AbstractHook
 from emloop_mtl.checkpoint import newest_checkpoint
-from emloop_mtl.data import stream_wrapper
 from emloop_mtl.errors import CheckpointError, ConfigError
 from emloop_mtl.hooks import ComputeStats, SaveLatest, StopAfter, WriteProfile
 from emloop_mtl.main_loop import MainLoop
 from emloop_mtl.saver import Saver
 from emloop_mtl.testing import FakeDataset, FakeModel, SaveAndFail, run_hook
 
-
-class Clock:
-    """Stands for the time, which passes only where a test says so."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Spend(AbstractHook):
-    """Spend seconds at events."""
-
-    def __init__(self, clock: Clock) -> None:
-        super().__init__()
-        self._clock = clock
-
-    def requires(self) -> tuple[str, ...]:
-        return ()
-
-    def before_epoch(self, epoch_id: int, train_streams: list[str], eval_streams: list[str]) -> None:
-        self._clock.now += 4
-
-    def after_batch(self, stream_name: str, batch_data: Any) -> None:
-        self._clock.now += 0.25
-
-    def after_epoch(self, epoch_id: int, epoch_data: Any) -> None:
-        self._clock.now += 2
+from ..clock import Announce, Clock
 
 
 def read(folder: Path, name: str = "profile.jsonl") -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
 
-def test_every_epoch_tells_what_its_time_went_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock()
-    for module in (hook_list, main_loop, stream_wrapper):
-        monkeypatch.setattr(module, "perf_counter", clock)
+def test_every_epoch_tells_what_its_time_went_to(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     write = Saver.write
 
     def slow(self: Saver, *arguments: Any) -> None:
@@ -71,10 +38,10 @@ def test_every_epoch_tells_what_its_time_went_to(tmp_path: Path, monkeypatch: py
 
     dataset = FakeDataset(train=[{"x": [1]}] * 3, valid=[{"x": [1]}] * 2)
     # SaveLatest saves at the end of each epoch, when its times are told already: they count in the next
-    hooks = [Spend(clock), SaveLatest(), WriteProfile()]
+    hooks = [Announce(clock, 0.25, 2), SaveLatest(), WriteProfile()]
     options = {"skip_zeroth_epoch": True, "extra_streams": ["valid"]}
     run_hook(*hooks, dataset=dataset, outputs={"loss": work}, epochs=2, output_dir=tmp_path, **options)
-    times = {"reading/train": 0, "model/train": 1.5, "reading/valid": 0, "model/valid": 1, "hooks": 5 * 0.25 + 2 + 4}
+    times = {"reading/train": 0, "model/train": 1.5, "reading/valid": 0, "model/valid": 1, "hooks": 5 * 0.25 + 2 * 2}
     assert read(tmp_path) == [
         {"epoch": 1, "step": 3, "samples": 3, **times, "saving": 0},
         {"epoch": 2, "step": 6, "samples": 6, **times, "saving": 16},
