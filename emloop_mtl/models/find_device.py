@@ -17,6 +17,8 @@ def find_device(device: str | torch.device) -> torch.device:
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, TypeError) as error:
+    except (RuntimeError, AssertionError, TypeError, ImportError) as error:  # the last where torch needs an extension
         raise ConfigError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}", ("device",)) from error
+    if found.type == "meta":
+        raise ConfigError(f"device {device!r} cannot be used: tensors have shapes there, but no values", ("device",))
     return found

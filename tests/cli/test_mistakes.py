@@ -42,6 +42,7 @@ MISTAKES = [
     ),
     Mistake("batch_size: 32", "batch_size: 0", "batch_size: 0", "batch_size 0 is less than 1"),
     Mistake("device: auto", "device: gpu", "device", "device 'gpu' cannot be used"),
+    Mistake("device: auto", "device: meta", "device", "device 'meta' cannot be used: tensors have shapes there, but"),
     Mistake("class: adamw", "class: adamwx", "class: adamwx", "'adamwx'; did you mean 'adamw'?"),
     Mistake("lr: 0.005", "lr: fast", "lr: fast", "lr must be a number, not 'fast'"),
     Mistake("clip_norm:", "clipnorm:", "clipnorm", "unknown argument 'clipnorm'; did you mean 'clip_norm'?"),

@@ -176,6 +176,8 @@ def test_training_does_not_wait_for_the_device() -> None:
     [
         ({"precision": "bf15"}, "unknown precision 'bf15'; did you mean 'bf16'", ("precision",)),
         ({"device": "gpu"}, "device 'gpu' cannot be used", ("device",)),
+        ({"device": torch.device("meta")}, "cannot be used: tensors have shapes there, but no values", ("device",)),
+        ({"device": "hpu"}, "device 'hpu' cannot be used: ", ("device",)),
         ({"optimizer": {"class": "adm"}}, "unknown class 'adm'", ("optimizer", "class")),
         ({"update": {"clip": 1.0}}, "update: unknown argument 'clip'", ("update", "clip")),
     ],
