@@ -20,9 +20,9 @@ AGGREGATIONS = ("mean", "major_vote")
 class Ensemble(ComposedModel):
     """Models with the same outputs, whose answers are put together; it evaluates and predicts, and cannot be trained.
 
-    Losses, probabilities and all that is floating-point are averaged. ``mean`` predicts what the averaged
-    probabilities say. ``major_vote`` predicts what most models do, the lowest class where several are equally frequent;
-    its predictions may thus be others than its probabilities say.
+    Losses, probabilities and all that is floating-point are averaged, over all models: where one gives nan, so does the
+    ensemble. ``mean`` predicts what the averaged probabilities say. ``major_vote`` predicts what most models do, the
+    lowest class where several are equally frequent; its predictions may thus be others than its probabilities say.
 
     :param outputs: names of the outputs to give; by default all, which must be the same for all models. A task is
         scored if its loss, ``prob`` and ``pred`` are among them

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +67,14 @@ def test_halves_are_averaged_in_single_precision() -> None:
     values = [torch.tensor([40000.0], dtype=torch.float16)] * 3
     assert aggregate(values, by_vote=False).tolist() == [40000.0]
     assert aggregate([value.numpy() for value in values], by_vote=False).tolist() == [40000.0]
+
+
+@pytest.mark.parametrize("by_vote", [False, True])
+@pytest.mark.parametrize("make", [torch.tensor, np.array, list], ids=["tensor", "array", "list"])
+def test_nan_of_one_is_nan_of_all(make: Callable[[list[float]], Any], by_vote: bool) -> None:
+    one, other = aggregate([make([1.0, math.nan]), make([2.0, 3.0]), make([6.0, 4.0])], by_vote)
+    assert one == 3.0
+    assert math.isnan(other)
 
 
 def test_named_tuples_stay_what_they_are() -> None:
