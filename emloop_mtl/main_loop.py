@@ -145,6 +145,7 @@ class MainLoop:
         """The epoch under way: its streams, and how many of them are done."""
         self._random_state: dict[str, State] | None = None
         self._is_training = False
+        self._is_tried = False
         self._is_over = False
         self._is_run_training = False
         self._is_run_evaluation = False
@@ -416,13 +417,29 @@ class MainLoop:
             self._streams.check_tasks()
         self.hooks.check_wiring(None if sources is None else sources | set(self.model.output_names))
 
+    def try_batches(self) -> None:
+        """Try whether the modules fit each other and the data, on the first rows of every loader.
+
+        Every training does so before its first batch, once; nothing is trained, and no stream moves. What an iterable
+        yields, and what other processes read, is not tried.
+
+        :raise DataError: for rows that cannot be used
+        :raise Exception: what a module raises, with a note that names its task and action
+        """
+        if not self._is_tried:
+            self._streams.try_batches(self.hooks.outputs(train=False), self._fixed_batch_size)
+            self._is_tried = True
+
     def __enter__(self) -> MainLoop:
         """Check everything, then start the hooks."""
         self.end = None
         try:
             if not self._is_run_evaluation:
                 self.check_room()
-            self.check()  # signals still do what they do elsewhere: nothing has begun that could be saved
+            self.check()
+            if not self._is_run_evaluation:
+                self.try_batches()
+            # signals still do what they do elsewhere: nothing has begun that could be saved
             self._signals.__enter__()
             self.hooks.before_training()
         except BaseException as error:

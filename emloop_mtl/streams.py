@@ -15,6 +15,7 @@ from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated
 from .models.abstract_model import AbstractModel
 from .types import EpochData, State, Stream, TimeProfile
 from .utils.model_note import ModelNote
+from .utils.random import get_random_state, set_random_state
 from .utils.shown import shown
 
 AnyStream: TypeAlias = str | StreamWrapper | Stream
@@ -163,6 +164,38 @@ class Streams:
                     note = ModelNote.on(error)
                     path = () if note is None else ("model", *note.paths[0])
                     raise ConfigError(f"stream {name!r}, loader {loader.name!r}: {error}", path) from error
+
+    def try_batches(self, outputs: frozenset[str] | None, size: int | None) -> None:
+        """Evaluate the first rows of every loader that can be read without moving anything, by a stand-in of the model.
+
+        :param outputs: names of the outputs that somebody reads; None for all
+        :param size: how many rows a batch must have to be run; None for any number
+        :raise DataError: for rows that cannot be used
+        :raise Exception: what the model raises
+        """
+        model = self._model.stand_in()
+        if model is None:
+            return
+        random_state = get_random_state()
+        try:
+            for name in self._names():
+                self._try_stream(model, name, outputs, size)
+        finally:
+            set_random_state(random_state)
+
+    def _try_stream(self, model: AbstractModel, name: str, outputs: frozenset[str] | None, size: int | None) -> None:
+        info = self.info(name)
+        stream = StreamWrapper(lambda: (), name=name)  # tells the model what is read
+        stream.outputs = outputs
+        where = f"stream {name!r}"
+        try:
+            for batch in () if info is None else info.first_rows():
+                where = f"stream {name!r}, loader {batch.data_name!r}"
+                if size in (None, batch.size):
+                    model.run(batch, train=False, stream=stream)
+                where = f"stream {name!r}"
+        except DataError as error:
+            raise error.within(where) from error
 
     def _names(self) -> Sequence[str]:
         return self._dataset.stream_names() if isinstance(self._dataset, AbstractDataset) else [self._train_stream_name]

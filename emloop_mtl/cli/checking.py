@@ -43,12 +43,8 @@ def check_built(config: Config, trust_runs: bool = False, more_hooks: Sequence[A
             training = create_training(config, folder / "run", more_hooks=more_hooks, trust_runs=trust_runs)
             training.main_loop.check()
             check_evaluations(training)
-        first_batches: dict[str, list[Batch]] = {}
-        with running(config, lambda: not any(first_batches.values())):
-            for name in _streams(training):
-                first_batches[name] = []
-                for batch in _first_batches(training, name):
-                    first_batches[name].append(batch)
+        with running(config, lambda: True):
+            first_batches = {name: list(_first_batches(training, name)) for name in _streams(training)}
         _print_streams(training, first_batches)
         _print_sources(training, first_batches)
         _print_tasks(training.model)

@@ -230,6 +230,8 @@ def _check(training: Training) -> None:
     training.main_loop.check_trainable()
     training.main_loop.check()
     check_evaluations(training)
+    with running(training.config, lambda: True):
+        training.main_loop.try_batches()
 
 
 def _train(training: Training, folder: RunFolder, options: Mapping[str, Any], is_resumed: bool) -> None:

@@ -14,6 +14,7 @@ from .column import Column
 from .make_column import make_column
 from .ragged_column import RaggedColumn
 from .sequence_lengths import SequenceLengths
+from .tensor_column import TensorColumn
 
 
 class ColumnDataset(Dataset[dict[str, Any]]):
@@ -121,6 +122,16 @@ class ColumnDataset(Dataset[dict[str, Any]]):
         :raise ConfigError: if there is none of this name
         """
         self._remove(self._labels, "label", name)
+
+    def values(self, source: str, rows: torch.Tensor | None = None) -> torch.Tensor | None:
+        """Return the values of a source in memory whose rows have one shape, not to be changed; None for any other.
+
+        :param rows: int64 indices of the rows, of which copies are returned; None for all
+        """
+        column = self._features.get(source, self._labels.get(source))
+        if not isinstance(column, TensorColumn) or not column.in_memory:
+            return None
+        return column.values if rows is None else column.copies(rows)
 
     def __len__(self) -> int:
         return self._length

@@ -156,6 +156,32 @@ class TaskLoader:
             return None
         return Batch(dataset.__getitems__([]), tasks=self.tasks, data_name=self.name, split=self.split, size=0)
 
+    def first_rows(self, most: int | None = None) -> Batch | None:
+        """Return as many rows as a batch has, the first without shuffling, read in this process.
+
+        :param most: no more than these
+        :return: None where there are none, and where reading them here might change what is read later: from an
+            iterable, or of rows that are for other processes to read
+        :raise DataError: for samples that make no batch
+        """
+        if not self._has_rows or self.batch_size is None or not len(self.dataset):
+            return None
+        rows = torch.arange(min(self.batch_size, len(self.dataset), most or self.batch_size))
+        try:
+            if _reads_as_ever(whole(self.dataset)) and not (self._by_row or self._may_draw):
+                sources = whole(self.dataset).__getitems__(rows_of(self.dataset, rows))
+            elif not self._workers:
+                parts = (self.seed or 0, self.name, self.split, "first rows") if self._may_draw else None
+                reader = RowReader(self.dataset, rows, self._collate, self._by_row, parts, RowDraws())
+                sources = next(reader.read([(0, len(rows))]))
+            else:
+                return None
+            batch = Batch(sources, tasks=self.tasks, data_name=self.name, split=self.split)
+            batch.count()
+            return batch
+        except DataError as error:
+            raise error.within(f"loader {self.name!r}") from error
+
     def facts(self) -> dict[str, str | int | bool | None]:
         """Return all that its batches depend on, beside what the data hold."""
         return {

@@ -85,6 +85,13 @@ class AbstractModel(ABC):
         :raise DataError: for rows that cannot be used
         """
 
+    def stand_in(self) -> AbstractModel | None:
+        """Return a model that runs batches alike, before a training, and by which nothing of this one changes.
+
+        None, as by default, where there is none to be had; then the first batch shows what could have been tried.
+        """
+        return None
+
     def prepare(self, batch: Batch) -> Batch:
         """Make a fresh batch ready for ``run``: check it, find labelled rows, copy it ahead to a device.
 

@@ -19,6 +19,7 @@ from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
 from .abstract_model import AbstractModel
 from .batch_tasks import BatchTasks
+from .checked_columns import can_check_at_once
 from .evaluation import predict, score
 
 if TYPE_CHECKING:
@@ -146,18 +147,28 @@ class AbstractTaskModel(AbstractModel):
         self._refuse_label(task, known)
 
     def check_loader(self, loader: TaskLoader) -> None:
-        """Check that columns hold a label for every token, where they are labels of tokens.
+        """Check that columns hold labels that can be used, and one for every token where they are labels of tokens.
 
-        :raise DataError: naming the row for which they do not
+        :raise DataError: naming a row for which they do not
         """
         data = whole(loader.dataset)
         if loader.sources is None or not isinstance(data, ColumnDataset):
             return
         for name, label in (loader.tasks or self.tasks_of(dict.fromkeys(loader.sources))).items():
-            labels = None if label is None else data.lengths(label)
-            if label is not None and labels is not None and name in self.tasks:
-                rows = rows_of(loader.dataset, torch.arange(len(loader.dataset)))
-                check_lengths(self.network.task(name), rows, labels, label, data.lengths)
+            if label is None or name not in self.tasks:
+                continue
+            task, lengths = self.network.task(name), data.lengths(label)
+            rows = None if loader.dataset is data else rows_of(loader.dataset, torch.arange(len(loader.dataset)))
+            if lengths is not None:
+                check_lengths(task, torch.arange(len(data)) if rows is None else rows, lengths, label, data.lengths)
+            elif task.tokens is None and self._is_about_all_rows(loader.sources):
+                values = data.values(label, rows)
+                if values is not None and can_check_at_once(values, task):
+                    task.check_labels(values, label)
+
+    def _is_about_all_rows(self, sources: Collection[str]) -> bool:
+        """Whether each task of a batch with these sources is about every row of it."""
+        return True
 
     def _check_labelled(self, batch: Batch, known: Collection[str]) -> None:
         """Check that a loader that is trained on names labels for tasks that cannot be learnt without.

@@ -83,6 +83,11 @@ class BackboneHeadsModel(MultiTaskModel):
     weights: ClassVar[str] = "loss_weights"
     """The argument that has the weights of their losses."""
 
+    _copied: ClassVar[tuple[str, ...]] = (
+        *MultiTaskModel._copied,
+        *("_backbone", "_called", "_learning", "_mixed_heads"),
+    )
+
     default_task_source: ClassVar[str] = TASK_SOURCE
     """The ``task_source`` that data need not have."""
 
@@ -272,6 +277,9 @@ class BackboneHeadsModel(MultiTaskModel):
     def _numbered_heads(self) -> Mapping[int, str]:
         """Return the heads by the numbers that ``task_source`` has for them."""
         return dict(enumerate(self.tasks))
+
+    def _is_about_all_rows(self, sources: Collection[str]) -> bool:
+        return self.task_source not in sources
 
     def _needs_label(self, task: Task) -> bool:
         return super()._needs_label(task) and not self._head(task.name).computes_loss

@@ -52,8 +52,7 @@ class CheckedColumns:
             task, source = label
             found = origin.find(source)
             place = NOT_CHECKED
-            # A check of somebody's own may find in many batches what it would not find in each.
-            if found is not None and type(task).check_labels is Task.check_labels:
+            if found is not None and can_check_at_once(found[1], task):
                 number, copies, column = found
                 if column is not None:
                     usable = self._is_usable(column, task, source)
@@ -70,13 +69,20 @@ class CheckedColumns:
         found = self._found.setdefault(column, {})
         version, usable = found.get((task, source), (None, False))
         if version is None or version != column.version:
-            found[task, source] = column.version, (usable := _check(column.values, task, source))
+            usable = can_check_at_once(column.values, task) and _check(column.values, task, source)
+            found[task, source] = column.version, usable
         return usable
 
 
+def can_check_at_once(values: Tensor, task: Task) -> bool:
+    """Whether the labels of many batches may be checked together.
+
+    A check of somebody's own may find in many batches what it would not find in each.
+    """
+    return type(task).check_labels is Task.check_labels and values.numel() <= MOST_ELEMENTS
+
+
 def _check(values: Tensor, task: Task, source: str) -> bool:
-    if values.numel() > MOST_ELEMENTS:
-        return False
     try:
         return task.check_labels(as_tensor(values), source) is None
     except DataError:

@@ -71,6 +71,8 @@ class JointLearning(BackboneHeadsModel):
           label: y
     """
 
+    _copied: ClassVar[tuple[str, ...]] = (*BackboneHeadsModel._copied, "_activations")
+
     default_task_source: ClassVar[str] = "task_id"
     """The ``task_source`` that data need not have."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -19,6 +21,7 @@ from ..optim.update import Update
 from ..optim.update_settings import check_names
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
+from ..tasks.watched import are_all_watched, is_watched
 from ..types import State
 from ..utils.observers import Observers
 from .abstract_task_model import AbstractTaskModel
@@ -38,6 +41,8 @@ from .weights_file import load_weights, save_weights
 
 if TYPE_CHECKING:
     from ..data.stream_wrapper import StreamWrapper
+
+_LOGGER = logging.getLogger(__name__)
 
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -63,6 +68,9 @@ class MultiTaskModel(AbstractTaskModel):
 
     config_sections: ClassVar[Mapping[str, str]] = {"optimizer": "optimizer"}
     """Arguments that the config checks as settings, and hands over unbuilt."""
+
+    _copied: ClassVar[tuple[str, ...]] = ("network", "_batch_tasks", "_preparation")
+    """What a stand-in has of its own."""
 
     config_items: ClassVar[Mapping[str, type]] = {"tasks": Task}
     """Arguments that the config gives as mappings of names to the arguments of an object of this class."""
@@ -293,6 +301,27 @@ class MultiTaskModel(AbstractTaskModel):
         if batch.ends_step:
             update.end_step()
         return outputs
+
+    def stand_in(self) -> Self | None:
+        """Return a model with the same weights and modules of its own, which runs every task by itself, uncompiled.
+
+        None where ``run`` is somebody's own, and where modules are watched or cannot be copied.
+        """
+        if type(self).run is not MultiTaskModel.run or are_all_watched():
+            return None
+        if any(map(is_watched, self.network.modules())):
+            return None
+        twin = copy.copy(self)
+        memo: dict[int, Any] = {id(parameter): parameter for parameter in self.network.parameters()}
+        memo[id(self._stacks)] = None
+        try:
+            for name in self._copied:
+                setattr(twin, name, copy.deepcopy(getattr(self, name), memo))
+        except Exception as error:  # there is no end to what objects raise that cannot be copied
+            _LOGGER.info("whether the modules fit will show in the first batch: they cannot be copied (%s)", error)
+            return None
+        twin._stacks = twin._compiler = None
+        return twin
 
     def _set_mode(self, train: bool) -> None:
         """Switch the network between training and evaluation; modules the user has frozen by ``eval()`` stay so."""

@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from torch.nn.modules import module as torch_module
-
 from ..data.batch import Batch
 from ..optim.update import Update
 from ..tasks.stackable import FEWEST, find_stacks
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
 from ..tasks.task_stack import TaskStack
+from ..tasks.watched import are_all_watched
 from ..types import State
 from .parted_names import PartedNames
 
@@ -93,7 +92,7 @@ class TaskStacks:
             carried = sum(name in names for name in stack.names)
             if 0 < carried < len(stack.names):
                 self._dissolve(stack, f"a batch carries {carried} of them")
-        if not self._update.takes_stacks or _watches_all_modules():
+        if not self._update.takes_stacks or are_all_watched():
             return
         stacked = {name for stack in self._active for name in stack.names}
         free: dict[int, list[Task]] = {}
@@ -137,7 +136,7 @@ class TaskStacks:
         if self._version != self._network.version:
             self._version = self._network.version
             self.dissolve("the model's tasks have changed")
-        elif not self._update.takes_stacks or _watches_all_modules():
+        elif not self._update.takes_stacks or are_all_watched():
             self.dissolve("somebody watches every module, or the optimizer")
         elif self._is_copy:
             self.dissolve("they belong to a copy of the model")
@@ -203,7 +202,7 @@ class TaskStacks:
     def _put_together_again(self) -> None:
         restored, self._restored = self._restored, []
         self._version = self._network.version
-        if not self._update.takes_stacks or _watches_all_modules():
+        if not self._update.takes_stacks or are_all_watched():
             return
         known, conditions = self._network.tasks, self._update.stack_conditions()
         for names in restored:
@@ -263,13 +262,3 @@ def _shown(stack: TaskStack) -> str:
     if len(names) <= SHOWN:
         return f"tasks {', '.join(names)}"
     return f"{len(names)} tasks, {', '.join(names[: SHOWN - 1])} … {names[-1]},"
-
-
-def _watches_all_modules() -> bool:
-    """Whether somebody is told of every module that runs, whichever it is."""
-    return bool(
-        torch_module._global_forward_hooks
-        or torch_module._global_forward_pre_hooks
-        or torch_module._global_backward_hooks
-        or torch_module._global_backward_pre_hooks
-    )

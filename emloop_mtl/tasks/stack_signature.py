@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from .watched import is_watched
+
 _ACTIVATIONS: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Identity: (),
     nn.ReLU: ("inplace",),
@@ -58,18 +60,6 @@ def module_signature(module: nn.Module) -> Hashable | None:
     parameters = [(name, _parameter_signature(parameter)) for name, parameter in module._parameters.items()]
     known = all(signature is not False for _, signature in parameters)
     return (kind, settings, tuple(parameters)) if known else None
-
-
-def is_watched(module: nn.Module) -> bool:
-    """Whether anybody has asked to be told when a module runs forward or backward, or has replaced what it does."""
-    own = module.__dict__
-    return bool(
-        own["_forward_hooks"]
-        or own["_forward_pre_hooks"]
-        or own["_backward_hooks"]
-        or own["_backward_pre_hooks"]
-        or "forward" in own
-    )
 
 
 def _parameter_signature(parameter: nn.Parameter | None) -> Hashable:

@@ -11,8 +11,9 @@ from torch import nn
 from .action import Action
 from .action_input import ActionInput
 from .select_column import SelectColumn
-from .stack_signature import is_activation, is_watched, module_signature
+from .stack_signature import is_activation, module_signature
 from .task import Task
+from .watched import is_watched
 
 FEWEST = 3
 """Two tasks that run as one take longer than two that do not: what joins and parts them costs more than it saves."""

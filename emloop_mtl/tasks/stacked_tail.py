@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from ..optim.stacked_parameter import StackedParameter
 from .select_column import SelectColumn
-from .stack_signature import is_activation, is_watched
+from .stack_signature import is_activation
+from .watched import is_watched
 
 Operation = Callable[[Tensor], Tensor]
 

@@ -149,7 +149,7 @@ def test_a_source_that_tells_no_heads_is_told_with_the_place_of_its_setting(path
     result = CliRunner().invoke(main, ["train", str(path)])
     assert result.exit_code == 2
     told = result.output.strip().splitlines()[-1]
-    assert f":{line}:3: model.task_source: stream 'train', batch 0, loader 'd': source '{source}' must hold" in told
+    assert f":{line}:3: model.task_source: stream 'train', loader 'd': source '{source}' must hold" in told
 
 
 def example_of(kind: type) -> Any:

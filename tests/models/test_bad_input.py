@@ -220,15 +220,15 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a label out of range": (
         lambda: train(make_task(), Columns({"kind": "y"}, {"y": torch.full((12,), 7)})),
-        "stream 'train', batch 0, loader 'rows': task 'kind', source 'y': label 7 in row 0 is out of range 0..2",
+        "stream 'train', loader 'rows': task 'kind', source 'y': label 7 in row 0 is out of range 0..2",
     ),
     "labels that are fractions": (
         lambda: train(make_task(), Columns({"kind": "z"})),
-        "stream 'train', batch 0, loader 'rows': task 'kind', source 'z': .*is no whole number",
+        "stream 'train', loader 'rows': task 'kind', source 'z': .*is no whole number",
     ),
     "labels that are words": (
         lambda: train(make_task(), Columns({"kind": "y"}, {"y": ["a"] * 12})),
-        "stream 'train', batch 0, loader 'rows': task 'kind', source 'y': labels must be numbers",
+        "stream 'train', loader 'rows': task 'kind', source 'y': labels must be numbers",
     ),
     "a batch of an unknown task": (
         lambda: train(make_task(), Written([Batch({"x": torch.ones(2, 4)}, tasks={"knd": None}, data_name="own")])),
@@ -310,13 +310,17 @@ def test_a_task_that_no_loader_names_is_told_of_once(caplog: pytest.LogCaptureFi
     assert said == ["no loader names the task 'size', so it is neither trained nor evaluated"]
 
 
-def test_modules_that_do_not_fit_name_task_action_and_module_on_the_first_batch() -> None:
+def test_modules_that_do_not_fit_name_task_action_and_module_before_the_first_batch() -> None:
     modules = {"trunk": nn.Linear(9, 5), "head": nn.Linear(5, 3)}
+    seen = Seen()
     with pytest.raises(RuntimeError) as caught:
-        train(make_task(modules=modules))
+        train(make_task(modules=modules), seen=seen)
     assert any("task 'kind', action 'features', module 'trunk'" in str(note) for note in caught.value.__notes__)
+    assert seen.count == 0
 
 
-def test_an_item_of_one_value_names_task_and_action_on_the_first_batch() -> None:
+def test_an_item_of_one_value_names_task_and_action_before_the_first_batch() -> None:
+    seen = Seen()
     with pytest.raises(ConfigError, match=r"task 'kind', action 'logits', inputs 'features\[1\]'"):
-        train(make_task(flow=actions(second="features[1]")))
+        train(make_task(flow=actions(second="features[1]")), seen=seen)
+    assert seen.count == 0
