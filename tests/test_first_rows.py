@@ -444,7 +444,9 @@ def test_flows_are_not_compiled_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("compiled")
 
-    loop = MainLoop(make_model(compile=True), DatasetOf(loader()), [StopAfter(epochs=1)])
+    model = make_model(compile={"backend": "eager"})
+    train(model, loader())
+    loop = MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)])
     monkeypatch.setattr(CompiledPlan, "run", refuse)
     loop.try_batches()
     with pytest.raises(AssertionError, match="compiled"):

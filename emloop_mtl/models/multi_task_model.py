@@ -69,7 +69,7 @@ class MultiTaskModel(AbstractTaskModel):
     config_sections: ClassVar[Mapping[str, str]] = {"optimizer": "optimizer"}
     """Arguments that the config checks as settings, and hands over unbuilt."""
 
-    _copied: ClassVar[tuple[str, ...]] = ("network", "_batch_tasks", "_preparation")
+    _copied: ClassVar[tuple[str, ...]] = ("network", "_batch_tasks")
     """What a stand-in has of its own."""
 
     config_items: ClassVar[Mapping[str, type]] = {"tasks": Task}
@@ -111,7 +111,7 @@ class MultiTaskModel(AbstractTaskModel):
         self._freezing = Freezing(self.network)
         self.loss_watches: Observers[WatchesLosses] = Observers()
         """Who gets the part of each task in the loss of a batch, before the backward pass."""
-        self._preparation = BatchPreparation(self.network, self._batch_tasks, self.device, precision == "fp32")
+        self._preparation = self._make_preparation()
         if self._has_trainable():
             self._update = self._make_update()
         self._stack_tasks = stack_tasks
@@ -313,7 +313,6 @@ class MultiTaskModel(AbstractTaskModel):
             return None
         twin = copy.copy(self)
         memo: dict[int, Any] = {id(parameter): parameter for parameter in self.network.parameters()}
-        memo[id(self._stacks)] = None
         try:
             for name in self._copied:
                 setattr(twin, name, copy.deepcopy(getattr(self, name), memo))
@@ -321,6 +320,7 @@ class MultiTaskModel(AbstractTaskModel):
             _LOGGER.info("whether the modules fit will show in the first batch: they cannot be copied (%s)", error)
             return None
         twin._stacks = twin._compiler = None
+        twin._preparation = twin._make_preparation()
         return twin
 
     def _set_mode(self, train: bool) -> None:
@@ -445,6 +445,9 @@ class MultiTaskModel(AbstractTaskModel):
 
     def _make_network(self, tasks: Sequence[Task], modules: Mapping[str, nn.Module]) -> TaskNetwork:
         return TaskNetwork(tasks, modules)
+
+    def _make_preparation(self) -> BatchPreparation:
+        return BatchPreparation(self.network, self._batch_tasks, self.device, self.precision == "fp32")
 
     def _has_trainable(self) -> bool:
         return any(parameter.requires_grad for parameter in self.network.parameters())
