@@ -54,6 +54,25 @@ def test_values_of_samples_are_aggregated_over_all_samples(per_sample: Callable[
     assert stats(hook, {"y": per_sample}) == {"y": {"mean": 13 / 4, "max": 7.0, "median": 2.5}}
 
 
+def test_nothing_is_kept_with_its_graph() -> None:
+    weight = torch.ones((), requires_grad=True)
+    hook = ComputeStats([{"one": ["mean", "median", "sum"]}, {"each": ["mean", "median", "max"]}])
+
+    class Look(AbstractHook):
+        def after_batch(self, stream_name: str, batch_data: Batch) -> None:
+            assert batch_data["one"].requires_grad
+            assert batch_data["each"].requires_grad
+            statistics = [each for numbers in hook.state_dict()[stream_name].values() for each in numbers.values()]
+            kept = [value for each in statistics for value in each.values() if isinstance(value, torch.Tensor)]
+            assert len(kept) >= len(statistics) == 6
+            assert not any(value.requires_grad for value in kept)
+
+    outputs = {"one": lambda batch: weight * len(batch["x"]), "each": lambda batch: weight * torch.tensor(batch["x"])}
+    record = run_hook(hook, Look(), outputs=outputs, dataset=FakeDataset(**UNEQUAL))
+    expected = {"one": {"mean": 2.5, "median": 2.0, "sum": 4.0}, "each": {"mean": 13 / 4, "median": 2.5, "max": 7.0}}
+    assert record.epochs[1]["train"] == expected
+
+
 def test_sources_python_numbers_and_nan_are_taken() -> None:
     hook = ComputeStats(["x", {"y": ["nanfraction", "nancount", "nanmean"]}])
     found = stats(hook, {"y": lambda batch: math.nan if len(batch["x"]) == 1 else 4.0})
