@@ -56,7 +56,6 @@ class WeightAverage:
         if self._is_left:
             yield
             return
-        self._forget_replaced()
         owners = dict(self._owners)
         aside = {name: owner.detach().clone() for name, owner in owners.items()}
         try:
@@ -67,13 +66,11 @@ class WeightAverage:
 
     def leave_in_place(self) -> None:
         """Have the model hold the averages for good, or until it is trained again."""
-        self._forget_replaced()
         _copy(self._averages, self._owners)
         self._is_left = True
 
     def exchange(self, weights: dict[str, State]) -> dict[str, State]:
         """Return the weights of a model with the averages in the place of what was trained."""
-        self._forget_replaced()
         average_of = {owner: self._averages[name] for name, owner in self._owners.items()}
         named = self._model.network.named_parameters(remove_duplicate=False)  # of tied weights, each name
         return {**weights, **{name: average_of[owner] for name, owner in named if owner in average_of}}

@@ -60,9 +60,9 @@ def test_a_failed_training_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     assert (checkpoint.position[:2], checkpoint.finished) == ((1, 5), False)
 
 
-def test_without_a_folder_it_is_refused() -> None:
+def test_without_a_folder_it_is_refused_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match="output_dir"):
-        run_hook(SaveLatest())
+        MainLoop(FakeModel(), FIVE, [SaveLatest()])
 
 
 @pytest.mark.parametrize(

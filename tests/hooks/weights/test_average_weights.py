@@ -413,6 +413,30 @@ def test_averages_come_and_go_with_tasks(tmp_path: Path) -> None:
         assert torch.equal(saved.weights[f"{name}.weight"], expected), name
 
 
+@pytest.mark.parametrize("is_saved", [True, False])
+def test_of_tasks_that_are_gone_nothing_is_left_before_the_next_update(is_saved: bool) -> None:
+    model = make_model(stack_tasks=False)
+    model.set_length(4, 4)
+    average = WeightAverage(model, is_saved)
+    for batch in make_batches()[:2]:
+        model.run(Batch(batch), train=True)
+        average.add(0.5)
+    averages = average.exchange(model.state_dict())
+    model.update_task(make_task("b"))
+    model.remove_task("c")
+    trained = copy.deepcopy(model.state_dict())
+    kept = {name for name, _ in model.network.named_parameters() if not name.startswith("b_head")}
+    state: dict[str, Any] = average.state_dict()["weights"]
+    assert_equal(state, {name: (trained if is_saved else averages)[name] for name in kept})
+    expected = {**trained, **{name: averages[name] for name in kept}}
+    assert_equal(average.exchange(model.state_dict()), expected)
+    with average.in_place():
+        assert_equal(model.state_dict(), expected)
+    assert_equal(model.state_dict(), trained)
+    average.leave_in_place()
+    assert_equal(model.state_dict(), expected)
+
+
 def test_the_room_for_the_average_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, averaged = make_loop(tmp_path, SaveLatest()), make_loop(tmp_path, SaveLatest(), AverageWeights())
     asked: list[int] = []
@@ -439,6 +463,16 @@ def test_the_room_for_the_average_is_looked_for(tmp_path: Path, monkeypatch: pyt
 def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         AverageWeights(**arguments)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [{"trained": 1, "weights": {"a_head.bias": torch.zeros(5)}}, {"trained": True, "weights": {"a_head.bias": 0.5}}],
+    ids=["kind", "weights"],
+)
+def test_a_state_of_something_else_is_refused(state: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="it speaks of no weights"):
+        WeightAverage(make_model(), is_saved=True).load_state_dict(state)
 
 
 def test_an_average_of_another_shape_is_refused(tmp_path: Path) -> None:
