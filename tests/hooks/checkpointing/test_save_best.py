@@ -80,9 +80,15 @@ def test_a_number_that_nothing_writes_is_an_error_before_the_first_batch(tmp_pat
         run_hook(ComputeStats(["loss"]), SaveBest(variable="lost"), output_dir=tmp_path)
 
 
-def test_without_a_folder_it_is_refused() -> None:
+def test_a_stream_that_there_is_not_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="SaveBest: .* no stream 'vaild'.*did you mean 'valid'") as caught:
+        MainLoop(FakeModel(), FakeDataset(train=[], valid=[]), [SaveBest(stream="vaild")], output_dir=tmp_path)
+    assert caught.value.path == ("stream",)
+
+
+def test_without_a_folder_it_is_refused_before_anything_runs() -> None:
     with pytest.raises(ConfigError, match="output_dir"):
-        run_hook(SaveBest())
+        MainLoop(FakeModel(), FakeDataset(train=[], valid=[]), [SaveBest()])
 
 
 @pytest.mark.parametrize(
@@ -213,14 +219,19 @@ def test_a_further_number_that_nothing_writes_is_an_error_before_the_first_batch
     assert caught.value.path == ("variable",)
 
 
-def test_a_further_number_without_a_mean_is_an_error_at_its_key(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "path"), [({"variable": "size"}, ("aggregation",)), ({"also": {"size": "min"}}, ("also", "size"))]
+)
+def test_a_number_without_a_mean_is_an_error_at_its_key(
+    arguments: dict[str, Any], path: tuple[str, ...], tmp_path: Path
+) -> None:
     class Extremes(AbstractHook):
         def after_epoch(self, epoch_id: int, epoch_data: dict[str, Any]) -> None:
             epoch_data["valid"].update({"loss": 1.0, "size": {"min": 1, "max": 2}})
 
     with pytest.raises(ConfigError, match="'size' has no aggregation 'mean'") as caught:
-        run_hook(Extremes(), SaveBest(also={"size": "min"}), output_dir=tmp_path)
-    assert caught.value.path == ("also", "size")
+        run_hook(Extremes(), SaveBest(**arguments), output_dir=tmp_path)
+    assert caught.value.path == path
 
 
 def test_two_hooks_do_not_replace_each_others_checkpoints(tmp_path: Path) -> None:

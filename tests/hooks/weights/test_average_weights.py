@@ -413,6 +413,37 @@ def test_averages_come_and_go_with_tasks(tmp_path: Path) -> None:
         assert torch.equal(saved.weights[f"{name}.weight"], expected), name
 
 
+@pytest.mark.parametrize("stack_tasks", [True, False])
+def test_what_is_no_longer_trained_has_an_average_that_comes_to_its_weights(stack_tasks: bool) -> None:
+    """A training that is resumed may train less than before."""
+    model = make_model(stack_tasks=stack_tasks)
+    model.set_length(4, 4)
+    before = WeightAverage(model, is_saved=False)
+    for batch in make_batches()[:2]:
+        model.run(Batch(batch), train=True)
+        before.add(0.5)
+
+    def heads(network: nn.ModuleDict) -> list[dict[str, Any]]:
+        network["trunk"].requires_grad_(False)
+        return [{"params": [value for name, value in network.named_parameters() if "head" in name]}]
+
+    resumed = make_model(optimizer={"class": "adam", "lr": 0.1, "parameters": heads}, stack_tasks=stack_tasks)
+    resumed.load_state_dict(model.state_dict())
+    resumed.set_length(4, 4)
+    after = WeightAverage(resumed, is_saved=False)
+    after.load_state_dict(before.state_dict())
+    after.take_up()
+    weights, averages = (copy.deepcopy(dict(each)) for each in (resumed.state_dict(), before.state_dict()["weights"]))
+    for batch in make_batches()[2:4]:
+        resumed.run(Batch(batch), train=True)
+        after.add(0.5)
+        assert not any(name.startswith("trunk") for name in resumed.update.parameters)
+        for name in averages:
+            averages[name].lerp_(resumed.state_dict()[name], 0.5)
+    assert torch.equal(resumed.state_dict()["trunk.0.weight"], weights["trunk.0.weight"])
+    assert_equal(after.state_dict()["weights"], averages)
+
+
 @pytest.mark.parametrize("is_saved", [True, False])
 def test_of_tasks_that_are_gone_nothing_is_left_before_the_next_update(is_saved: bool) -> None:
     model = make_model(stack_tasks=False)
