@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from ..tasks.action_input import ActionInput
 from ..tasks.nested import map_tensors, without_half
 from ..tasks.output import CLASS_DIM
 from ..tasks.task import Task
-from ..utils.model_note import ModelNote
 from .component import BACKBONE, Component
 from .head import Head
 from .returned_names import returned_names
@@ -37,6 +36,12 @@ class HeadTask(Task):
         else
     :raise ConfigError: for a mistake in the head's settings, with the path below the head
     """
+
+    kind: ClassVar[str] = "head"
+    """What it is called in messages."""
+
+    outputs_setting: ClassVar[str] = "outputs"
+    """What the argument ``action_outputs`` is called in the config."""
 
     def __init__(
         self, name: str, head: Head, weight: float, component: Component, takes: ActionInput | None = None
@@ -81,28 +86,6 @@ class HeadTask(Task):
     def action_output_names(self) -> list[str]:
         """The names of what the head returns beside loss and probabilities: ``<head>/<key>``."""
         return [f"{self.name}/{part.path[0]}" for part in self.action_outputs]
-
-    def probabilities(self, outputs: Mapping[str, Any]) -> Tensor:
-        """Return what the head says about each row, as every task does; errors have their place in the config."""
-        try:
-            return super().probabilities(outputs)
-        except ConfigError as error:
-            raise self._placed(error) from error.__cause__
-
-    def predict(self, outputs: Mapping[str, Any]) -> Tensor:
-        """Return the predictions, as every task does; errors have their place in the config."""
-        try:
-            return super().predict(outputs)
-        except ConfigError as error:
-            raise self._placed(error) from error.__cause__
-
-    def select_outputs(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what was listed under ``outputs`` by ``<head>/<key>``, without gradients."""
-        try:
-            return super().select_outputs(outputs)
-        except ConfigError as error:
-            text = str(error).replace("action_outputs", "outputs", 1)
-            raise self._placed(ConfigError(text, ("outputs",))) from error.__cause__
 
     def own_loss(self, outputs: Mapping[str, Any]) -> Tensor | None:
         """Return the loss that the module has computed, 0-d; None if it has computed none, as without labels.
@@ -152,15 +135,6 @@ class HeadTask(Task):
             if key not in (known or ()):
                 text = f"head {name!r}: there is no {key!r} among what {kind} returns{nearest(key, known or ())}"
                 raise ConfigError(text, ("outputs", index))
-
-    def _placed(self, error: ConfigError) -> ConfigError:
-        text = str(error).replace(f"task {self.name!r}", f"head {self.name!r}", 1)
-        return ConfigError(text, (*self.path, *error.path))
-
-    def _note(self, part: str) -> ModelNote:
-        called = self.loss.name if part == "loss" and self.loss is not None else self.label
-        text = f"in head {self.name!r}, {part} {called!r}"
-        return ModelNote(text, ("heads", self.name, part), ("heads", self.name))
 
 
 class _OwnLoss:

@@ -294,9 +294,9 @@ def average_scores(results: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _of_task(task: str, error: ConfigError | DataError) -> ConfigError | DataError:
-    """Return an error of a metric as one that names the task, and leads to it in the config."""
+    """Return an error of a metric as one that names the task."""
     text = f"task {task!r}: {error}"
-    return ConfigError(text, ("model", "tasks", task)) if isinstance(error, ConfigError) else DataError(text)
+    return ConfigError(text) if isinstance(error, ConfigError) else DataError(text)
 
 
 def _weights(batch: Batch, tasks: Sequence[str], size: int) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ConfigError, DataError, KeyPath, nearest
 from ..types import State
+from ..utils.model_note import ModelNote
 from .metrics import F1, CustomMetric, FBeta, Metric, create_metric, find_metric
 from .metrics.sum_metric import SumMetric
 
@@ -41,6 +42,7 @@ class Scorer:
         if isinstance(metrics, str) or not isinstance(metrics, Sequence):
             found = f"a single {type(metrics).__name__}" if isinstance(metrics, Metric) else repr(metrics)
             raise ConfigError(f"metrics must be a list, not {found}", ("metrics",))
+        self._note: Callable[[Metric], ModelNote] | None = None
         self._metrics: dict[str, Metric] = {}
         self._paths: dict[str, KeyPath] = {}
         for index, given in enumerate(metrics):
@@ -111,18 +113,31 @@ class Scorer:
             metric.ignored_label = ignored_label
         return twin
 
-    def of_task(self, num_classes: int | None, ignored_label: int | None, has_label_sets: bool | None) -> Scorer:
+    def of_task(
+        self,
+        num_classes: int | None,
+        ignored_label: int | None,
+        has_label_sets: bool | None,
+        note: Callable[[Metric], ModelNote] | None = None,
+    ) -> Scorer:
         """Return a scorer with the same metrics, which know what a task predicts.
 
         :param num_classes: the number of classes, where it is known
         :param ignored_label: a label that does not count inside a row of several labels
         :param has_label_sets: whether labels of a row are 0 or 1 each by itself; None if that is not known
-        :raise ConfigError: if two metrics would report one name
+        :param note: what an error of a metric is told with
+        :raise ConfigError: if two metrics would report one name, or one cannot score so many classes
         """
         twin = self.fresh(num_classes, ignored_label)
+        twin._note = note
         reported: dict[str, Metric] = {}
         for metric in twin.metrics:
             metric.has_label_sets = has_label_sets
+            if isinstance(metric, CustomMetric) and num_classes is not None and not has_label_sets:
+                try:
+                    metric.try_classes(num_classes)
+                except ConfigError as error:
+                    raise error.below(self.path_of(metric)) from error.__cause__
             for name in metric.names:
                 if name in reported:
                     raise ConfigError(_twice(name, reported[name], metric), self.path_of(metric))
@@ -138,7 +153,11 @@ class Scorer:
         :param uids: the identifiers of the rows, for functions that take them
         """
         for metric in self._metrics.values():
-            metric.update(label, prob, pred, uids)
+            try:
+                metric.update(label, prob, pred, uids)
+            except Exception as error:
+                self._tell(error, metric)
+                raise
 
     def compute(self) -> dict[str, float]:
         """Fetch and return all scores by name; nan under its own names for a metric that has seen no rows.
@@ -147,7 +166,11 @@ class Scorer:
         """
         scores: dict[str, float] = {}
         for metric in self.metrics:
-            found = metric.compute()
+            try:
+                found = metric.compute()
+            except Exception as error:
+                self._tell(error, metric)
+                raise
             for name in found:
                 _check_name(name)
                 if name in scores:
@@ -176,6 +199,11 @@ class Scorer:
                         metric.has_label_sets = _are_label_sets(label, prob, pred)
             fresh.update(label, prob, pred, uids)
         return fresh.compute()
+
+    def _tell(self, error: Exception, metric: Metric) -> None:
+        """Have an error say which metric it is of."""
+        if self._note is not None:
+            error.add_note(self._note(metric))
 
     def reset(self) -> None:
         """Forget all rows."""

@@ -62,6 +62,12 @@ class Task:
     config_names: ClassVar[Mapping[str, Callable[..., Callable[..., Metric]]]] = {"metrics": find_metric}
     """Arguments whose objects the config may call by short names."""
 
+    kind: ClassVar[str] = "task"
+    """What it is called in messages; the section of the config that it stands in is the plural."""
+
+    outputs_setting: ClassVar[str] = "action_outputs"
+    """What the argument ``action_outputs`` is called in the config."""
+
     def __init__(
         self,
         name: str,
@@ -73,7 +79,7 @@ class Task:
         scorer: Scorer | None = None,
         weight: float = 1.0,
         missing_label: float | Literal["nan"] | None = None,
-        action_outputs: InputForm | Sequence[InputForm] = (),
+        action_outputs: InputForm | Sequence[InputForm] | None = (),
         module_device: Mapping[str, int | str | torch.device] | None = None,
         require_prob_for_eval: bool = True,
         require_pred_for_eval: bool = True,
@@ -163,7 +169,9 @@ class Task:
         if self.scorer is not None:
             ignored = None if self.loss is None else self.loss.ignored_label
             try:
-                self.scorer = self.scorer.of_task(self.num_classes, ignored, self.output.predicts_label_sets)
+                self.scorer = self.scorer.of_task(
+                    self.num_classes, ignored, self.output.predicts_label_sets, self._metric_note
+                )
             except ConfigError as error:
                 raise self._error(str(error), *self._scorer_path, *error.path) from error
         self._check_positives()
@@ -260,8 +268,9 @@ class Task:
         """
         try:
             return self.output.probabilities(outputs, self.output_name)
-        except ConfigError as error:
-            raise self._error(str(error), "output") from error
+        except Exception as error:
+            self._place(error, "output")
+            raise
 
     def predictions(self, prob: Tensor) -> Tensor:
         """Return the predicted classes as int64, or the predicted values.
@@ -277,8 +286,9 @@ class Task:
         """
         try:
             return self.output.predict(outputs, self.output_name)
-        except ConfigError as error:
-            raise self._error(str(error), "output") from error
+        except Exception as error:
+            self._place(error, "output")
+            raise
 
     def select_outputs(self, outputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return ``action_outputs`` by the names that ``action_output_names`` lists, without their gradients.
@@ -291,12 +301,29 @@ class Task:
                 for name, part in zip(self.action_output_names, self.action_outputs, strict=True)
             }
         except LookupError as error:
-            raise self._error(f"action_outputs: {error.args[0]}", "action_outputs") from error
+            self._place(ConfigError(f"{self.outputs_setting}: {error.args[0]}"), self.outputs_setting)
+            raise
+
+    def note(self, part: str, called: str | None = None, path: KeyPath = ()) -> ModelNote:
+        """Return what an error in a batch is told with.
+
+        :param part: the argument that it is about
+        :param called: what stands there; None for what ``part`` says
+        :param path: where it stands below the task; () for ``part``
+        """
+        place = (f"{self.kind}s", self.name)
+        text = f"in {self.kind} {self.name!r}, {part}" + ("" if called is None else f" {called!r}")
+        return ModelNote(text, (*place, *(path or (part,))), place)
 
     def _note(self, part: str) -> ModelNote:
-        """Return what an error in a batch is told with; ``part`` is the argument that it is about."""
-        called = self.loss.name if part == "loss" and self.loss is not None else self.label
-        return ModelNote(f"in task {self.name!r}, {part} {called!r}", ("tasks", self.name, part), ("tasks", self.name))
+        return self.note(part, self.loss.name if part == "loss" and self.loss is not None else self.label)
+
+    def _place(self, error: Exception, part: str) -> None:
+        """Give an error of a batch the place of the argument it is about; raise a mistake with the task's name."""
+        note = self.note(part)
+        error.add_note(note)
+        if isinstance(error, ConfigError):
+            raise ConfigError(f"{self.kind} {self.name!r}: {error}", ("model", *note.paths[0])) from error
 
     def _error(self, message: str, *path: str | int) -> ConfigError:
         return ConfigError(f"task {self.name!r}: {message}", path)
@@ -343,7 +370,12 @@ class Task:
 
     def _read_action_outputs(self, forms: Any) -> tuple[ActionInput, ...]:
         several = isinstance(forms, list) or (isinstance(forms, tuple) and not forms)
-        parts = [self._named(ActionInput.parse, form) for form in (forms if several else [forms])]
+        parts: list[ActionInput] = []
+        for form in forms if several else () if forms is None else [forms]:
+            try:
+                parts.append(ActionInput.parse(form))
+            except ConfigError as error:
+                raise self._error(f"action_outputs: {error}", "action_outputs") from error
         made = [action.name for action in self.flow]
         for part in parts:
             if part.name not in made and not part.is_source:
@@ -381,6 +413,9 @@ class Task:
             if isinstance(metric, PositiveCounts) and metric.positive >= (self.num_classes or 0):
                 text = f"metric {metric.name!r} looks for class {metric.positive}, but there are {self.num_classes}"
                 raise self._error(f"{text} classes, counted from 0", *self._metric_path(metric), "positive")
+
+    def _metric_note(self, metric: Metric) -> ModelNote:
+        return self.note("metric", metric.name, self._metric_path(metric))
 
     def _metric_path(self, metric: Metric) -> KeyPath:
         assert self.scorer is not None

@@ -60,6 +60,22 @@ def sum_of_losses(scores):
 
 def twice(scores):
     return 2 * scores["sum_of_losses"]
+
+
+def said(golds, preds):
+    return "much\\n" * 100
+
+
+def broken(golds, preds):
+    raise LookupError("no such thing")
+
+
+def no_output(outputs):
+    return outputs["logit"]
+
+
+def listed(outputs):
+    return outputs["logits"].tolist()
 """
 
 CONFIG = """\
@@ -194,6 +210,46 @@ def test_a_value_that_sklearn_refuses_is_one_line_with_its_position(write: Write
         create_training(write(config(metrics)), "run")
     where = f"config.yaml:{position(config(metrics), 'average')}: model.tasks.kind.metrics[0].average: "
     assert str(caught.value).startswith(f"{where}metric 'f1_score': The 'average' parameter of f1_score must be")
+
+
+@pytest.mark.parametrize("function", ["f1_score", "roc_auc_score", "ndcg_score"])
+def test_a_metric_of_sklearn_that_cannot_score_so_many_classes_is_told_with_its_position(
+    write: Write, function: str
+) -> None:
+    text = config(f"[accuracy, sklearn.metrics.{function}]")
+    with pytest.raises(LocatedError) as caught:
+        create_training(write(text), "run")
+    where = f"config.yaml:{position(text, 'sklearn')}: model.tasks.kind.metrics[1]: task 'kind': metric '{function}'"
+    assert str(caught.value).startswith(f"{where} cannot score 4 classes: ")
+    two = text.replace("out_features: 4", "out_features: 2").replace(
+        f"sklearn.metrics.{function}", f"{{class: sklearn.metrics.{function}, name: x}}"
+    )
+    if function != "ndcg_score":  # which is for several labels per row
+        assert create_training(write(two), "two").model.tasks["kind"].num_classes == 2
+
+
+@pytest.mark.parametrize(
+    ("metrics", "where", "expected"),
+    [
+        ("[accuracy, points.said]", "points.said", f"metrics[1]: task 'kind': metric 'said' must return a number or a mapping of names to numbers, not '{('much' + chr(92) + 'n') * 16}muc…"),
+        ("[accuracy]\n      output: points.no_output", "output:", "output: KeyError: 'logit' in task 'kind', output (-v shows the traceback)"),
+        ("[accuracy]\n      output: points.listed", "output:", "output: task 'kind': 'output' must return a tensor, not a list"),
+    ],
+    ids=["text for a number", "output of another name", "output of another type"],
+)  # fmt: skip
+def test_a_function_that_gives_something_else_leads_to_its_place(
+    write: Write, metrics: str, where: str, expected: str
+) -> None:
+    result = CliRunner().invoke(main, ["train", str(write(config(metrics))), "--output-dir", "run"])
+    line = f"config.yaml:{position(config(metrics), where)}: model.tasks.kind.{expected}"
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, line)
+    assert not Path("run").exists()
+
+
+def test_a_metric_that_fails_is_told_with_its_task(write: Write) -> None:
+    result = CliRunner().invoke(main, ["train", str(write(config("[accuracy, points.broken]"))), "--output-dir", "run"])
+    line = "error: LookupError: no such thing in task 'kind', metric 'broken' (-v shows the traceback)"
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, line)
 
 
 def test_the_scores_of_single_classes_are_known_before_the_training(write: Write) -> None:

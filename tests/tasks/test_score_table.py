@@ -15,6 +15,7 @@ from emloop_mtl.tasks.action import Action
 from emloop_mtl.tasks.score_table import ScoreTable
 from emloop_mtl.tasks.scorer import Scorer
 from emloop_mtl.tasks.task import Task
+from emloop_mtl.utils.model_note import ModelNote
 
 TOLERANCE = 1e-12  # means of a handful of float64 numbers
 
@@ -273,10 +274,12 @@ def test_what_is_found_when_scores_are_fetched_names_the_task() -> None:
         table.result()
 
 
-def test_a_metric_that_finds_no_classes_leads_to_its_task() -> None:
+def test_a_metric_that_finds_no_classes_leads_to_its_place() -> None:
     tasks = {"a": make("a", metrics=["accuracy"])}
     batch = batch_of("d", {"a": (1.0, [0, 1], [0, 1])})
     batch["a/pred"] = batch["a/pred"].float()
     with pytest.raises(ConfigError, match="task 'a': metric 'accuracy' needs predicted classes") as caught:
         ScoreTable().add(batch, tasks)
-    assert caught.value.path == ("model", "tasks", "a")
+    note = ModelNote.on(caught.value)
+    assert note is not None
+    assert note.paths == (("tasks", "a", "metrics", 0), ("tasks", "a"))

@@ -76,7 +76,7 @@ def test_action_outputs_take_every_form() -> None:
         "t/features_1": "q",
     }
     assert selected([("_input_", "x"), ("_input_", "x")]) == {"t/_input__x": "s"}
-    assert selected([]) == selected(()) == {}
+    assert selected([]) == selected(()) == selected(None) == {}
     with pytest.raises(ConfigError, match="no action 'feature'; did you mean 'features'"):
         selected(["feature"])
     with pytest.raises(ConfigError, match="task 't': action_outputs: there is no item 5"):
@@ -233,6 +233,7 @@ def test_a_number_of_classes_of_values_is_refused(options: dict[str, Any]) -> No
         ({"weight": 0.5}, "weight has no effect without a loss; leave it out, or set 'loss'"),
         ({"missing_label": "none"}, "missing_label must be a number, not 'none'"),
         ({"missing_label": float("inf")}, "missing_label must be a finite number or nan"),
+        ({"action_outputs": 5}, "action_outputs: cannot read input 5"),
         ({"num_classes": 0}, "num_classes must be a whole number > 0"),
         ({"modules": {"head": 3}}, "module 'head' must be an nn.Module"),
         ({"module_device": {"head": "nowhere"}}, "device of module 'head'"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...errors import ConfigError
 from ...types import State
+from ...utils.shown import shown
 from .keeping_metric import KeepingMetric
 from .picked_uids import PickedUids
 from .score_function import ScoreFunction
@@ -38,6 +39,13 @@ class CustomMetric(KeepingMetric):
         self.needs = self._function.needs
         self.takes_uids = self._function.takes_uids
 
+    def try_classes(self, num_classes: int) -> None:
+        """Check that a function of scikit-learn can score labels of so many classes.
+
+        :raise ConfigError: if it refuses rows of all classes, each of them twice
+        """
+        self._function.try_classes(num_classes)
+
     def update(self, label: Tensor, prob: Tensor | None, pred: Tensor | None, uids: Any = None) -> None:
         super().update(label, prob, pred)
         if self.takes_uids and uids is not None:
@@ -61,7 +69,7 @@ class CustomMetric(KeepingMetric):
             return {str(name): float(score) for name, score in scores.items()}
         except (TypeError, ValueError) as error:
             raise ConfigError(
-                f"metric {self.name!r} must return a number or a mapping of names to numbers, not {result!r}"
+                f"metric {self.name!r} must return a number or a mapping of names to numbers, not {shown(result)}"
             ) from error
 
     def reset(self) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from ...errors import ConfigError, DataError, nearest
 
 _PROBABILITIES = frozenset({"probs", "prob", "y_prob", "y_proba", "y_score", "pred_decision", "probas_pred"})
@@ -52,6 +54,23 @@ class ScoreFunction:
             return self._function(*arrays, **self._options)
         except ValueError as error:
             raise DataError(f"metric {self._name!r}: {' '.join(str(error).split())}") from error
+
+    def try_classes(self, num_classes: int) -> None:
+        """Check that a function of scikit-learn can score labels of so many classes.
+
+        :raise ConfigError: if it refuses rows of all classes, each of them twice, whose predictions are right
+        """
+        if not (self._is_sklearns and self.takes_two) or num_classes < 3:  # of two, columns may hold that of class 1
+            return
+        labels = np.arange(num_classes).repeat(2)
+        second = np.eye(num_classes)[labels] if "prob" in self.needs else labels
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._function(labels, second, **self._options)
+        except ValueError as error:
+            text = " ".join(str(error).split())
+            raise ConfigError(f"metric {self._name!r} cannot score {num_classes} classes: {text}") from error
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ScoreFunction) and vars(self) == vars(other)
