@@ -133,6 +133,9 @@ def _streams_of(
     streams: dict[str, list[Iterable[Mapping[str, Any]]]] = {}
     for loader in loaders:
         if not isinstance(loader, TaskLoader):
-            raise DataError(f"score takes loaders, or batches by stream name, not a {type(loader).__name__}")
+            raise DataError(
+                f"score takes loaders, or batches by stream name, not a {type(loader).__name__}; "
+                "write {'valid': batches}, say"
+            )
         streams.setdefault(loader.split, []).append(loader)
     return streams

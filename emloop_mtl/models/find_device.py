@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..errors import ConfigError
+from ..utils.usable_device import usable_device
 
 
 def find_device(device: str | torch.device) -> torch.device:
@@ -15,10 +16,9 @@ def find_device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError, TypeError, ImportError) as error:  # the last where torch needs an extension
-        raise ConfigError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}", ("device",)) from error
+        found = usable_device(device)
+    except ConfigError as error:
+        raise error.below(("device",)) from error.__cause__
     if found.type == "meta":
         raise ConfigError(f"device {device!r} cannot be used: tensors have shapes there, but no values", ("device",))
     return found

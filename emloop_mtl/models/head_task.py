@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, nearest
+from ..errors import ConfigError, KeyPath, nearest
 from ..tasks.action import Action
 from ..tasks.action_input import ActionInput
 from ..tasks.nested import map_tensors, without_half
@@ -86,6 +86,10 @@ class HeadTask(Task):
     def action_output_names(self) -> list[str]:
         """The names of what the head returns beside loss and probabilities: ``<head>/<key>``."""
         return [f"{self.name}/{part.path[0]}" for part in self.action_outputs]
+
+    def device_path(self, module: str) -> KeyPath:
+        """Return where in the head's settings the device of its module stands."""
+        return ("device",)
 
     def own_loss(self, outputs: Mapping[str, Any]) -> Tensor | None:
         """Return the loss that the module has computed, 0-d; None if it has computed none, as without labels.

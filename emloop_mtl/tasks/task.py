@@ -157,6 +157,10 @@ class Task:
         """The names of ``action_outputs`` in a batch: ``<task>/<action>`` or ``<task>/<action>_<index>``."""
         return [f"{self.name}/{part.flat_name}" for part in self.action_outputs]
 
+    def device_path(self, module: str) -> KeyPath:
+        """Return where in the task's settings the device of a module stands."""
+        return "module_device", module
+
     def infer_num_classes(self, modules: Mapping[str, nn.Module]) -> None:
         """Read the number of classes off the flow's last module, unless it is known or the loss has no classes.
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..data.per_kind import MOST_KINDS
 from ..errors import ConfigError, nearest
+from ..utils.usable_device import usable_device
 from .flow import check_flow
 from .plan import Plan
 from .task import Task
@@ -157,7 +158,13 @@ class TaskNetwork(nn.ModuleDict):
 
     def _accept(self, tasks: Sequence[Task], module_names: set[str]) -> None:
         check_flow(tasks, module_names)
-        _merge_devices(tasks)
+        for name, device in _merge_devices(tasks).items():
+            try:
+                usable_device(str(device))
+            except ConfigError as error:
+                task = next(task for task in tasks if name in task.module_device)
+                text = f"{task.kind} {task.name!r}: module {name!r}: {error}"
+                raise ConfigError(text, (task.name, *task.device_path(name))) from error.__cause__
         self.forget_plans()
 
     def _define(self, modules: Mapping[str, nn.Module], owner: str) -> None:

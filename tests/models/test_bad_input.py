@@ -161,6 +161,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: train(make_task(module_device={"trnk": "cpu"})),
         "task 'kind': module_device: no module 'trnk'; did you mean 'trunk'",
     ),
+    "a device that is not there": (
+        lambda: train(make_task(module_device={"trunk": "cuda:99"})),
+        "task 'kind': module 'trunk': device 'cuda:99' cannot be used",
+    ),
     "an unknown device": (lambda: make_task(module_device={"trunk": "gpu"}), "task 'kind': device of module 'trunk'"),
     "a label that is a number": (lambda: make_task(label=3), "task 'kind': label must name a source, not 3"),
     "a list of labels": (lambda: make_task(label=["y"]), "task 'kind': label must name a source, not"),

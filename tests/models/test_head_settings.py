@@ -131,7 +131,8 @@ def test_a_head_may_be_on_a_device_of_its_own() -> None:
         assert train_heads(place, model_device) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_device_that_there_is_not_is_told_with_its_head() -> None:
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_there_is_not_is_told_with_its_head(device: str) -> None:
     with pytest.raises(ConfigError, match="head 'mood'.*device") as caught:
-        BackboneHeadsModel(Encoder(), heads_on("gpu"), device="cpu")
+        BackboneHeadsModel(Encoder(), heads_on(device), device="cpu")
     assert caught.value.path == ("heads", "mood", "device")

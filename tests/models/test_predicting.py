@@ -73,7 +73,9 @@ def test_scores_have_flat_names_and_the_values_of_the_whole_data() -> None:
 
 @pytest.mark.parametrize("data", ["valid", [{"x": torch.zeros(2, 3)}]], ids=["text", "batches"])
 def test_only_loaders_and_named_streams_can_be_scored(data: Any) -> None:
-    with pytest.raises(DataError, match="score takes loaders, or batches by stream name, not a "):
+    with pytest.raises(
+        DataError, match="score takes loaders, or batches by stream name, not a .*; write {'valid': batches}, say"
+    ):
         make_model().score(data)
 
 
