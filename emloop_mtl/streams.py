@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
+
+import torch
 
 from .data.abstract_dataset import AbstractDataset, get_stream
 from .data.batch import Batch
@@ -14,9 +17,12 @@ from .data.task_stream import TaskStream
 from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated
 from .models.abstract_model import AbstractModel
 from .types import EpochData, State, Stream, TimeProfile
+from .utils.kept_generators import kept_generators
 from .utils.model_note import ModelNote
 from .utils.random import get_random_state, set_random_state
 from .utils.shown import shown
+
+_LOGGER = logging.getLogger(__name__)
 
 AnyStream: TypeAlias = str | StreamWrapper | Stream
 """A stream as the main loop takes it: a name, a wrapper, or any iterable of batches."""
@@ -173,13 +179,15 @@ class Streams:
         :raise DataError: for rows that cannot be used
         :raise Exception: what the model raises
         """
-        model = self._model.stand_in()
-        if model is None:
-            return
         random_state = get_random_state()
         try:
-            for name in self._names():
-                self._try_stream(model, name, outputs, size)
+            model = self._model.stand_in()
+            if model is not None:
+                with kept_generators(model):
+                    for name in self._names():
+                        self._try_stream(model, name, outputs, size)
+        except torch.OutOfMemoryError as error:  # weights that are there twice may be too many
+            _LOGGER.info("whether the modules fit will show in the first batch: %s", error)
         finally:
             set_random_state(random_state)
 
@@ -191,7 +199,7 @@ class Streams:
         try:
             for batch in () if info is None else info.first_rows():
                 where = f"stream {name!r}, loader {batch.data_name!r}"
-                if size in (None, batch.size):
+                if batch.size and size in (None, batch.size):
                     model.run(batch, train=False, stream=stream)
                 where = f"stream {name!r}"
         except DataError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,9 @@ from emloop_mtl.cli import main
 from emloop_mtl.errors import DataError, EmloopError
 from emloop_mtl.hooks import Evaluate, ScoreTasks, StopAfter
 from emloop_mtl.models.compiled_plan import CompiledPlan
-from emloop_mtl.schedulers import Interleaved
+from emloop_mtl.schedulers import Interleaved, RoundRobin
 from emloop_mtl.testing import RecordEvents
+from emloop_mtl.utils.random import permutation
 
 ROWS = 24
 SETTINGS: Any = {"device": "cpu", "optimizer": {"class": "sgd", "lr": 0.1}}
@@ -276,15 +277,21 @@ def counts(model: MultiTaskModel) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_a_stand_in_has_the_same_weights_and_nothing_else(style: str) -> None:
+def test_a_stand_in_has_equal_weights_and_shares_those_that_are_not_trained(style: str) -> None:
     model = STYLES[style]()
+    frozen = next(model.network.parameters()).requires_grad_(False)
     twin = model.stand_in()
     assert twin is not None
     weights = dict(model.network.named_parameters())
-    assert all(parameter is weights[name] for name, parameter in twin.network.named_parameters())
+    own = dict(twin.network.named_parameters())
+    assert own.keys() == weights.keys()
+    assert all(torch.equal(parameter, weights[name]) for name, parameter in own.items())
+    assert [name for name, parameter in own.items() if parameter is weights[name]] == [
+        name for name, parameter in weights.items() if parameter is frozen
+    ]
+    memory = {value.data_ptr() for value in model.network.state_dict().values()} - {frozen.data_ptr()}
+    assert memory.isdisjoint(value.data_ptr() for value in twin.network.state_dict().values())
     assert not set(model.network.modules()) & set(twin.network.modules())
-    buffers = {buffer.data_ptr() for buffer in model.network.buffers()}
-    assert buffers.isdisjoint(buffer.data_ptr() for buffer in twin.network.buffers())
 
 
 def test_what_a_model_of_ones_own_keeps_is_not_copied() -> None:
@@ -311,7 +318,7 @@ def test_a_training_is_tried_once() -> None:
     loop = MainLoop(model, data, [StopAfter(epochs=1)], skip_zeroth_epoch=True)
     first_rows = TaskLoader.first_rows
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TaskLoader, "first_rows", lambda self, most=None: reads.append(1) or first_rows(self, most))
+        patch.setattr(TaskLoader, "first_rows", lambda self, count=None: reads.append(1) or first_rows(self, count))
         loop.try_batches()
         loop.run_training()
         loop.run_evaluation("train")
@@ -352,7 +359,7 @@ def test_rows_that_are_read_here_anyway_are_tried_and_draw_nothing_from_others()
     loop = MainLoop(make_model(), DatasetOf(loader(data)), [StopAfter(epochs=1)])
     before = torch.get_rng_state()
     loop.try_batches()
-    assert data.read == list(range(8))
+    assert data.read == permutation(ROWS, 0, "Counted", "train", 0)[:8].tolist()  # those of the first batch
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -400,11 +407,28 @@ class OwnRun(MultiTaskModel):
         return super().run(batch, train, stream)
 
 
-def test_a_model_that_runs_batches_in_its_own_way_is_not_tried() -> None:
+class OwnPrepare(MultiTaskModel):
+    """Makes of sources and labels what only it knows."""
+
+    def prepare(self, batch: Any) -> Any:
+        batch["x"], batch["y"] = batch["x"][:, :3], batch["y"] % 3
+        return super().prepare(batch)
+
+
+@pytest.mark.parametrize("kind", [OwnRun, OwnPrepare])
+def test_a_model_that_runs_batches_in_its_own_way_is_not_tried(kind: type[MultiTaskModel]) -> None:
     model = make_model(trunk=nn.Linear(3, 5))
-    model.__class__ = OwnRun
+    model.__class__ = kind
     assert model.stand_in() is None
-    assert train(model, loader()).end == "finished"
+    labels = torch.arange(ROWS) % (3 if kind is OwnRun else 6)
+    assert train(model, loader(columns(y=labels))).end == "finished"
+
+
+@pytest.mark.parametrize("name", ["run", "prepare"])
+def test_a_model_whose_methods_somebody_has_replaced_is_not_tried(name: str) -> None:
+    model = make_model()
+    setattr(model, name, getattr(model, name))
+    assert model.stand_in() is None
 
 
 @pytest.mark.parametrize("watch", ["hook", "hook of all", "forward of its own"])
@@ -454,16 +478,16 @@ def test_flows_are_not_compiled_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_outputs_that_nobody_reads_are_not_made_for_it() -> None:
-    calls: list[Any] = []
+    def say(outputs: Mapping[str, Any]) -> Tensor:
+        raise RuntimeError("somebody asks")
+
     model = make_model()
     flow = model.tasks["kind"].flow
-    say: Callable[[Mapping[str, Any]], Tensor] = lambda outputs: calls.append(1) or outputs["logits"].softmax(1)  # noqa: E731
     model.update_task(Task("kind", flow=flow, label="y", loss="cross_entropy", metrics=["accuracy"], output=say))
     data = DatasetOf(loader())
     MainLoop(model, data, [StopAfter(epochs=1)]).try_batches()
-    assert calls == []
-    MainLoop(model, data, [ScoreTasks(), StopAfter(epochs=1)]).try_batches()
-    assert calls == [1]
+    with pytest.raises(RuntimeError, match="somebody asks"):
+        MainLoop(model, data, [ScoreTasks(), StopAfter(epochs=1)]).try_batches()
 
 
 class Named(nn.Linear):
@@ -496,3 +520,124 @@ def test_rows_that_make_no_batch_are_told_with_stream_and_loader() -> None:
     data = DatasetOf(TaskLoader(samples, {"kind": "y"}, "train", name="samples", batch_size=2))
     with pytest.raises(DataError, match="^stream 'train': loader 'samples': source 'x'"):
         MainLoop(make_model(), data, [StopAfter(epochs=1)]).try_batches()
+
+
+class Exactly(nn.Linear):
+    """Takes batches of one size only."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(4, 5)
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert len(x) == self.size
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("size", "names"), [(8, "ab"), (8, "abc"), (2, "abc"), (30, "ab")])
+def test_mixed_batches_are_tried_in_their_own_size(size: int, names: str) -> None:
+    tasks = [Task(n, {}, [Action("f", "trunk", "x"), Action(n + "_out", n, "f")], "y", "cross_entropy") for n in names]
+    trunk = Exactly(size)
+    model = MultiTaskModel(tasks, {"trunk": trunk, **{name: nn.Linear(5, 3) for name in names}}, **SETTINGS)
+    loaders = [loader(tasks={name: "y"}, name=name) for name in names]
+    data = DatasetOf(*loaders, streams={"train": {"scheduler": Interleaved(size, drop_last=True)}})
+    loop = MainLoop(model, data, [StopAfter(epochs=1)])
+    loop.try_batches()
+    loop.run_training()
+    with pytest.raises(RuntimeError, match=f"module {names[-1]!r}|cannot be multiplied"):
+        model.network[names[-1]] = nn.Linear(6, 3)
+        MainLoop(model, data, [StopAfter(epochs=1)]).try_batches()
+
+
+def test_mixed_batches_are_not_tried_where_a_loader_cannot_be_read() -> None:
+    tasks = [Task(n, {}, [Action("f", "trunk", "x"), Action(n + "_out", n, "f")], "y", "cross_entropy") for n in "ab"]
+    model = MultiTaskModel(tasks, {"trunk": Exactly(8), "a": nn.Linear(5, 3), "b": nn.Linear(5, 3)}, **SETTINGS)
+    walked = Walked()
+    loaders = [loader(tasks={"a": "y"}, name="a"), loader(walked, tasks={"b": "y"}, name="b")]
+    data = DatasetOf(*loaders, streams={"train": {"scheduler": Interleaved(8)}})
+    MainLoop(model, data, [StopAfter(epochs=1)]).try_batches()
+    assert walked.walks == 0
+
+
+def test_what_a_scheduler_of_ones_own_makes_of_batches_is_not_tried() -> None:
+    class Wider(RoundRobin):
+        """Gives each batch what no loader holds."""
+
+        def steps(self, *args: Any, **options: Any) -> Iterator[Any]:
+            for step in super().steps(*args, **options):
+                for batch in step:
+                    batch["wide"] = torch.cat([batch["x"], batch["x"]], 1)
+                yield step
+
+    flow = [Action("features", "trunk", "wide"), Action("logits", "head", "features")]
+    task = Task("kind", {"trunk": nn.Linear(8, 5), "head": nn.Linear(5, 3)}, flow, "y", "cross_entropy")
+    data = DatasetOf(loader(Counted()), streams={"train": {"scheduler": Wider()}})
+    loop = MainLoop(MultiTaskModel(task, **SETTINGS), data, [StopAfter(epochs=1)])
+    loop.run_training()
+    assert loop.end == "finished"
+
+
+def test_what_is_tried_is_the_batch_that_comes_first() -> None:
+    def several(outputs: Mapping[str, Any], label: Tensor) -> Tensor:
+        assert len(label.unique()) > 1, "one class alone says nothing"
+        return nn.functional.cross_entropy(outputs["logits"], label)
+
+    flow = [Action("features", "trunk", "x"), Action("logits", "head", "features")]
+    task = Task("kind", {"trunk": nn.Linear(4, 5), "head": nn.Linear(5, 3)}, flow, "y", several)
+    model = MultiTaskModel(task, **SETTINGS)
+    in_order = columns(y=torch.arange(ROWS) // 8)
+    assert train(model, loader(in_order)).end == "finished"
+    with pytest.raises(AssertionError, match="one class alone"):
+        train(model, loader(in_order, shuffle=False))
+
+
+def test_rows_that_are_dropped_are_not_tried() -> None:
+    few = loader(Subset(columns(), range(4)), split="valid", drop_last=True)
+    assert train(make_model(trunk=Exactly(8)), loader(), few, on_empty_stream="ignore").end == "finished"
+
+
+def test_a_batch_without_rows_is_not_tried() -> None:
+    class Folded(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.view(len(x), -1))  # which is not known of no rows
+
+    def kept(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
+        left = [row for row in rows if row["x"][0] > 0] if rows[0]["_uids_"] else []
+        empty = {"x": torch.zeros(0, 4), "y": torch.zeros(0, dtype=torch.int64), "_uids_": torch.zeros(0)}
+        return {name: torch.stack([torch.as_tensor(row[name]) for row in left]) for name in empty} if left else empty
+
+    data = loader(columns(), shuffle=False, collate=kept)
+    assert train(make_model(trunk=Folded(4, 5)), data, on_empty_batch="ignore").end == "finished"
+
+
+def test_labels_that_are_made_anew_of_those_in_columns_are_checked_batch_by_batch() -> None:
+    class FromOne(ColumnDataset):
+        """Has classes that are counted from 1."""
+
+        def __getitems__(self, indices: Any) -> dict[str, Any]:
+            batch = super().__getitems__(indices)
+            return {**batch, "y": batch["y"] - 1}
+
+    data = FromOne("rows", {"x": torch.randn(ROWS, 4)}, {"y": torch.arange(ROWS) % 3 + 1})
+    assert train(make_model(), loader(data)).end == "finished"
+
+
+def test_too_little_memory_for_weights_twice_is_no_mistake(caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[Any] = []
+
+    class Large(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            calls.append(x)
+            if len(calls) == 1:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(x)
+
+    with caplog.at_level(logging.INFO):
+        assert train(make_model(trunk=Large(4, 5)), loader()).end == "finished"
+    assert "whether the modules fit will show in the first batch: out of memory" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [torch.uint16, torch.uint32, torch.uint64])
+def test_classes_that_torch_cannot_compare_are_told_of(kind: torch.dtype) -> None:
+    with pytest.raises(EmloopError, match=f"source 'y': labels of classes cannot be {kind}, .* make them int64"):
+        train(make_model(), loader(columns(y=(torch.arange(ROWS) % 3).to(kind))))

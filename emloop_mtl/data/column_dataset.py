@@ -123,7 +123,7 @@ class ColumnDataset(Dataset[dict[str, Any]]):
         """
         self._remove(self._labels, "label", name)
 
-    def values(self, source: str, rows: torch.Tensor | None = None) -> torch.Tensor | None:
+    def values_of(self, source: str, rows: torch.Tensor | None = None) -> torch.Tensor | None:
         """Return the values of a source in memory whose rows have one shape, not to be changed; None for any other.
 
         :param rows: int64 indices of the rows, of which copies are returned; None for all

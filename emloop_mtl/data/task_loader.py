@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..constants import TRAIN_STREAM
 from ..errors import ConfigError, DataError, nearest
+from ..utils.kept_generators import kept_generators
 from ..utils.random import permutation
 from .auto_workers import FEW, MOST_WORKERS, AutoWorkers
 from .batch import Batch
@@ -152,28 +153,33 @@ class TaskLoader:
     def no_rows(self) -> Batch | None:
         """Return a batch without rows, which shows what batches hold; None where that shows only in reading."""
         dataset = whole(self.dataset)
-        if self._by_row or not _reads_as_ever(dataset):
+        if not self.reads_as_ever:
             return None
         return Batch(dataset.__getitems__([]), tasks=self.tasks, data_name=self.name, split=self.split, size=0)
 
-    def first_rows(self, most: int | None = None) -> Batch | None:
-        """Return as many rows as a batch has, the first without shuffling, read in this process.
+    def first_rows(self, count: int | None = None) -> Batch | None:
+        """Return the first batch of the first round, read in this process.
 
-        :param most: no more than these
-        :return: None where there are none, and where reading them here might change what is read later: from an
+        Random generators, global ones and those that the data have of their own, are left as they are.
+
+        :param count: how many rows it has, the first ones again where there are fewer; None for those of a batch
+        :return: None where there is none, and where reading it here might change what is read later: from an
             iterable, or of rows that are for other processes to read
         :raise DataError: for samples that make no batch
         """
-        if not self._has_rows or self.batch_size is None or not len(self.dataset):
+        if not self._has_rows or not self.num_samples:
             return None
-        rows = torch.arange(min(self.batch_size, len(self.dataset), most or self.batch_size))
+        parts = (self.seed or 0, self.name, self.split, 0)
+        rows = self._order(parts)[: self.num_samples]
+        rows = rows[: self.batch_size] if count is None else rows[torch.arange(count) % len(rows)]
         try:
-            if _reads_as_ever(whole(self.dataset)) and not (self._by_row or self._may_draw):
+            if self.reads_as_ever and not self._may_draw:
                 sources = whole(self.dataset).__getitems__(rows_of(self.dataset, rows))
             elif not self._workers:
-                parts = (self.seed or 0, self.name, self.split, "first rows") if self._may_draw else None
-                reader = RowReader(self.dataset, rows, self._collate, self._by_row, parts, RowDraws())
-                sources = next(reader.read([(0, len(rows))]))
+                seed_parts = (*parts, "draws") if self._may_draw else None
+                reader = RowReader(self.dataset, rows, self._collate, self._by_row, seed_parts, RowDraws())
+                with kept_generators(self.dataset, self._collate):
+                    sources = next(reader.read([(0, len(rows))]))
             else:
                 return None
             batch = Batch(sources, tasks=self.tasks, data_name=self.name, split=self.split)
@@ -260,6 +266,11 @@ class TaskLoader:
         except DataError as error:
             raise error.within(f"loader {self.name!r}") from error
 
+    @property
+    def reads_as_ever(self) -> bool:
+        """Whether batches hold what is in columns as it is, so that nobody need be asked for it."""
+        return _reads_as_ever(whole(self.dataset)) and not self._by_row
+
     def cut(self, batch: Batch, first: int, stop: int) -> Batch:
         """Return some rows of a batch of this loader.
 
@@ -270,7 +281,7 @@ class TaskLoader:
     @property
     def _reads_columns(self) -> bool:
         """Whether columns are read as they are, in this process, so that several batches can be read at once."""
-        return _reads_as_ever(whole(self.dataset)) and not (self._by_row or self._may_draw or self._workers)
+        return self.reads_as_ever and not (self._may_draw or self._workers)
 
     @property
     def _workers(self) -> int:

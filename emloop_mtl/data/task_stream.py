@@ -92,20 +92,17 @@ class TaskStream:
                 yield mixer.join(step)
 
     def first_rows(self) -> Iterator[Batch]:
-        """Yield a batch of the first rows of each loader that can be read without moving anything.
-
-        Where batches are mixed, one of the first rows of all of them.
+        """Yield batches as they come first, with rows of each loader once, as far as they can be read by the way.
 
         :raise DataError: for rows that make no batch
         """
-        mixer = self._mixer
-        sizes = [loader.batch_size or 1 for loader in self.loaders]
-        most = None if mixer is None else max(1, max(sizes) // len(sizes))
-        read = (batch for loader in self.loaders if (batch := loader.first_rows(most)) is not None)
-        if mixer is None:
-            yield from read
-        elif batches := list(read):
-            yield mixer.join(batches)
+        for parts in self.scheduler.first_parts(self.loaders):
+            read = [self.loaders[index].first_rows(count) for index, count in parts]
+            batches = [batch for batch in read if batch is not None]
+            if self._mixer is None:
+                yield from batches
+            elif len(batches) == len(read):
+                yield self._mixer.join(batches)
 
     def __iter__(self) -> Iterator[Batch]:
         return self.iterate()

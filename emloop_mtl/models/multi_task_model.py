@@ -35,6 +35,7 @@ from .mixed_batch_run import MixedBatchRun
 from .plan_compiler import PlanCompiler
 from .runs_batches import RunsBatches
 from .stacked_batch_run import StackedBatchRun
+from .stand_in_parts import part_functions, shared_parts
 from .task_stacks import TaskStacks
 from .watches_losses import WatchesLosses
 from .weights_file import load_weights, save_weights
@@ -303,19 +304,19 @@ class MultiTaskModel(AbstractTaskModel):
         return outputs
 
     def stand_in(self) -> Self | None:
-        """Return a model with the same weights and modules of its own, which runs every task by itself, uncompiled.
+        """Return a model of equal weights with modules of its own, which runs every task by itself, uncompiled.
 
-        None where ``run`` is somebody's own, and where modules are watched or cannot be copied.
+        None where ``run`` or ``prepare`` is somebody's own, and where modules are watched or cannot be copied.
         """
-        if type(self).run is not MultiTaskModel.run or are_all_watched():
+        if not self._runs_as_ever or are_all_watched() or any(map(is_watched, self.network.modules())):
             return None
-        if any(map(is_watched, self.network.modules())):
-            return None
-        twin = copy.copy(self)
-        memo: dict[int, Any] = {id(parameter): parameter for parameter in self.network.parameters()}
+        if any(hasattr(type(each), "__del__") for each in (self, *self.network.modules())):
+            return None  # whose copies would end what they share with it
         try:
+            twin, memo = copy.copy(self), shared_parts(self.network)
             for name in self._copied:
                 setattr(twin, name, copy.deepcopy(getattr(self, name), memo))
+            part_functions(twin.network, memo)
         except Exception as error:  # there is no end to what objects raise that cannot be copied
             _LOGGER.info("whether the modules fit will show in the first batch: they cannot be copied (%s)", error)
             return None

@@ -135,6 +135,17 @@ class AbstractTaskScheduler(ABC):
             lengths.append(asked)
         return lengths
 
+    def first_parts(self, loaders: Sequence[Loader]) -> list[list[tuple[int, int | None]]]:
+        """Return, for batches that have each loader in one of them, the indices of their loaders and how many rows.
+
+        None stands for those of a whole batch. What is not known without reading is left out.
+
+        :param loaders: the loaders to draw from
+        """
+        kind = type(self)
+        is_plain = kind.steps is AbstractTaskScheduler.steps and kind._walk is AbstractTaskScheduler._walk
+        return [[(index, None)] for index in range(len(loaders))] if is_plain and not self.joins else []
+
     def settings(self) -> dict[str, State]:
         """Return the arguments that the order depends on, as plain data; in the middle of a pass they cannot change."""
         return {"fillup": self.fillup}

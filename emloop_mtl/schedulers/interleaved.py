@@ -113,6 +113,17 @@ class Interleaved(AbstractTaskScheduler):
     def shares(self, loaders: Sequence[Loader]) -> list[int | None]:
         return [None] * len(loaders)  # it takes no batches of theirs
 
+    def first_parts(self, loaders: Sequence[Loader]) -> list[list[tuple[int, int | None]]]:
+        lengths = self.lengths(loaders)
+        plan = self._plan(lengths, {}, ())
+        left = {index for index, length in enumerate(lengths) if length}
+        found: list[list[tuple[int, int | None]]] = []
+        while left and None not in lengths and (planned := plan.next()) is not None:
+            if not left.isdisjoint(index for index, _ in planned):
+                found.append(list(planned))
+                left.difference_update(index for index, _ in planned)
+        return found
+
     def picks(
         self, lengths: Sequence[int | None], *, seed: int = 0, pass_number: int = 0
     ) -> Generator[tuple[int, ...], bool, None]:

@@ -12,6 +12,9 @@ from torch import Tensor
 from ..errors import DataError
 from .target import Target
 
+UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+"""Numbers that can be stored and converted, and hardly more."""
+
 
 class LabelCheck:
     """The rules that the labels of one task follow.
@@ -73,6 +76,8 @@ class LabelCheck:
                 self._refuse(label, ~whole, rows, place, "is no whole number, as a class must be")
         if self._target not in (Target.BINARY, Target.CLASS) or label.dtype == torch.bool:
             return
+        if label.dtype in UNSIGNED:
+            raise DataError(f"labels of classes cannot be {label.dtype}, which torch does not compare; make them int64")
         highest = self._highest()
         least, most = (extreme.item() for extreme in label.aminmax())
         if least < 0 or (highest is not None and most > highest):

@@ -1,0 +1,292 @@
+"""A training comes to the same, bit for bit, whether its model was tried before or not."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations
+from torch.utils.data import Dataset
+
+from emloop_mtl import (
+    AbstractModel,
+    Action,
+    ColumnDataset,
+    MainLoop,
+    MultiTaskDataset,
+    MultiTaskModel,
+    Task,
+    TaskLoader,
+)
+from emloop_mtl.hooks import Evaluate, ScoreTasks, StopAfter
+
+ROWS = 24
+SETTINGS: Any = {"device": "cpu", "optimizer": {"class": "adam", "lr": 0.1}}
+EVERYWHERE = np.random.default_rng(3)
+
+
+class DatasetOf(MultiTaskDataset):
+    """A dataset of given loaders."""
+
+    def __init__(self, *loaders: TaskLoader) -> None:
+        super().__init__()
+        self._loaders = list(loaders)
+
+    def loaders(self) -> list[TaskLoader]:
+        return self._loaders
+
+
+class Normed(nn.Linear):
+    """Writes to its weights whenever it runs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight.data = self.weight.data / self.weight.data.norm(dim=1, keepdim=True) * 0.7
+        return super().forward(x)
+
+
+class Scaled(nn.Linear):
+    """Writes to its weights where they are."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.weight.mul_(0.9)
+        return super().forward(x)
+
+
+class Looked(nn.Module):
+    """Shortens the rows that it looks up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(60, 5, max_norm=0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows: Tensor = self.table(x.abs().sum(1).long().clamp(max=59))
+        return rows
+
+
+class Shaken(nn.Linear):
+    """Draws random numbers from a generator of its own."""
+
+    def __init__(self, generator: Any) -> None:
+        super().__init__(4, 5)
+        self.generator = generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out + torch.as_tensor(self.generator.normal(size=5)).float()
+
+
+class ShakenEverywhere(nn.Linear):
+    """Draws random numbers from a generator of its file."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + float(EVERYWHERE.normal())
+
+
+class Recurrent(nn.Module):
+    """Reads the columns of a row one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = nn.LSTM(1, 5, num_layers=2, dropout=0.1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        read: Tensor = self.cells(x[..., None])[0][:, -1]
+        return read
+
+
+class Gathering(nn.Linear):
+    """Gathers what it sees in what is neither parameter nor buffer."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 5)
+        self.bank = torch.zeros(4)
+        self.seen = {"rows": 0}
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.bank += x.sum(0)
+        self.seen["rows"] += len(x)
+        return super().forward(x + self.bank / self.seen["rows"])
+
+
+def tied() -> nn.Module:
+    one, other = nn.Linear(4, 5), nn.Linear(4, 5)
+    other.weight = one.weight
+    return nn.Sequential(one, nn.ReLU(), nn.Linear(5, 4), other)
+
+
+TRUNKS: dict[str, Callable[[], nn.Module]] = {
+    "weights that are set anew": partial(Normed, 4, 5),
+    "weights that are written to": partial(Scaled, 4, 5),
+    "an embedding with max_norm": Looked,
+    "a generator": lambda: Shaken(np.random.default_rng(1)),
+    "an old generator": lambda: Shaken(np.random.RandomState(1)),
+    "a generator of the file": partial(ShakenEverywhere, 4, 5),
+    "a recurrent network": Recurrent,
+    "attention": lambda: nn.Sequential(nn.Unflatten(1, (1, 4)), _encoder(), nn.Flatten(), nn.Linear(4, 5)),
+    "what is no buffer": Gathering,
+    "weight norm": lambda: parametrizations.weight_norm(nn.Linear(4, 5)),
+    "spectral norm": lambda: parametrizations.spectral_norm(nn.Linear(4, 5)),
+    "tied weights": tied,
+}
+
+
+def _encoder() -> nn.Module:
+    return nn.TransformerEncoderLayer(4, 2, 8, batch_first=True)
+
+
+def counting() -> Callable[..., Tensor]:
+    calls = 0
+
+    def loss(outputs: Mapping[str, Any], label: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return functional.cross_entropy(outputs["logits"], label) * (1 + calls / 100)
+
+    return loss
+
+
+def noting() -> Callable[..., Tensor]:
+    notes = {"calls": 0}
+
+    def count() -> int:
+        notes["calls"] += 1
+        return notes["calls"]
+
+    def loss(weight: float, outputs: Mapping[str, Any], label: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs["logits"], label) * (weight + count() / 100)
+
+    return partial(loss, 0.5)
+
+
+class Counting(nn.Module):
+    """A loss that grows with each call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, output: Tensor, label: Tensor) -> Tensor:
+        self.calls += 1
+        self.seen += 1
+        return functional.cross_entropy(output, label) * (1 + self.calls / 100 + self.seen / 100)
+
+    def of(self, outputs: Mapping[str, Any], label: Tensor) -> Tensor:
+        return self(outputs["logits"], label)  # type: ignore[no-any-return]
+
+
+LOSSES: dict[str, Callable[[], Any]] = {
+    "a closure": counting,
+    "a partial of a closure": noting,
+    "a module": Counting,
+    "a method": lambda: Counting().of,
+}
+
+
+def from_numpy() -> Callable[[], float]:
+    return np.random.default_rng(1).normal
+
+
+def from_torch() -> Callable[[], float]:
+    generator = torch.Generator().manual_seed(1)
+    return lambda: float(torch.randn((), generator=generator))
+
+
+class Drawing(Dataset[Any]):
+    """Rows that are augmented with random numbers of the dataset's own."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self.transforms = [draw]
+
+    def __len__(self) -> int:
+        return ROWS
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        noise = sum(draw() for draw in self.transforms)
+        return {"x": torch.full((4,), float(index % 3)) + noise, "y": index % 3}
+
+
+class DrawingEverywhere(Drawing):
+    """Rows that are augmented with random numbers of their file."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: float(EVERYWHERE.normal()))
+
+
+DATA: dict[str, Callable[[], Dataset[Any]]] = {
+    "a generator of numpy": lambda: Drawing(from_numpy()),
+    "a generator of torch": lambda: Drawing(from_torch()),
+    "a generator of Python": lambda: Drawing(random.Random(1).random),
+    "the global generators": lambda: Drawing(lambda: random.random() + np.random.rand() + float(torch.rand(()))),
+    "a generator of the file": DrawingEverywhere,
+}
+
+
+def columns(scale: float = 1.0) -> ColumnDataset:
+    x = scale * torch.randn(ROWS, 4, generator=torch.Generator().manual_seed(0))
+    return ColumnDataset("rows", {"x": x}, {"y": torch.arange(ROWS) % 3})
+
+
+def comes_to(
+    trunk: Callable[[], nn.Module] = lambda: nn.Linear(4, 5),
+    loss: Callable[[], Any] = lambda: "cross_entropy",
+    data: Callable[[], Dataset[Any]] = columns,
+    deterministic: bool | None = None,
+) -> tuple[dict[str, Any], Any, Any]:
+    """Return weights, scores and further random numbers of a training that evaluates less than there is to try."""
+    EVERYWHERE.bit_generator.state = np.random.default_rng(3).bit_generator.state
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
+    flow = [Action("features", "trunk", "x"), Action("logits", "head", "features")]
+    task = Task("kind", {"trunk": trunk(), "head": nn.Linear(5, 3)}, flow, "y", loss())
+    model, rows = MultiTaskModel(task, **SETTINGS), data()
+    loaders = [
+        TaskLoader(rows, {"kind": "y"}, split, batch_size=8, deterministic=deterministic)
+        for split in ("train", "valid")
+    ]
+    loaders.append(TaskLoader(columns(scale=9.0), {"kind": "y"}, "test", batch_size=8))
+    loop = MainLoop(
+        model, DatasetOf(*loaders), [Evaluate(["valid"]), ScoreTasks(), StopAfter(epochs=2)], skip_zeroth_epoch=True
+    )
+    loop.run_training()
+    scores = {stream: dict(numbers) for stream, numbers in loop.epoch_data.items()}
+    return dict(model.state_dict()), scores, (float(torch.rand(())), random.random(), np.random.rand())
+
+
+def check(monkeypatch: pytest.MonkeyPatch, **parts: Any) -> None:
+    stood_in: list[Any] = []
+    stand_in = MultiTaskModel.stand_in
+    monkeypatch.setattr(MultiTaskModel, "stand_in", lambda self: stood_in.append(twin := stand_in(self)) or twin)
+    weights, *others = comes_to(**parts)
+    assert stood_in != [None]
+    monkeypatch.setattr(MultiTaskModel, "stand_in", AbstractModel.stand_in)
+    untried, *as_untried = comes_to(**parts)
+    assert others == as_untried
+    assert weights.keys() == untried.keys()
+    assert [name for name, value in weights.items() if not torch.equal(value, untried[name])] == []
+
+
+@pytest.mark.parametrize("kind", TRUNKS)
+def test_modules(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check(monkeypatch, trunk=TRUNKS[kind])
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_losses(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check(monkeypatch, loss=LOSSES[kind])
+
+
+@pytest.mark.parametrize("deterministic", [None, True])
+@pytest.mark.parametrize("kind", DATA)
+def test_data(kind: str, deterministic: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    check(monkeypatch, data=DATA[kind], deterministic=deterministic)
