@@ -22,24 +22,24 @@ def building(config: Config) -> Iterator[None]:
 
 
 @contextmanager
-def running(config: Config, is_first: Callable[[], bool]) -> Iterator[None]:
-    """Give mistakes their position in the config; a batch that the model cannot run is one, too, if it is the first.
+def running(config: Config, is_early: Callable[[], bool]) -> Iterator[None]:
+    """Give mistakes their position in the config; a batch that the model cannot run is one, too, if it is an early one.
 
-    Modules that do not fit each other, or not the labels, fail at once. What fails later is no fault of the config.
-    Neither is a stream that has no data, unless it is the first.
+    Modules that do not fit each other, or not the labels, fail at once, and so do functions of a task. What fails later
+    is no fault of the config. Neither is a stream that has no data, unless it is an early one.
 
-    :param is_first: whether no batch has been run so far
+    :param is_early: whether nothing is lost by taking what has failed for a mistake
     """
     with config.located():
         try:
             yield
         except EmptyStreamError as error:
-            if not is_first():
+            if not is_early():
                 raise
             raise ConfigError(str(error), ("dataset",)) from error
         except Exception as error:
             note = ModelNote.on(error)
-            if note is None or not (isinstance(error, ConfigError) or is_first()):
+            if note is None or not (isinstance(error, ConfigError) or is_early()):
                 raise
             paths: list[KeyPath] = [*note.paths, *(path[:1] for path in reversed(note.paths))]
             place = next((("model", *path) for path in paths if config.knows(("model", *path))), ("model",))

@@ -242,7 +242,7 @@ def _train(training: Training, folder: RunFolder, options: Mapping[str, Any], is
     """
     main_loop = training.main_loop
     main_loop.check_room()
-    with _telling_what_is_left(training, folder), running(training.config, lambda: not main_loop.has_begun):
+    with _telling_what_is_left(training, folder), running(training.config, lambda: main_loop.position.step == 0):
         try:
             main_loop.run_training()
         except WaitGivenUp as error:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..errors import DataError, nearest
 from ..tasks.flow_outputs import FlowOutputs
 from ..tasks.plan import Plan
 from ..tasks.task import Task
@@ -93,7 +92,7 @@ class BatchRun:
                     if parts is not None:
                         parts[task.name] = weighted
                 elif train:
-                    raise DataError(f"task {task.name!r}: {_unlabelled(task, batch)}")
+                    raise task.unlabelled(batch)
             if entry.reads:
                 entry.add_readings(flow, outputs)
         if total is None:
@@ -111,10 +110,3 @@ class BatchRun:
         compiler, modules = self._compiler, self._modules
         self._run_plan: Callable[[Batch], FlowOutputs]
         self._run_plan = partial(plan.run, modules, quick=True) if compiler is None else compiler(plan, modules).run
-
-
-def _unlabelled(task: Task, batch: Batch) -> str:
-    text = "the batch cannot be trained on, it holds no label for the task"
-    if task.label in batch:
-        return f"{text}; its loader names none, although there is {task.label!r}"
-    return f"{text}: there is no source {task.label!r}{nearest(str(task.label), batch)}"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..tasks.flow_outputs import FlowOutputs
 from ..tasks.nested import map_tensors
 from ..tasks.task_network import TaskNetwork
@@ -123,8 +123,7 @@ class HeadsRun(BatchRun):
         label = batch.tasks[head.name]
         if label is None:
             if train and not self._may_lack_losses:
-                text = "the batch cannot be trained on, it holds no label for the head"
-                raise DataError(f"head {head.name!r}: {text}")
+                raise head.unlabelled(batch)
             return None
         labelled = batch.rows.get(head.name)
         if entry.checks and labelled is None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data.batch import Batch
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..tasks.action_input import INPUT
 from ..tasks.plan import Plan
 from .batch_run import BatchRun
@@ -61,8 +61,7 @@ class MixedBatchRun(BatchRun):
                     if parts is not None:
                         parts[task.name] = weighted
                 elif train:
-                    text = "the batch cannot be trained on, it holds no label for the task"
-                    raise DataError(f"task {task.name!r}: {text}")
+                    raise task.unlabelled(batch)
             if entry.reads:
                 read: dict[str, Any] = {}
                 entry.add_readings(flow.of(rows), read)

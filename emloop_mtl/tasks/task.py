@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, TypeVar
 
@@ -211,6 +211,20 @@ class Task:
         """Return an error of labels as one that names the task and the source, and leads to them in the config."""
         error.add_note(self._note("label"))
         return DataError(f"task {self.name!r}, source {source or self.label!r}: {error}")
+
+    def unlabelled(self, batch: Collection[str]) -> DataError:
+        """Return what a batch is refused with that is to be trained on and carries the task without labels.
+
+        :param batch: its sources
+        """
+        text = f"the batch cannot be trained on, it holds no label for the {self.kind}"
+        if self.label in batch:
+            text += f"; its loader names none, although there is {self.label!r}"
+        elif self.label is not None:
+            text += f": there is no source {self.label!r}{nearest(self.label, batch)}"
+        error = DataError(f"{self.kind} {self.name!r}: {text}")
+        error.add_note(self._note("label"))
+        return error
 
     @property
     def loss_checks_labels(self) -> bool:

@@ -246,10 +246,41 @@ def test_a_function_that_gives_something_else_leads_to_its_place(
     assert not Path("run").exists()
 
 
-def test_a_metric_that_fails_is_told_with_its_task(write: Write) -> None:
-    result = CliRunner().invoke(main, ["train", str(write(config("[accuracy, points.broken]"))), "--output-dir", "run"])
-    line = "error: LookupError: no such thing in task 'kind', metric 'broken' (-v shows the traceback)"
-    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, line)
+@pytest.mark.parametrize("is_early", [True, False], ids=["before the first step", "later"])
+def test_a_metric_that_fails_is_told_with_its_task(write: Write, is_early: bool) -> None:
+    text = config("[accuracy, points.broken]") + f"main_loop: {{skip_zeroth_epoch: {str(not is_early).lower()}}}\n"
+    result = CliRunner().invoke(main, ["train", str(write(text)), "--output-dir", "run"])
+    place = f"config.yaml:{position(text, 'points.broken')}: model.tasks.kind.metrics[1]" if is_early else "error"
+    line = f"{place}: LookupError: no such thing in task 'kind', metric 'broken' (-v shows the traceback)"
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2 if is_early else 1, line)
+    assert Path("run").exists() is not is_early
+
+
+def test_a_stream_that_is_written_by_hand_and_lacks_a_label_leads_to_the_task(write: Write) -> None:
+    text = config().replace("points.Points", "written.Written")
+    for hook in ("Evaluate: {streams: [valid]}", "SaveBest: {stream: all, variable: model/all/loss, mode: min}"):
+        text = text.replace(f"  - {hook}\n", "")
+    Path("written.py").write_text(
+        """
+import torch
+
+from emloop_mtl import AbstractDataset
+
+
+class Written(AbstractDataset):
+    deterministic = True
+
+    def train_stream(self):
+        yield {"x": torch.ones(3, 4), "kin": torch.arange(3)}
+"""
+    )
+    result = CliRunner().invoke(main, ["train", str(write(text)), "--output-dir", "run"])
+    where = f"config.yaml:{position(text, 'label: kind')}: model.tasks.kind.label: stream 'train', batch 0: task 'kind'"
+    found = (
+        "the batch cannot be trained on, it holds no label for the task: there is no source 'kind'; did you mean 'kin'?"
+    )
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (2, f"{where}: {found}")
+    assert not Path("run").exists()
 
 
 def test_the_scores_of_single_classes_are_known_before_the_training(write: Write) -> None:
