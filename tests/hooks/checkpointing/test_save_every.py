@@ -283,6 +283,14 @@ def test_minutes_save_at_every_border_that_is_due(tmp_path: Path) -> None:
     assert due == pytest.approx([round(number) for number in due])  # multiples, as far as floats have them
 
 
+def test_minutes_save_at_the_ends_of_steps_and_after_each_batch_that_is_evaluated(tmp_path: Path) -> None:
+    first, last = Batch({"x": [1]}, ends_step=False), Batch({"x": [2]})
+    dataset = FakeDataset(train=[first, last], valid=[first, first, last])
+    options: dict[str, Any] = {"extra_streams": ["valid"], "skip_zeroth_epoch": True, "output_dir": tmp_path}
+    run_hook(SaveEvery(minutes=EACH_STEP), dataset=dataset, **options)
+    assert list(kept(tmp_path).values()) == [(0, 1)] * (1 + 3)
+
+
 def test_minutes_go_with_steps_and_epochs_and_count_among_those_that_stay(tmp_path: Path) -> None:
     run_hook(SaveEvery(minutes=EACH_STEP, steps=5, every=2, keep=3), dataset=FIVE, epochs=4, output_dir=tmp_path)
     assert list(kept(tmp_path).values()) == [(3, 20), (3, 20), (4, 20)]
