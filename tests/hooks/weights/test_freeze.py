@@ -129,7 +129,10 @@ HEADS = {f"{name}_head" for name in NAMES}
     ],
     ids=["all", "until", "from", "between", "later"],
 )
-def test_a_module_stays_as_it_is_in_the_epochs_in_which_it_is_frozen(epochs: dict[str, Any], frozen: set[int]) -> None:
+def test_a_module_stays_as_it_is_in_the_epochs_in_which_it_is_frozen(
+    epochs: dict[str, Any], frozen: set[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", Freeze.__module__)
     watch, model = train(Freeze(modules=["trunk.0", "trunk.4"], **epochs))
     for epoch in range(1, 5):
         names = {n for n in watch.weights[0] if n.startswith(("trunk.0.", "trunk.4."))}
@@ -137,6 +140,11 @@ def test_a_module_stays_as_it_is_in_the_epochs_in_which_it_is_frozen(epochs: dic
         assert same == (names if epoch in frozen else set())
         assert watch.moved(epoch) >= HEADS
     assert all(parameter.requires_grad for parameter in model.network.parameters())  # as it was before
+    assert [message for message in caplog.messages if message.startswith("Freeze: ")] == [
+        f"Freeze: {'frozen' if epoch in frozen else 'trained'} from epoch {epoch} on"
+        for epoch in range(1, 5)
+        if (epoch in frozen) != (epoch - 1 in frozen)
+    ]
 
 
 def test_parameters_are_found_by_patterns_of_their_names() -> None:
