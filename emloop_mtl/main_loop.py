@@ -505,6 +505,7 @@ class MainLoop:
     ) -> None:
         announced = list(eval_streams)
         self.hooks.before_epoch(self._position.epoch + bool(train_streams), train_streams, announced)
+        self._streams.check_new_tasks()
         if not only_these:
             eval_streams = [name for name in dict.fromkeys(announced) if name not in train_streams]
             for name in eval_streams:

@@ -65,6 +65,8 @@ class Streams:
             "seed": seed,
         }
         self._open: dict[str, StreamWrapper] = {}
+        self._checked_tasks: list[Any] | None = None
+        """The tasks that the model had when it was found out whether the streams hold what they learn."""
         self._evaluated: StreamWrapper | None = None
         self._left_evaluation: State = None
         self._told: set[str | None] = set()
@@ -157,6 +159,7 @@ class Streams:
 
         :raise ConfigError: naming what never occurs, or stream, loader and row of one that is known to be of no use
         """
+        self._checked_tasks = self._tasks()
         try:
             self._model.check_tasks([probe for name in self._names() for probe in self._probes(name)])
         except ConfigError as error:
@@ -170,6 +173,15 @@ class Streams:
                     note = ModelNote.on(error)
                     path = () if note is None else ("model", *note.paths[0])
                     raise ConfigError(f"stream {name!r}, loader {loader.name!r}: {error}", path) from error
+
+    def check_new_tasks(self) -> None:
+        """Check again what ``check_tasks`` does, if that was checked and the model has got other tasks since then.
+
+        :raise ConfigError: as ``check_tasks`` does
+        """
+        known = self._checked_tasks
+        if known is not None and any(all(task is not other for other in known) for task in self._tasks()):
+            self.check_tasks()
 
     def try_batches(self, outputs: frozenset[str] | None, size: int | None) -> None:
         """Evaluate the first rows of every loader that can be read without moving anything, by a stand-in of the model.
@@ -204,6 +216,10 @@ class Streams:
                 where = f"stream {name!r}"
         except DataError as error:
             raise error.within(where) from error
+
+    def _tasks(self) -> list[Any]:
+        tasks = getattr(self._model, "tasks", None)
+        return list(tasks.values()) if isinstance(tasks, Mapping) else []
 
     def _names(self) -> Sequence[str]:
         return self._dataset.stream_names() if isinstance(self._dataset, AbstractDataset) else [self._train_stream_name]

@@ -109,6 +109,8 @@ class MultiTaskModel(AbstractTaskModel):
         self._update_settings = dict(update or {})
         self._update: Update | None = None
         self._frozen_modules: list[nn.Module] = []
+        self._told_modules: set[str] = set()
+        """Modules of which it was told that no flow runs them."""
         self._freezing = Freezing(self.network)
         self.loss_watches: Observers[WatchesLosses] = Observers()
         """Who gets the part of each task in the loss of a batch, before the backward pass."""
@@ -153,22 +155,28 @@ class MultiTaskModel(AbstractTaskModel):
     def check_tasks(self, batches: Sequence[Batch]) -> None:
         """Check, before a training, that no task names a label that no data has, or is left out because of that."""
         super().check_tasks(batches)
+        unused = ", ".join(repr(name) for name in self.network.unused_modules if name not in self._told_modules)
+        if unused:
+            self._told_modules.update(self.network.unused_modules)
+            _LOGGER.warning("no flow runs the module %s", unused)
         if self._stacks is not None:
             self._stacks.learn(batch for batch in batches if batch.split == TRAIN_STREAM)
 
     # --------------------------------------------------------------------------------------------- changing tasks
 
-    def add_tasks(self, *tasks: Task) -> None:
+    def add_tasks(self, *tasks: Task | Iterable[Task]) -> None:
         """Add tasks, at any time between two batches; what is new is trained with the next update.
 
         Modules that are already known keep their weights. The optimizer goes on with what it remembers.
 
+        :param tasks: one task after the other, or lists of them
         :raise ConfigError: if one cannot be run with the others, or the optimizer's settings do not fit; then nothing
             is changed
         """
         with CHANGING:
-            self._change_tasks(lambda: self.network.add_tasks(*tasks))
-            for task in tasks:
+            listed = [task for given in tasks for task in _listed(given)]
+            self._change_tasks(lambda: self.network.add_tasks(*listed))
+            for task in listed:
                 self._batch_tasks.removed.discard(task.name)
 
     def update_task(self, task: Task) -> None:

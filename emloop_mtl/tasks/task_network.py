@@ -42,7 +42,6 @@ class TaskNetwork(nn.ModuleDict):
             self._define(modules or {}, "modules")
         except ConfigError as error:
             raise error.below(("modules",)) from error.__cause__
-        self._shared = frozenset(self.keys())
         self.add_tasks(*tasks)
 
     @property
@@ -81,24 +80,24 @@ class TaskNetwork(nn.ModuleDict):
 
         :raise ConfigError: if there is no task of that name, or it cannot be run with the others
         """
-        self.task(task.name)
+        before = self.task(task.name)
         others = [task if name == task.name else other for name, other in self._tasks.items()]
         self._accept(others, {*self.keys(), *task.modules})
         _infer_num_classes(task, {**dict(self.items()), **task.modules})
         for name, module in task.modules.items():
             self._add(name, module, f"task {task.name!r}")
         self._tasks[task.name] = task
-        self._drop_unused()
+        self._drop_unused(before)
 
     def remove_task(self, name: str) -> None:
         """Remove a task, and the modules that only it defines or runs.
 
         :raise ConfigError: if there is no such task
         """
-        self.task(name)
+        before = self.task(name)
         del self._tasks[name]
         self.forget_plans()
-        self._drop_unused()
+        self._drop_unused(before)
 
     def keep(self) -> tuple[dict[str, Task], dict[str, nn.Module]]:
         """Return what tasks and modules there are, for ``put_back``."""
@@ -186,10 +185,15 @@ class TaskNetwork(nn.ModuleDict):
                 f"{owner}: {name!r} cannot name a module ({error.args[0]}); rename it", (name,)
             ) from error
 
-    def _drop_unused(self) -> None:
-        used = {action.module for task in self._tasks.values() for action in task.flow}
-        used.update(name for task in self._tasks.values() for name in task.modules)
-        for name in [name for name in self.keys() if name not in used | self._shared]:
+    @property
+    def unused_modules(self) -> list[str]:
+        """The names of modules that no task defines, and no flow runs."""
+        used = {name for task in self._tasks.values() for name in _modules_of(task)}
+        return [name for name in self.keys() if name not in used]
+
+    def _drop_unused(self, before: Task) -> None:
+        """Drop what only a task that is gone has used; a module that none has used stays what it is."""
+        for name in _modules_of(before).intersection(self.unused_modules):
             del self[name]
 
     def _module_devices(self) -> dict[str, torch.device]:
@@ -199,6 +203,11 @@ class TaskNetwork(nn.ModuleDict):
         named = self._module_devices()
         places = {name: named.get(name, self._device) for name in self}
         return {name: place for name, place in places.items() if place is not None}
+
+
+def _modules_of(task: Task) -> set[str]:
+    """Return the names of the modules that a task defines or runs."""
+    return {*task.modules, *(action.module for action in task.flow)}
 
 
 def _infer_num_classes(task: Task, modules: Mapping[str, nn.Module]) -> None:

@@ -159,6 +159,32 @@ def test_modules_that_no_task_uses_any_more_are_dropped_with_the_task() -> None:
     assert group["param_names"] == [name for name, _ in model.network.named_parameters()]
 
 
+def test_modules_of_the_model_are_dropped_with_the_last_task_that_runs_them() -> None:
+    modules = {name: nn.Linear(4, 4) for name in ("trunk", "a_head", "b_head", "spare")}
+    tasks = [
+        Task(
+            name, flow=[Action("f", "trunk", "x"), Action(name, f"{name}_head", "f")], label=name, loss="cross_entropy"
+        )
+        for name in "ab"
+    ]
+    model = MultiTaskModel(tasks, modules, device="cpu")
+    model.remove_task("b")
+    assert list(model.network) == ["trunk", "a_head", "spare"]  # the last one may be what a loss reads
+    model.update_task(Task("a", flow=[Action("a", "a_head", "x")], label="a", loss="cross_entropy"))
+    assert list(model.network) == ["a_head", "spare"]
+    assert {name.split(".")[0] for name in model.optimizer.param_groups[0]["param_names"]} == {"a_head", "spare"}
+
+
+def test_a_module_that_no_flow_runs_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    modules = {"head": nn.Linear(4, 3), "spare": nn.Linear(4, 3), "other": nn.Linear(4, 3)}
+    task = Task("a", flow=[Action("logits", "head", "x")], label="a", loss="cross_entropy")
+    model = MultiTaskModel([task], modules, device="cpu")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            MainLoop(model, Unnamed(), [StopAfter(epochs=1)], on_unused_sources="ignore").run_training()
+    assert [record.getMessage() for record in caplog.records] == ["no flow runs the module 'spare', 'other'"]
+
+
 def test_a_task_that_is_updated_brings_its_modules_and_these_begin_anew() -> None:
     model = make_model("a", "b", optimizer={"class": "adam", "lr": 0.05})
     for number in range(3):
@@ -274,6 +300,8 @@ def test_a_change_that_is_refused_leaves_all_as_it_was() -> None:
         model.add_tasks(make_task("c"))
     with pytest.raises(ConfigError, match="there are two tasks called 'a'"):
         model.add_tasks(make_task("a"))
+    with pytest.raises(ConfigError, match="every task must be a Task, not an object of class str"):
+        model.add_tasks(["c"])  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="the model has no task 'c'"):
         model.update_task(make_task("c"))
     with pytest.raises(ConfigError, match="the model has no task 'bb'; did you mean 'b'"):
@@ -357,6 +385,17 @@ class Letters(MultiTaskDataset):
             columns = ColumnDataset(data, {"x": torch.randn(12, 4, generator=generator)}, labels)
             for split in ("train", "valid"):
                 yield TaskLoader(columns, {name: name for name in tasks}, split, batch_size=4)
+
+
+class Unnamed(MultiTaskDataset):
+    """A loader that names no tasks, with the labels of a, b and c."""
+
+    def loaders(self) -> list[TaskLoader]:
+        labels = {name: torch.arange(12) % 3 for name in "abc"}
+        return [
+            TaskLoader(ColumnDataset("all", {"x": torch.ones(12, 4)}, labels), None, s, batch_size=4)
+            for s in ("train", "valid")
+        ]
 
 
 class Plain(AbstractDataset):
@@ -522,6 +561,47 @@ def test_a_batch_that_is_read_while_a_task_changes_is_one_of_before_or_after(
         prepared = read[0].result()
     found = {name for name in model.run(prepared, train=True) if name.endswith("/loss")}
     assert found == ({"a/loss", "b/loss"} if change == "add" else {"a/loss"})
+
+
+def test_tasks_may_be_added_as_a_list() -> None:
+    model = make_model("a")
+    model.add_tasks([make_task("b"), make_task("c")], make_task("d"))
+    assert list(model.tasks) == ["a", "b", "c", "d"]
+
+
+def misled(name: str, label: str = "a", source: str = "x") -> Task:
+    flow = [Action(f"{name}_logits", f"{name}_head", source)]
+    return Task(name, {f"{name}_head": nn.Linear(4, 3)}, flow, label=label, loss="cross_entropy")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda m: m.add_tasks(misled("d", label="e")), "task 'd': no loader holds its label 'e'"),
+        (lambda m: m.add_tasks(misled("d", source="xx")), "task 'd': action 'd_logits', input 'xx': there is no"),
+        (lambda m: m.update_task(misled("c", label="e")), "task 'c': no loader holds its label 'e'"),
+        (lambda m: m.update_task(misled("c", source="xx")), "task 'c': action 'c_logits', input 'xx': there is no"),
+    ],
+    ids=["added, label", "added, source", "updated, label", "updated, source"],
+)  # fmt: skip
+def test_a_new_task_that_no_data_suit_is_told_of_before_the_next_epoch(
+    change: Callable[[MultiTaskModel], None], text: str
+) -> None:
+    loop = make_loop(Unnamed(), changes={2: change})
+    with pytest.raises(ConfigError, match=text):
+        loop.run_training()
+    assert loop.position.step == 5  # that of the end of the epoch
+
+
+def test_a_new_task_that_no_loader_names_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    loop = make_loop(Letters(), changes={2: lambda model: model.add_tasks(make_task("d"))})
+    with caplog.at_level(logging.WARNING):
+        loop.run_training()
+    said = [record.getMessage() for record in caplog.records if "'d'" in record.getMessage()]
+    assert said == [
+        "no loader names the task 'd', so it is neither trained nor evaluated; no loader holds its label 'd'; "
+        "known are: _uids_, a, b, c, x"
+    ]
 
 
 def test_a_loader_of_removed_tasks_alone_is_told_of_once_and_trains_nothing(caplog: pytest.LogCaptureFixture) -> None:
