@@ -117,6 +117,34 @@ class Gathering(nn.Linear):
         return super().forward(x + self.bank / self.seen["rows"])
 
 
+class Calling(nn.Linear):
+    """Calls a method through a function that knows it."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 5)
+        self.calls = 0
+        self.call = lambda x: self.count() * super(Calling, self).forward(x)
+
+    def count(self) -> float:
+        self.calls += 1
+        return 1 + self.calls / 100
+
+    def forward(self, x: Tensor) -> Tensor:
+        told: Tensor = self.call(x)
+        return told
+
+
+class Noted(nn.Linear):
+    """Has noted something on its weights."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 5)
+        self.weight.scale = 0.5  # type: ignore[attr-defined]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * self.weight.scale  # type: ignore[attr-defined,no-any-return]
+
+
 def tied() -> nn.Module:
     one, other = nn.Linear(4, 5), nn.Linear(4, 5)
     other.weight = one.weight
@@ -133,6 +161,8 @@ TRUNKS: dict[str, Callable[[], nn.Module]] = {
     "a recurrent network": Recurrent,
     "attention": lambda: nn.Sequential(nn.Unflatten(1, (1, 4)), _encoder(), nn.Flatten(), nn.Linear(4, 5)),
     "what is no buffer": Gathering,
+    "a function that knows its module": Calling,
+    "notes on weights": Noted,
     "weight norm": lambda: parametrizations.weight_norm(nn.Linear(4, 5)),
     "spectral norm": lambda: parametrizations.spectral_norm(nn.Linear(4, 5)),
     "tied weights": tied,
@@ -215,6 +245,30 @@ class Drawing(Dataset[Any]):
         return {"x": torch.full((4,), float(index % 3)) + noise, "y": index % 3}
 
 
+class Unread:
+    """Tells nothing of itself."""
+
+    @property
+    def __dict__(self) -> Any:  # type: ignore[override]
+        raise RuntimeError("nobody may ask")
+
+
+class InSlots(Dataset[Any]):
+    """Rows that are augmented with what is in a slot."""
+
+    __slots__ = ("generator", "odd")
+
+    def __init__(self) -> None:
+        self.generator = np.random.Generator(np.random.MT19937(1))
+        self.odd = Unread()
+
+    def __len__(self) -> int:
+        return ROWS
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"x": torch.full((4,), float(index % 3) + self.generator.normal()), "y": index % 3}
+
+
 class DrawingEverywhere(Drawing):
     """Rows that are augmented with random numbers of their file."""
 
@@ -228,6 +282,7 @@ DATA: dict[str, Callable[[], Dataset[Any]]] = {
     "a generator of Python": lambda: Drawing(random.Random(1).random),
     "the global generators": lambda: Drawing(lambda: random.random() + np.random.rand() + float(torch.rand(()))),
     "a generator of the file": DrawingEverywhere,
+    "a generator in a slot": InSlots,
 }
 
 

@@ -17,22 +17,28 @@ from .abstract_model import AbstractModel
 
 
 def shared_parts(network: TaskNetwork) -> dict[int, Any]:
-    """Return what a copy has in common with a network, as the ``memo`` of ``copy.deepcopy``.
+    """Return what a copy takes in the place of parts of a network, as the ``memo`` of ``copy.deepcopy``.
 
     These are weights that are not trained, which may be many. Others are copied, since modules may write to them even
     where they are evaluated, as an ``nn.Embedding`` with ``max_norm`` does; their gradients will take as much memory.
     """
-    shared: list[Any] = [parameter for parameter in network.parameters() if not parameter.requires_grad]
+    memo: dict[int, Any] = {}
+    for parameter in network.parameters():
+        memo[id(parameter)] = twin = copy.deepcopy(parameter) if parameter.requires_grad else parameter
+        twin.__dict__.update(parameter.__dict__)  # which torch leaves out
+    shared: list[Any] = []
     for task in network.tasks.values():
         shared.append(task.scorer)  # which is asked nothing
         for given in (task.output.given, None if task.loss is None else task.loss.given):
             if isinstance(given, MethodType) and _is_shared(given.__self__):
                 shared.append(given.__self__)
-    return {id(each): each for each in shared}
+    return memo | {id(each): each for each in shared}
 
 
 def part_functions(network: TaskNetwork, memo: dict[int, Any]) -> None:
-    """Give losses and outputs that are closures variables of their own, which ``copy.deepcopy`` leaves in common.
+    """Give losses, outputs and attributes of modules that are closures variables of their own.
+
+    ``copy.deepcopy`` takes functions as they are.
 
     :param network: the copy
     :param memo: what it was made with
@@ -40,9 +46,12 @@ def part_functions(network: TaskNetwork, memo: dict[int, Any]) -> None:
 
     def part(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
         if isinstance(function, partial):
-            return partial(part(function.func), *function.args, **function.keywords)
+            inner = part(function.func)
+            return function if inner is function.func else partial(inner, *function.args, **function.keywords)
         return _copied(function, memo) if isinstance(function, FunctionType) else function
 
+    for module in network.modules():
+        vars(module).update({name: part(value) for name, value in vars(module).items() if callable(value)})
     for task in network.tasks.values():
         task.output.exchange(part)
         if task.loss is not None:

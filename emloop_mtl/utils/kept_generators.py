@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import BuiltinMethodType, CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -58,7 +58,10 @@ def _objects(roots: Iterable[Any]) -> Iterator[Any]:
     while waiting and len(seen) < MOST_OBJECTS:
         found = waiting.popleft()
         yield found
-        for other in _held(found):
+        held: Iterable[Any] = ()
+        with suppress(Exception):  # of what answers no questions nothing is known
+            held = _held(found)
+        for other in held:
             if id(other) not in seen and not isinstance(other, str | bytes | int | float | torch.Tensor | np.ndarray):
                 seen[id(other)] = None
                 waiting.append(other)
@@ -83,8 +86,10 @@ def _held(found: Any) -> Iterable[Any]:
         return tuple(found) if len(found) <= MOST_ITEMS else ()
     if isinstance(found, type | ModuleType):
         return ()
-    methods = [vars(kind)[name] for kind in type(found).__mro__ for name in CALLED if name in vars(kind)]
-    return *getattr(found, "__dict__", {}).values(), *methods
+    kinds = type(found).__mro__
+    methods = [vars(kind)[name] for kind in kinds for name in CALLED if name in vars(kind)]
+    slots = [getattr(found, name, None) for kind in kinds for name in vars(kind).get("__slots__", ())]
+    return *getattr(found, "__dict__", {}).values(), *slots, *methods
 
 
 def _names(code: CodeType) -> set[str]:
