@@ -427,7 +427,8 @@ class MainLoop:
         :raise Exception: what a module raises, with a note that names its task and action
         """
         if not self._is_tried:
-            self._streams.try_batches(self.hooks.outputs(train=False), self._fixed_batch_size)
+            only_trains = self._skip_zeroth_epoch and not self.extra_streams
+            self._streams.try_batches(self.hooks.outputs(train=False), self._fixed_batch_size, only_trains)
             self._is_tried = True
 
     def __enter__(self) -> MainLoop:

@@ -183,11 +183,12 @@ class Streams:
         if known is not None and any(all(task is not other for other in known) for task in self._tasks()):
             self.check_tasks()
 
-    def try_batches(self, outputs: frozenset[str] | None, size: int | None) -> None:
+    def try_batches(self, outputs: frozenset[str] | None, size: int | None, only_trains: bool = False) -> None:
         """Evaluate the first rows of every loader that can be read without moving anything, by a stand-in of the model.
 
         :param outputs: names of the outputs that somebody reads; None for all
         :param size: how many rows a batch must have to be run; None for any number
+        :param only_trains: whether a training may evaluate nothing, so that modules need not be fit for that
         :raise DataError: for rows that cannot be used
         :raise Exception: what the model raises
         """
@@ -196,14 +197,22 @@ class Streams:
             model = self._model.stand_in()
             if model is not None:
                 with kept_generators(model):
-                    for name in self._names():
-                        self._try_stream(model, name, outputs, size)
+                    train = self._train_stream_name
+                    for name in sorted(self._names(), key=lambda name: name != train):
+                        if not self._try_stream(model, name, outputs, size, only_trains and name == train):
+                            break
         except torch.OutOfMemoryError as error:  # weights that are there twice may be too many
             _LOGGER.info("whether the modules fit will show in the first batch: %s", error)
         finally:
             set_random_state(random_state)
 
-    def _try_stream(self, model: AbstractModel, name: str, outputs: frozenset[str] | None, size: int | None) -> None:
+    def _try_stream(
+        self, model: AbstractModel, name: str, outputs: frozenset[str] | None, size: int | None, only_trains: bool
+    ) -> bool:
+        """Return whether a stream can be evaluated.
+
+        :param only_trains: whether it need not be, if only it can be trained on
+        """
         info = self.info(name)
         stream = StreamWrapper(lambda: (), name=name)  # tells the model what is read
         stream.outputs = outputs
@@ -211,11 +220,25 @@ class Streams:
         try:
             for batch in () if info is None else info.first_rows():
                 where = f"stream {name!r}, loader {batch.data_name!r}"
-                if batch.size and size in (None, batch.size):
-                    model.run(batch, train=False, stream=stream)
+                if batch.size and size in (None, batch.size) and not self._runs(model, batch, stream, only_trains):
+                    return False
                 where = f"stream {name!r}"
         except DataError as error:
             raise error.within(where) from error
+        return True
+
+    def _runs(self, model: AbstractModel, batch: Batch, stream: StreamWrapper, only_trains: bool) -> bool:
+        try:
+            model.run(batch, train=False, stream=stream)
+        except Exception as error:
+            trained = self._model.stand_in(as_trained=True) if only_trains else None
+            if trained is None:
+                raise
+            trained.run(batch, train=False, stream=stream)
+            text = "stream %r, loader %r: modules can be trained on it, but not evaluated: %s: %s"
+            _LOGGER.warning(text, stream.name, batch.data_name, type(error).__name__, error)
+            return False
+        return True
 
     def _tasks(self) -> list[Any]:
         tasks = getattr(self._model, "tasks", None)

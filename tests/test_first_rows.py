@@ -254,7 +254,7 @@ def test_nothing_changes_by_it(style: str, monkeypatch: pytest.MonkeyPatch) -> N
 
     stood_in: list[Any] = []
     stand_in = MultiTaskModel.stand_in
-    monkeypatch.setattr(MultiTaskModel, "stand_in", lambda self: stood_in.append(twin := stand_in(self)) or twin)
+    monkeypatch.setattr(MultiTaskModel, "stand_in", lambda self, **_: stood_in.append(twin := stand_in(self)) or twin)
     model, scores, draws = run()
     monkeypatch.setattr(MultiTaskModel, "stand_in", AbstractModel.stand_in)
     other, other_scores, other_draws = run()
@@ -641,3 +641,44 @@ def test_too_little_memory_for_weights_twice_is_no_mistake(caplog: pytest.LogCap
 def test_classes_that_torch_cannot_compare_are_told_of(kind: torch.dtype) -> None:
     with pytest.raises(EmloopError, match=f"source 'y': labels of classes cannot be {kind}, .* make them int64"):
         train(make_model(), loader(columns(y=(torch.arange(ROWS) % 3).to(kind))))
+
+
+class Training(nn.Linear):
+    """Cannot be evaluated."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.training, "nothing is to be had of it"
+        return super().forward(x)
+
+
+def test_what_cannot_be_evaluated_is_told_of_where_nothing_need_be(caplog: pytest.LogCaptureFixture) -> None:
+    data = DatasetOf(loader(), loader(split="test"))
+
+    def loop(trunk: nn.Module, **options: Any) -> MainLoop:
+        return MainLoop(make_model(trunk=trunk), data, [StopAfter(epochs=1)], **options)
+
+    only_trains = loop(Training(4, 5), skip_zeroth_epoch=True)
+    only_trains.run_training()
+    assert only_trains.end == "finished"
+    expected = (
+        "'train', loader 'rows': modules can be trained on it, but not evaluated: AssertionError: nothing is to be had"
+    )
+    assert expected in caplog.text
+    with pytest.raises(AssertionError, match="nothing is to be had"):
+        loop(Training(4, 5)).try_batches()
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        loop(Training(3, 5), skip_zeroth_epoch=True).try_batches()
+
+
+def test_modules_that_are_frozen_in_evaluation_are_tried_in_it() -> None:
+    trunk = nn.Sequential(Training(4, 5), nn.BatchNorm1d(5).eval())
+    model = make_model(trunk=trunk)
+    assert model.network.training
+    for _ in range(2):  # before the first run sets the mode of all, and after
+        twin = model.stand_in(as_trained=True)
+        assert twin is not None
+        modes = {name: module.training for name, module in twin.network.named_modules() if name}
+        assert modes == {"trunk": True, "trunk.0": True, "trunk.1": False, "head": True}
+        trunk[0].__class__ = nn.Linear
+        model.run(next(iter(loader())), train=False)
+        trunk[0].__class__ = Training

@@ -321,7 +321,7 @@ def comes_to(
 def check(monkeypatch: pytest.MonkeyPatch, **parts: Any) -> None:
     stood_in: list[Any] = []
     stand_in = MultiTaskModel.stand_in
-    monkeypatch.setattr(MultiTaskModel, "stand_in", lambda self: stood_in.append(twin := stand_in(self)) or twin)
+    monkeypatch.setattr(MultiTaskModel, "stand_in", lambda self, **_: stood_in.append(twin := stand_in(self)) or twin)
     weights, *others = comes_to(**parts)
     assert stood_in != [None]
     monkeypatch.setattr(MultiTaskModel, "stand_in", AbstractModel.stand_in)

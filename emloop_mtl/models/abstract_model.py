@@ -85,10 +85,12 @@ class AbstractModel(ABC):
         :raise DataError: for rows that cannot be used
         """
 
-    def stand_in(self) -> AbstractModel | None:
-        """Return a model that runs batches alike, before a training, and by which nothing of this one changes.
+    def stand_in(self, as_trained: bool = False) -> AbstractModel | None:
+        """Return a model that evaluates batches alike, before a training, and by which nothing of this one changes.
 
         None, as by default, where there is none to be had; then the first batch shows what could have been tried.
+
+        :param as_trained: whether its modules run as in training although it evaluates
         """
         return None
 

@@ -311,10 +311,12 @@ class MultiTaskModel(AbstractTaskModel):
             update.end_step()
         return outputs
 
-    def stand_in(self) -> Self | None:
-        """Return a model of equal weights with modules of its own, which runs every task by itself, uncompiled.
+    def stand_in(self, as_trained: bool = False) -> Self | None:
+        """Return a model of equal weights with modules of its own, which evaluates every task by itself, uncompiled.
 
         None where ``run`` or ``prepare`` is somebody's own, and where modules are watched or cannot be copied.
+
+        :param as_trained: whether its modules run as in training although it evaluates
         """
         if not self._runs_as_ever or are_all_watched() or any(map(is_watched, self.network.modules())):
             return None
@@ -330,6 +332,11 @@ class MultiTaskModel(AbstractTaskModel):
             return None
         twin._stacks = twin._compiler = None
         twin._preparation = twin._make_preparation()
+        evaluated = {*self._frozen_modules, *self._freezing.evaluated}
+        for module, own in zip(self.network.modules(), twin.network.modules(), strict=True):
+            is_frozen = module in evaluated or (self.network.training and not module.training)
+            own.training = as_trained and not is_frozen
+        twin.network.training = False  # else a run would set the mode of all
         return twin
 
     def _set_mode(self, train: bool) -> None:
