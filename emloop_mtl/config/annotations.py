@@ -144,6 +144,8 @@ def _mismatch(value: Any, expected: str, path: KeyPath) -> ConfigError:
         hint = f"; write [{value}]"
     elif isinstance(value, float) and value.is_integer() and "int" in expected.split():
         hint = f"; write {int(value)}"
+    elif isinstance(value, int) and not isinstance(value, bool) and "str" in expected.split():
+        hint = f"; write '{value}'"
     return ConfigError(f"expected {expected}, got {show(value)}{hint}", path)
 
 

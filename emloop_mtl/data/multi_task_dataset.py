@@ -112,16 +112,15 @@ class MultiTaskDataset(AbstractDataset):
         splits: dict[str, list[TaskLoader]] = {}
         returned: Any = self.loaders()
         if not isinstance(returned, Iterable):
-            given = "None" if returned is None else f"a {type(returned).__name__}"
+            given = "None" if returned is None else f"an object of class {type(returned).__name__}"
             raise ConfigError(f"{type(self).__name__}.loaders() returned {given}, not a list of TaskLoaders")
         loaders = list(returned)
         if not loaders:
             raise ConfigError(f"{type(self).__name__}.loaders() returned no loader")
         for loader in loaders:
             if not isinstance(loader, TaskLoader):
-                raise ConfigError(
-                    f"{type(self).__name__}.loaders() returned a {type(loader).__name__}, not a TaskLoader"
-                )
+                given = f"an object of class {type(loader).__name__}"
+                raise ConfigError(f"{type(self).__name__}.loaders() returned {given}, not a TaskLoader")
             if loader.seed is None:
                 loader.seed = self._seed or 0
             splits.setdefault(loader.split, []).append(loader)

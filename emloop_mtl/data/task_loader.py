@@ -346,7 +346,7 @@ class TaskLoader:
             if not isinstance(task, str) or not (label is None or isinstance(label, str)):
                 raise ConfigError(
                     f"loader {self.name!r}: tasks maps the name of a task to the one source of its labels (or None), "
-                    f"not {task!r} to {label!r}",
+                    f"not {task!r} to {label!r}" + (f"; write '{task}'" if isinstance(task, int) else ""),
                     ("tasks", str(task)),
                 )
             if known is not None and label is not None and label not in known:

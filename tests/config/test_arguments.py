@@ -108,7 +108,7 @@ def test_calls_that_python_would_accept_pass(target: Any, kwargs: dict[str, Any]
         (Data, {"name": "x"}, [], "missing argument 'size'", ()),
         (Data, {"size": 1}, [2], "argument 'size' is given twice, by name and in 'args'", ("size",)),
         (Data, {}, [1, "", 3], "takes at most 2 arguments by position, got 3", ("args",)),
-        (Data, {}, [1, 2], "expected str, got 2", ("args", 1)),
+        (Data, {}, [1, 2], "expected str, got 2; write '2'", ("args", 1)),
         (Unknowable, {"thing": 1, "count": "x"}, [], "expected int, got 'x'", ("count",)),
         (Called(), {"size": "x"}, [], "expected int, got 'x'", ("size",)),
         (function, {"size": 1}, [], "unknown argument 'size'; known are: scale", ("size",)),

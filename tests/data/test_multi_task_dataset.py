@@ -140,8 +140,8 @@ def test_unknown_splits(streams: Any, text: str) -> None:
     [
         ([], "returned no loader"),
         (None, "returned None, not a list of TaskLoaders"),
-        (1, "returned a int, not a list of TaskLoaders"),
-        ([1], "returned a int, not a TaskLoader"),
+        (1, "returned an object of class int, not a list of TaskLoaders"),
+        ([1], "returned an object of class int, not a TaskLoader"),
         ([TaskLoader([{}], name="n", batch_size=1)] * 2, "two loaders are named 'n'"),
     ],
 )

@@ -252,6 +252,10 @@ MISTAKES: dict[str, tuple[Callable[[], Any], str]] = {
     "ragged sources that are a number": (lambda: TaskLoader([{}], batch_size=1, ragged=3), "ragged must be a list"),  # type: ignore[arg-type]
     "features that are a list": (lambda: ColumnDataset("d", [1]), "dataset 'd': features must be a mapping"),  # type: ignore[arg-type]
     "labels that are a list": (lambda: ColumnDataset("d", {"x": [1]}, [1]), "dataset 'd': labels must be a mapping"),  # type: ignore[arg-type]
+    "a task called by a number": (
+        lambda: TaskLoader([{}], {1: "y"}, batch_size=1),  # type: ignore[dict-item]
+        "not 1 to 'y'; write '1'",
+    ),
     "a feature called by a number": (lambda: ColumnDataset("d", {1: [1]}), "dataset 'd': features must be a mapping"),  # type: ignore[dict-item]
     "a dataset without a name": (lambda: ColumnDataset(None, {"x": [1]}), "a dataset is called by a word, not None"),  # type: ignore[arg-type]
 }
