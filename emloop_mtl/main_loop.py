@@ -418,17 +418,17 @@ class MainLoop:
         self.hooks.check_wiring(None if sources is None else sources | set(self.model.output_names))
 
     def try_batches(self) -> None:
-        """Try whether the modules fit each other and the data, on the first rows of every loader.
+        """Try whether the modules fit each other and the data, on the first batch of every loader.
 
-        Every training does so before its first batch, once; nothing is trained, and no stream moves. What an iterable
-        yields, and what other processes read, is not tried.
+        Of the streams, that is, which are trained on or evaluated. Every training does so before its first batch, once;
+        nothing is trained, and no stream moves. What an iterable yields, and other processes read, is not tried.
 
         :raise DataError: for rows that cannot be used
         :raise Exception: what a module raises, with a note that names its task and action
         """
         if not self._is_tried:
-            only_trains = self._skip_zeroth_epoch and not self.extra_streams
-            self._streams.try_batches(self.hooks.outputs(train=False), self._fixed_batch_size, only_trains)
+            outputs = self.hooks.outputs(train=False)
+            self._streams.try_batches(outputs, self._fixed_batch_size, begins_with_training=self._skip_zeroth_epoch)
             self._is_tried = True
 
     def __enter__(self) -> MainLoop:

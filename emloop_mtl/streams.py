@@ -17,7 +17,6 @@ from .data.task_stream import TaskStream
 from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated
 from .models.abstract_model import AbstractModel
 from .types import EpochData, State, Stream, TimeProfile
-from .utils.kept_generators import kept_generators
 from .utils.model_note import ModelNote
 from .utils.random import get_random_state, set_random_state
 from .utils.shown import shown
@@ -65,6 +64,8 @@ class Streams:
             "seed": seed,
         }
         self._open: dict[str, StreamWrapper] = {}
+        self._checked: dict[str, None] = {}
+        """The names of streams that were checked, since somebody will have them run."""
         self._checked_tasks: list[Any] | None = None
         """The tasks that the model had when it was found out whether the streams hold what they learn."""
         self._evaluated: StreamWrapper | None = None
@@ -153,6 +154,7 @@ class Streams:
             except ConfigError as error:
                 path = ("model", *error.path) if error.path else ()
                 raise ConfigError(f"{where}: {error}", path) from error
+        self._checked[name] = None
 
     def check_tasks(self) -> None:
         """Check that the streams hold what the model is to learn; all of them must tell their sources beforehand.
@@ -183,12 +185,12 @@ class Streams:
         if known is not None and any(all(task is not other for other in known) for task in self._tasks()):
             self.check_tasks()
 
-    def try_batches(self, outputs: frozenset[str] | None, size: int | None, only_trains: bool = False) -> None:
-        """Evaluate the first rows of every loader that can be read without moving anything, by a stand-in of the model.
+    def try_batches(self, outputs: frozenset[str] | None, size: int | None, begins_with_training: bool) -> None:
+        """Have a stand-in of the model evaluate what each loader gives first, of streams that somebody has had checked.
 
         :param outputs: names of the outputs that somebody reads; None for all
         :param size: how many rows a batch must have to be run; None for any number
-        :param only_trains: whether a training may evaluate nothing, so that modules need not be fit for that
+        :param begins_with_training: whether it is enough if the train stream can be run in training
         :raise DataError: for rows that cannot be used
         :raise Exception: what the model raises
         """
@@ -196,23 +198,17 @@ class Streams:
         try:
             model = self._model.stand_in()
             if model is not None:
-                with kept_generators(model):
-                    train = self._train_stream_name
-                    for name in sorted(self._names(), key=lambda name: name != train):
-                        if not self._try_stream(model, name, outputs, size, only_trains and name == train):
-                            break
+                for name in self._checked:
+                    in_training = begins_with_training and name == self._train_stream_name
+                    self._try_stream(model, name, outputs, size, in_training)
         except torch.OutOfMemoryError as error:  # weights that are there twice may be too many
             _LOGGER.info("whether the modules fit will show in the first batch: %s", error)
         finally:
             set_random_state(random_state)
 
     def _try_stream(
-        self, model: AbstractModel, name: str, outputs: frozenset[str] | None, size: int | None, only_trains: bool
-    ) -> bool:
-        """Return whether a stream can be evaluated.
-
-        :param only_trains: whether it need not be, if only it can be trained on
-        """
+        self, model: AbstractModel, name: str, outputs: frozenset[str] | None, size: int | None, in_training: bool
+    ) -> None:
         info = self.info(name)
         stream = StreamWrapper(lambda: (), name=name)  # tells the model what is read
         stream.outputs = outputs
@@ -220,25 +216,21 @@ class Streams:
         try:
             for batch in () if info is None else info.first_rows():
                 where = f"stream {name!r}, loader {batch.data_name!r}"
-                if batch.size and size in (None, batch.size) and not self._runs(model, batch, stream, only_trains):
-                    return False
+                if batch.size and size in (None, batch.size):
+                    self._try_batch(model, batch, stream, in_training)
                 where = f"stream {name!r}"
         except DataError as error:
             raise error.within(where) from error
-        return True
 
-    def _runs(self, model: AbstractModel, batch: Batch, stream: StreamWrapper, only_trains: bool) -> bool:
+    def _try_batch(self, model: AbstractModel, batch: Batch, stream: StreamWrapper, in_training: bool) -> None:
         try:
             model.run(batch, train=False, stream=stream)
-        except Exception as error:
-            trained = self._model.stand_in(as_trained=True) if only_trains else None
+        except Exception:
+            # Some modules can be trained but not evaluated; others a hook is yet to switch to evaluation.
+            trained = self._model.stand_in(as_trained=True) if in_training else None
             if trained is None:
                 raise
             trained.run(batch, train=False, stream=stream)
-            text = "stream %r, loader %r: modules can be trained on it, but not evaluated: %s: %s"
-            _LOGGER.warning(text, stream.name, batch.data_name, type(error).__name__, error)
-            return False
-        return True
 
     def _tasks(self) -> list[Any]:
         tasks = getattr(self._model, "tasks", None)

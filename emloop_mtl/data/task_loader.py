@@ -12,7 +12,6 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..constants import TRAIN_STREAM
 from ..errors import ConfigError, DataError, nearest
-from ..utils.kept_generators import kept_generators
 from ..utils.random import permutation
 from .auto_workers import FEW, MOST_WORKERS, AutoWorkers
 from .batch import Batch
@@ -160,7 +159,7 @@ class TaskLoader:
     def first_rows(self, count: int | None = None) -> Batch | None:
         """Return the first batch of the first round, read in this process.
 
-        Random generators, global ones and those that the data have of their own, are left as they are.
+        Global random generators are left as they are; a dataset of one's own is asked for these rows once more.
 
         :param count: how many rows it has, the first ones again where there are fewer; None for those of a batch
         :return: None where there is none, and where reading it here might change what is read later: from an
@@ -178,8 +177,7 @@ class TaskLoader:
             elif not self._workers:
                 seed_parts = (*parts, "draws") if self._may_draw else None
                 reader = RowReader(self.dataset, rows, self._collate, self._by_row, seed_parts, RowDraws())
-                with kept_generators(self.dataset, self._collate):
-                    sources = next(reader.read([(0, len(rows))]))
+                sources = next(reader.read([(0, len(rows))]))
             else:
                 return None
             batch = Batch(sources, tasks=self.tasks, data_name=self.name, split=self.split)

@@ -35,7 +35,7 @@ from .mixed_batch_run import MixedBatchRun
 from .plan_compiler import PlanCompiler
 from .runs_batches import RunsBatches
 from .stacked_batch_run import StackedBatchRun
-from .stand_in_parts import part_functions, shared_parts
+from .stand_in_parts import stand_in_parts
 from .task_stacks import TaskStacks
 from .watches_losses import WatchesLosses
 from .weights_file import load_weights, save_weights
@@ -323,10 +323,9 @@ class MultiTaskModel(AbstractTaskModel):
         if any(hasattr(type(each), "__del__") for each in (self, *self.network.modules())):
             return None  # whose copies would end what they share with it
         try:
-            twin, memo = copy.copy(self), shared_parts(self.network)
+            twin, memo = copy.copy(self), stand_in_parts(self.network)
             for name in self._copied:
                 setattr(twin, name, copy.deepcopy(getattr(self, name), memo))
-            part_functions(twin.network, memo)
         except Exception as error:  # there is no end to what objects raise that cannot be copied
             _LOGGER.info("whether the modules fit will show in the first batch: they cannot be copied (%s)", error)
             return None

@@ -139,13 +139,6 @@ class Loss:
             return None
         return loss
 
-    def exchange(self, make: Callable[[Callable[..., Tensor]], Callable[..., Tensor]]) -> None:
-        """Have another function called, which computes the same.
-
-        :param make: makes it of the one that is called so far
-        """
-        self._function = make(self._function)
-
     @property
     def row_signature(self) -> Hashable | None:
         """What is equal for losses that are the same function of a row, the batch's loss being the mean of its rows.

@@ -78,14 +78,6 @@ class Output:
         plain = self._output == "identity" and self._target in (Target.CLASS, Target.VALUE)
         return plain or (self._output == "exp" and self._target is Target.VALUE)
 
-    def exchange(self, make: Callable[[Callable[..., Tensor]], Callable[..., Tensor]]) -> None:
-        """Have another function called, if it is one, which computes the same.
-
-        :param make: makes it of the one that is called so far
-        """
-        if not isinstance(self._output, str):
-            self._output = make(self._output)
-
     @torch.no_grad()
     def probabilities(self, outputs: Mapping[str, Any], last: str) -> Tensor:
         """Return what the task says about each row: probabilities of classes, or values.
