@@ -10,6 +10,7 @@ from ..checkpoint import Checkpoint, list_checkpoints, newest_checkpoint
 from ..constants import CHECKPOINT_FOLDER, CONFIG_FILE, LOG_FILE, RUN_FILE
 from ..errors import ConfigError, nearest
 from ..utils.cleared import Cleared
+from ..utils.shown import printable
 from .source_folder import recorded_folder
 
 PREFERRED = ("best", "latest")
@@ -34,7 +35,7 @@ class RecordedRun:
         if not path.is_dir():
             raise ConfigError(f"{path}: {'is a file, not the folder of a run' if path.exists() else 'no such folder'}")
         if not (path / CONFIG_FILE).is_file():
-            raise ConfigError(f"{path}: is not the folder of a run: it has no {CONFIG_FILE}")
+            raise ConfigError(f"{path}: is not the folder of a run: it has no {CONFIG_FILE}{_run_below(path)}")
         return cls(path)
 
     def check_links(self, otherwise: str = "--trust follows it") -> None:
@@ -92,3 +93,13 @@ class RecordedRun:
 
         record = self.path / RUN_FILE
         return load_config(record).data if record.is_file() else {}
+
+
+def _run_below(path: Path) -> str:
+    """Return the end of an error text that names the newest run right below a folder; "" if there is none."""
+    try:
+        runs = [entry for entry in path.iterdir() if (entry / RUN_FILE).is_file()]
+        newest = max(runs, key=lambda run: (run / RUN_FILE).stat().st_mtime_ns, default=None)
+    except OSError:  # it cannot be read, or somebody removes runs there
+        return ""
+    return "" if newest is None else f"; {printable(newest)} is one"

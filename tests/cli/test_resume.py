@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -134,6 +135,17 @@ def test_two_processes_never_train_in_one_folder(run: Path, command: Command) ->
         done = command("resume", "run", "hooks.StopAfter.epochs=3")
     assert done.exit_code == 75
     assert done.stderr == "run: another process is training in this folder\n"
+
+
+def test_a_folder_of_runs_is_answered_with_the_newest_of_them(folder: Path, command: Command) -> None:
+    for place, name in enumerate(("first", "third", "second")):
+        (folder / "log" / name).mkdir(parents=True)
+        (folder / "log" / name / "run.yaml").write_text("")
+        os.utime(folder / "log" / name / "run.yaml", (place, place))
+    (folder / "log" / "note").write_text("")
+    done = command("resume", "log")
+    assert done.exit_code == 2
+    assert done.stderr == "log: is not the folder of a run: it has no config.yaml; log/second is one\n"
 
 
 @pytest.mark.parametrize(

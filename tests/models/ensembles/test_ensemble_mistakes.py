@@ -26,7 +26,7 @@ UNTRAINED = {"modules": {"kind_head": {"class": LINEAR, "in_features": 4, "out_f
     [
         (["log/a", "log/x"], {}, ":7:5: model.models[1]: log/x: no such folder"),
         (["points.py"], {}, ":6:5: model.models[0]: points.py: is a file, not the folder of a run"),
-        (["log"], {}, "model.models[0]: log: is not the folder of a run: it has no config.yaml"),
+        (["log"], {}, "model.models[0]: log: is not the folder of a run: it has no config.yaml; log/"),
         (["log/bare"], {}, "model.models[0]: log/bare: has no checkpoint, so there are no weights to take"),
         (["stray.safetensors"], {}, "lies in no folder of a run, so nothing says what model it is of"),
         ([], {}, ":5:3: model.models: the list is empty"),
