@@ -218,6 +218,8 @@ class Streams:
                 where = f"stream {name!r}, loader {batch.data_name!r}"
                 if batch.size and size in (None, batch.size):
                     self._try_batch(model, batch, stream, in_training)
+                    if name == self._train_stream_name:
+                        self._try_training(model, batch)
                 where = f"stream {name!r}"
         except DataError as error:
             raise error.within(where) from error
@@ -231,6 +233,16 @@ class Streams:
             if trained is None:
                 raise
             trained.run(batch, train=False, stream=stream)
+
+    def _try_training(self, model: AbstractModel, batch: Batch) -> None:
+        try:
+            model.try_training(batch)
+        except Exception:
+            # Some modules give a loss in training only; others a hook is yet to switch to evaluation.
+            trained = self._model.stand_in(as_trained=True)
+            if trained is None:
+                raise
+            trained.try_training(batch)
 
     def _tasks(self) -> list[Any]:
         tasks = getattr(self._model, "tasks", None)

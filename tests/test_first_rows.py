@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from emloop_mtl import (
 )
 from emloop_mtl.cli import main
 from emloop_mtl.errors import DataError, EmloopError
-from emloop_mtl.hooks import Evaluate, ScoreTasks, StopAfter
+from emloop_mtl.hooks import Evaluate, Freeze, ScoreTasks, StopAfter
 from emloop_mtl.models.compiled_plan import CompiledPlan
 from emloop_mtl.schedulers import Interleaved, RoundRobin
 from emloop_mtl.testing import RecordEvents
@@ -274,7 +274,7 @@ def test_nothing_changes_by_it(style: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     # two streams with three batches each in the zeroth epoch and in two more; what was tried is counted elsewhere
     assert [counts(each) for each in (model, other)] == [(18, 18 * 8)] * 2
-    assert [counts(twin) for twin in stood_in] == [(2, 2 * 8)]
+    assert [counts(twin) for twin in stood_in] == [(3, 3 * 8)]  # one of them as a batch that is trained on, too
     if isinstance(model, BackboneHeadsModel):
         assert model.get_metrics() == {"kind/seen": 18 * 8}
 
@@ -687,3 +687,68 @@ def test_modules_that_are_frozen_in_evaluation_are_tried_in_it() -> None:
         trunk[0].__class__ = nn.Linear
         model.run(next(iter(loader())), train=False)
         trunk[0].__class__ = Training
+
+
+class Unlabelled(Counted):
+    """Rows without labels, which only reading shows."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"x": super().__getitem__(index)["x"]}
+
+
+class Losing(nn.Module):
+    """A head that computes its own loss, where it gets labels, or only where it is trained."""
+
+    def __init__(self, in_evaluation: bool = True) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 3)
+        self.in_evaluation = in_evaluation
+
+    def forward(self, features: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
+        logits = self.layer(features)
+        if y is None or not (self.training or self.in_evaluation):
+            return {"logits": logits}
+        return {"logits": logits, "loss": nn.functional.cross_entropy(logits, y)}
+
+
+def losing_model(**settings: Any) -> BackboneHeadsModel:
+    mapping = {"backbone": {"x": "input"}, "kind": {"backbone": "features"}}
+    return BackboneHeadsModel(nn.Linear(4, 5), {"kind": Losing(**settings)}, arg_name_mapping=mapping, **SETTINGS)
+
+
+UNTRAINABLE: dict[str, tuple[Callable[[], Any], Any, str]] = {
+    "a source that is not there": (make_model, {}, "it holds no label for the task: there is no source 'y'"),
+    "a loader that names none": (make_model, {"kind": None}, "it holds no label for the task: there is no source 'y'"),
+    "a head without its loss": (
+        losing_model,
+        {"kind": None},
+        "head 'kind' returns no 'loss' for a batch that is trained",
+    ),
+    "no head with a loss": (losing_model, {}, "no head gives a loss for a batch that is trained on"),
+}
+
+
+@pytest.mark.parametrize("mistake", UNTRAINABLE)
+def test_rows_that_cannot_be_trained_on_are_told_before_any_hook_begins(mistake: str) -> None:
+    make, tasks, expected = UNTRAINABLE[mistake]
+    record = RecordEvents()
+    data = DatasetOf(TaskLoader(Unlabelled(), tasks, "train", batch_size=8))
+    with pytest.raises(EmloopError, match=expected):
+        MainLoop(make(), data, [record, StopAfter(epochs=1)]).run_training()
+    assert "before_training" not in record.names
+    evaluated = DatasetOf(loader(), TaskLoader(Unlabelled(), tasks, "valid", batch_size=8))
+    MainLoop(make_model(), evaluated, [StopAfter(epochs=1)]).try_batches()
+
+
+def test_losses_that_there_are_in_training_only_are_enough() -> None:
+    assert (
+        train(losing_model(in_evaluation=False), loader(tasks={"kind": None}), loader(split="valid")).end == "finished"
+    )
+
+
+def test_modules_that_hooks_will_freeze_are_not_tried_as_in_training() -> None:
+    trunk = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5))  # which takes no single row in training
+    data = DatasetOf(TaskLoader(columns(), {"kind": "y"}, "train", batch_size=1))
+    loop = MainLoop(make_model(trunk=trunk), data, [Freeze(modules=["trunk"], eval_mode=True), StopAfter(steps=2)])
+    loop.run_training()
+    assert loop.end == "finished"

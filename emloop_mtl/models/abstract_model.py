@@ -94,6 +94,14 @@ class AbstractModel(ABC):
         """
         return None
 
+    def try_training(self, batch: Batch) -> None:
+        """Run a batch as one that is trained on, but without an update; asked of a ``stand_in`` alone.
+
+        By default nothing is done; then the first batch shows what could have been tried.
+
+        :raise Exception: if it cannot be trained on
+        """
+
     def prepare(self, batch: Batch) -> Batch:
         """Make a fresh batch ready for ``run``: check it, find labelled rows, copy it ahead to a device.
 

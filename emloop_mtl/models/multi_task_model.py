@@ -338,6 +338,14 @@ class MultiTaskModel(AbstractTaskModel):
         twin.network.training = False  # else a run would set the mode of all
         return twin
 
+    def try_training(self, batch: Batch) -> None:
+        """Run a batch as one that is trained on, in the mode that modules are in, but without an update.
+
+        :raise DataError: if it lacks labels that it needs
+        """
+        batch = self.prepare(batch.copy())
+        self._run_of(batch, True, frozenset()).forward(batch, True)
+
     def _set_mode(self, train: bool) -> None:
         """Switch the network between training and evaluation; modules the user has frozen by ``eval()`` stay so."""
         if train:
