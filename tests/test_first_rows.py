@@ -229,6 +229,22 @@ def test_a_mistake_is_one_line_with_its_place_and_nothing_has_begun(
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["config.yaml", "data.py"]
 
 
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_rows_without_labels_are_told_by_every_command(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    read = "[{'x': torch.zeros(4)} for _ in range(24)]"
+    lines = MODULE.splitlines()
+    lines[-2:] = [f'        return [TaskLoader({read}, {{"kind": None}}, "train", name="rows", batch_size=8)]']
+    (tmp_path / "data.py").write_text("\n".join(lines))
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    done = CliRunner().invoke(main, [command, "config.yaml"])
+    assert done.exit_code != 0
+    assert "stream 'train', loader 'rows': task 'kind': the batch cannot be trained on" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["config.yaml", "data.py"]
+
+
 def flow_model() -> MultiTaskModel:
     torch.manual_seed(0)
     return make_model(trunk=Noisy(), head=Watchful())

@@ -44,6 +44,7 @@ def check_built(config: Config, trust_runs: bool = False, more_hooks: Sequence[A
             training.main_loop.check()
             check_evaluations(training)
         with running(config, lambda: True):
+            training.main_loop.try_batches()
             first_batches = {name: list(_first_batches(training, name)) for name in _streams(training)}
         _print_streams(training, first_batches)
         _print_sources(training, first_batches)
