@@ -228,11 +228,9 @@ class Streams:
         try:
             model.run(batch, train=False, stream=stream)
         except Exception:
-            # Some modules can be trained but not evaluated; others a hook is yet to switch to evaluation.
-            trained = self._model.stand_in(as_trained=True) if in_training else None
-            if trained is None:
+            # Some modules can be trained but not evaluated, which is tried then.
+            if not in_training or type(model).try_training is AbstractModel.try_training:
                 raise
-            trained.run(batch, train=False, stream=stream)
 
     def _try_training(self, model: AbstractModel, batch: Batch) -> None:
         try:

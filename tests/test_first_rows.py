@@ -768,3 +768,20 @@ def test_modules_that_hooks_will_freeze_are_not_tried_as_in_training() -> None:
     loop = MainLoop(make_model(trunk=trunk), data, [Freeze(modules=["trunk"], eval_mode=True), StopAfter(steps=2)])
     loop.run_training()
     assert loop.end == "finished"
+
+
+def test_losses_that_need_gradients_are_tried_with_them_where_nothing_is_evaluated_first() -> None:
+    def penalized(outputs: Mapping[str, Any], label: Tensor) -> Tensor:
+        logits = outputs["logits"]
+        (slope,) = torch.autograd.grad(logits.sum(), outputs["features"], create_graph=True)
+        return nn.functional.cross_entropy(logits, label) + slope.square().mean()
+
+    flow = [Action("features", "trunk", "x"), Action("logits", "head", "features")]
+    modules = {"trunk": nn.Linear(4, 5), "head": nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 3))}
+    model = MultiTaskModel(Task("kind", modules, flow, "y", penalized), **SETTINGS)
+    data = DatasetOf(loader())
+    loop = MainLoop(model, data, [StopAfter(epochs=1)], skip_zeroth_epoch=True)
+    loop.run_training()
+    assert loop.end == "finished"
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        MainLoop(model, data, [StopAfter(epochs=1)]).try_batches()
