@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sklearn.metrics import roc_auc_score
 
 from emloop_mtl.checkpoint import newest_checkpoint
 from emloop_mtl.cli import main
@@ -21,6 +22,7 @@ from emloop_mtl.config.create import create_training
 from emloop_mtl.config.load import load_config
 from emloop_mtl.config.located_error import LocatedError
 from emloop_mtl.errors import ConfigError
+from emloop_mtl.tasks.metrics import CustomMetric
 
 Write = Callable[..., Path]
 
@@ -226,6 +228,13 @@ def test_a_metric_of_sklearn_that_cannot_score_so_many_classes_is_told_with_its_
     )
     if function != "ndcg_score":  # which is for several labels per row
         assert create_training(write(two), "two").model.tasks["kind"].num_classes == 2
+
+
+def test_functions_of_sklearn_are_not_tried_on_more_classes_than_it_takes_to_know() -> None:
+    metric = CustomMetric("roc_auc_score", roc_auc_score)
+    with pytest.raises(ConfigError, match="cannot score 32 classes"):
+        metric.try_classes(32)
+    metric.try_classes(10**9)  # a matrix of so many probabilities fits nowhere
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,10 @@ _OF_PROBABILITIES = frozenset({"log_loss", "d2_log_loss_score"})
 _BY_POSITION = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
+MOST_CLASSES = 32
+"""More would take time and memory to try: some functions look at every pair of classes."""
+
+
 class ScoreFunction:
     """A function that makes a score of all rows.
 
@@ -60,7 +64,8 @@ class ScoreFunction:
 
         :raise ConfigError: if it refuses rows of all classes, each of them twice, whose predictions are right
         """
-        if not (self._is_sklearns and self.takes_two) or num_classes < 3:  # of two, columns may hold that of class 1
+        # Of two classes, columns may hold that of class 1.
+        if not (self._is_sklearns and self.takes_two and 3 <= num_classes <= MOST_CLASSES):
             return
         labels = np.arange(num_classes).repeat(2)
         second = np.eye(num_classes)[labels] if "prob" in self.needs else labels
