@@ -1,4 +1,4 @@
-"""A training comes to the same, bit for bit, whether its model was tried before or not."""
+"""Modules, losses and data of all kinds come to the same, bit for bit, whether they were tried before or not."""
 
 from __future__ import annotations
 
@@ -20,26 +20,15 @@ from emloop_mtl import (
     Action,
     ColumnDataset,
     MainLoop,
-    MultiTaskDataset,
     MultiTaskModel,
     Task,
     TaskLoader,
 )
 from emloop_mtl.hooks import Evaluate, ScoreTasks, StopAfter
 
-ROWS = 24
+from .trial import ROWS, DatasetOf
+
 SETTINGS: Any = {"device": "cpu", "optimizer": {"class": "adam", "lr": 0.1}}
-
-
-class DatasetOf(MultiTaskDataset):
-    """A dataset of given loaders."""
-
-    def __init__(self, *loaders: TaskLoader) -> None:
-        super().__init__()
-        self._loaders = list(loaders)
-
-    def loaders(self) -> list[TaskLoader]:
-        return self._loaders
 
 
 class Normed(nn.Linear):

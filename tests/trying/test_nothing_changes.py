@@ -1,0 +1,142 @@
+"""A training comes to the same, bit for bit, whether its model was tried before or not."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from emloop_mtl import (
+    AbstractModel,
+    BackboneHeadsModel,
+    Head,
+    JointLearning,
+    MultiTaskModel,
+)
+
+from .trial import SETTINGS, loader, make_model, train
+
+
+class Noisy(nn.Module):
+    """Has batch statistics, counts its calls, and draws random numbers even where it is evaluated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Dropout(0.2))
+        self.register_buffer("called", torch.zeros(()))
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.called += 1  # in its place
+        noise = torch.randn(()) + random.random() + np.random.rand()
+        out: Tensor = self.layers(x) + noise + 0.01 * self.calls + 0.01 * self.called
+        return out
+
+
+class Watchful(nn.Linear):
+    """A head that collects a metric by itself, as AllenNLP's do."""
+
+    def __init__(self) -> None:
+        super().__init__(5, 3)
+        self.seen = 0
+
+    def forward(self, features: Tensor) -> Tensor:
+        self.seen += len(features)
+        return super().forward(features)
+
+    def get_metrics(self, reset: bool = False) -> dict[str, float]:
+        return {"seen": self.seen}
+
+
+def flow_model() -> MultiTaskModel:
+    torch.manual_seed(0)
+    return make_model(trunk=Noisy(), head=Watchful())
+
+
+def heads_model() -> MultiTaskModel:
+    torch.manual_seed(0)
+    head = Head(Watchful(), loss="cross_entropy", label="y", metrics=["accuracy"])
+    mapping = {"kind": {"backbone": "features"}}
+    return BackboneHeadsModel(Noisy(), {"kind": head}, arg_name_mapping=mapping, **SETTINGS)
+
+
+def joint_model() -> MultiTaskModel:
+    torch.manual_seed(0)
+    head = Head(Watchful(), loss="cross_entropy", label="y", metrics=["accuracy"])
+    mapping = {"kind": {"backbone": "features"}}
+    return JointLearning(Noisy(), {"kind": head}, activations=["layers.0"], arg_name_mapping=mapping, **SETTINGS)
+
+
+STYLES = {"flow": flow_model, "backbone and heads": heads_model, "joint learning": joint_model}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_nothing_changes_by_it(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run() -> tuple[MultiTaskModel, dict[str, Any], Any]:
+        model = STYLES[style]()
+        torch.manual_seed(1)
+        random.seed(1)
+        np.random.seed(1)
+        loop = train(model, loader(), loader(split="valid"))
+        return model, loop.epoch_data, (float(torch.rand(())), random.random(), np.random.rand())
+
+    stood_in: list[Any] = []
+    stand_in = MultiTaskModel.stand_in
+    monkeypatch.setattr(MultiTaskModel, "stand_in", lambda self, **_: stood_in.append(twin := stand_in(self)) or twin)
+    model, scores, draws = run()
+    monkeypatch.setattr(MultiTaskModel, "stand_in", AbstractModel.stand_in)
+    other, other_scores, other_draws = run()
+    assert draws == other_draws
+    assert scores == other_scores
+    weights = other.state_dict()
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    # two streams with three batches each in the zeroth epoch and in two more; what was tried is counted elsewhere
+    assert [counts(each) for each in (model, other)] == [(18, 18 * 8)] * 2
+    assert [counts(twin) for twin in stood_in] == [(3, 3 * 8)]  # one of them as a batch that is trained on, too
+    if isinstance(model, BackboneHeadsModel):
+        assert model.get_metrics() == {"kind/seen": 18 * 8}
+
+
+def counts(model: MultiTaskModel) -> tuple[int, int]:
+    modules = list(model.network.modules())
+    calls = [module.calls for module in modules if isinstance(module, Noisy)]
+    return sum(calls), sum(module.seen for module in modules if isinstance(module, Watchful))
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_stand_in_has_equal_weights_and_shares_those_that_are_not_trained(style: str) -> None:
+    model = STYLES[style]()
+    frozen = next(model.network.parameters()).requires_grad_(False)
+    twin = model.stand_in()
+    assert twin is not None
+    weights = dict(model.network.named_parameters())
+    own = dict(twin.network.named_parameters())
+    assert own.keys() == weights.keys()
+    assert all(torch.equal(parameter, weights[name]) for name, parameter in own.items())
+    assert [name for name, parameter in own.items() if parameter is weights[name]] == [
+        name for name, parameter in weights.items() if parameter is frozen
+    ]
+    memory = {value.data_ptr() for value in model.network.state_dict().values()} - {frozen.data_ptr()}
+    assert memory.isdisjoint(value.data_ptr() for value in twin.network.state_dict().values())
+    assert not set(model.network.modules()) & set(twin.network.modules())
+
+
+def test_what_a_model_of_ones_own_keeps_is_not_copied() -> None:
+    class WithData(MultiTaskModel):
+        """Keeps what nobody wants to have twice in memory."""
+
+        data: Any
+
+    model = make_model()
+    model.__class__ = WithData
+    assert isinstance(model, WithData)
+    model.data = [torch.zeros(10)]
+    twin = model.stand_in()
+    assert isinstance(twin, WithData)
+    assert twin.data is model.data

@@ -1,0 +1,334 @@
+"""What a model is tried on before its training, and which models are."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import IterableDataset, Subset
+
+from emloop_mtl import (
+    Action,
+    ColumnDataset,
+    MainLoop,
+    MultiTaskModel,
+    Task,
+    TaskLoader,
+)
+from emloop_mtl.hooks import Evaluate, Freeze, ScoreTasks, StopAfter
+from emloop_mtl.models.compiled_plan import CompiledPlan
+from emloop_mtl.schedulers import Interleaved, RoundRobin
+from emloop_mtl.utils.random import permutation
+
+from .trial import ROWS, SETTINGS, Counted, DatasetOf, Training, columns, loader, make_model, train
+
+
+def test_streams_that_nobody_will_run_are_not_tried() -> None:
+    narrow = ColumnDataset("rows", {"x": torch.ones(ROWS, 3)}, {"y": torch.arange(ROWS) % 3})
+    data = DatasetOf(loader(), loader(narrow, split="test"))
+    MainLoop(make_model(), data, [StopAfter(epochs=1)]).try_batches()
+    for hooks, options in (([Evaluate(["test"])], {}), ([], {"extra_streams": ["test"]})):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            MainLoop(make_model(), data, [*hooks, StopAfter(epochs=1)], **options).try_batches()
+
+
+def test_a_training_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    first_rows = TaskLoader.first_rows
+    monkeypatch.setattr(TaskLoader, "first_rows", lambda self, count=None: reads.append(1) or first_rows(self, count))
+    loop = MainLoop(make_model(), DatasetOf(loader()), [StopAfter(epochs=1)], skip_zeroth_epoch=True)
+    loop.try_batches()
+    loop.run_training()
+    loop.run_evaluation("train")
+    assert len(reads) == 1
+
+
+class Walked(IterableDataset[Any]):
+    """Rows that come in their own order."""
+
+    def __init__(self) -> None:
+        self.walks = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.walks += 1
+        yield from Counted()  # type: ignore[misc]
+
+
+def tried(data: Any, **settings: Any) -> None:
+    MainLoop(make_model(), DatasetOf(loader(data, **settings)), [StopAfter(epochs=1)]).try_batches()
+
+
+def test_rows_that_are_read_here_anyway_are_tried_and_draw_nothing_from_others() -> None:
+    data = Counted()
+    loop = MainLoop(make_model(), DatasetOf(loader(data)), [StopAfter(epochs=1)])
+    before = torch.get_rng_state()
+    loop.try_batches()
+    assert data.read == permutation(ROWS, 0, "Counted", "train", 0)[:8].tolist()  # those of the first batch
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_rows_that_other_processes_read_and_rows_of_an_iterable_are_not_read_for_it() -> None:
+    data, walked = Counted(), Walked()
+    tried(data, num_workers=1)
+    tried(walked)
+    assert data.read == []
+    assert walked.walks == 0
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
+        train(make_model(trunk=nn.Linear(3, 5)), loader(walked))
+    assert any("module 'trunk'" in note for note in caught.value.__notes__)
+
+
+def test_columns_are_tried_whoever_reads_them() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        model = make_model(trunk=nn.Linear(3, 5))
+        MainLoop(model, DatasetOf(loader(num_workers=2)), [StopAfter(epochs=1)]).try_batches()
+
+
+def test_batches_of_a_size_that_is_left_out_are_not_tried() -> None:
+    class OnlyFour(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            assert len(x) == 4
+            return super().forward(x)
+
+    model = make_model(trunk=OnlyFour(4, 5))
+    data = DatasetOf(loader())
+    MainLoop(model, data, [StopAfter(epochs=1)], fixed_batch_size=4).try_batches()
+    with pytest.raises(AssertionError):
+        MainLoop(model, data, [StopAfter(epochs=1)], fixed_batch_size=8).try_batches()
+
+
+def test_an_empty_loader_is_left_to_what_is_set_about_empty_streams(caplog: pytest.LogCaptureFixture) -> None:
+    empty = loader(Subset(columns(), []), split="valid")
+    assert train(make_model(), loader(), empty, on_empty_stream="warn").end == "finished"
+    assert "stream 'valid' is empty" in caplog.text
+
+
+class OwnRun(MultiTaskModel):
+    """Makes of a batch what only it knows."""
+
+    def run(self, batch: Any, train: bool, stream: Any = None) -> dict[str, Any]:
+        batch["x"] = batch["x"][:, :3]
+        return super().run(batch, train, stream)
+
+
+class OwnPrepare(MultiTaskModel):
+    """Makes of sources and labels what only it knows."""
+
+    def prepare(self, batch: Any) -> Any:
+        batch["x"], batch["y"] = batch["x"][:, :3], batch["y"] % 3
+        return super().prepare(batch)
+
+
+@pytest.mark.parametrize("kind", [OwnRun, OwnPrepare])
+def test_a_model_that_runs_batches_in_its_own_way_is_not_tried(kind: type[MultiTaskModel]) -> None:
+    model = make_model(trunk=nn.Linear(3, 5))
+    model.__class__ = kind
+    assert model.stand_in() is None
+    labels = torch.arange(ROWS) % (3 if kind is OwnRun else 6)
+    assert train(model, loader(columns(y=labels))).end == "finished"
+
+
+@pytest.mark.parametrize("name", ["run", "prepare"])
+def test_a_model_whose_methods_somebody_has_replaced_is_not_tried(name: str) -> None:
+    model = make_model()
+    setattr(model, name, getattr(model, name))
+    assert model.stand_in() is None
+
+
+@pytest.mark.parametrize("watch", ["hook", "hook of all", "forward of its own"])
+def test_modules_that_somebody_watches_are_not_tried(watch: str) -> None:
+    trunk = nn.Linear(4, 5)
+    calls: list[Any] = []
+    handles: list[Any] = []
+    if watch == "hook":
+        trunk.register_forward_hook(lambda *_: calls.append(1))
+    elif watch == "hook of all":
+        handles.append(nn.modules.module.register_module_forward_hook(lambda *_: calls.append(1)))
+    else:
+        forward = trunk.forward
+        trunk.forward = lambda x: calls.append(1) or forward(x)  # type: ignore[method-assign]
+    try:
+        model = make_model(trunk=trunk)
+        MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)]).try_batches()
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert calls == []
+
+
+def test_modules_that_cannot_be_copied_are_told_of_and_trained(caplog: pytest.LogCaptureFixture) -> None:
+    class Locked(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(4, 5)
+            self.lock = threading.Lock()
+
+    with caplog.at_level(logging.INFO):
+        assert train(make_model(trunk=Locked()), loader()).end == "finished"
+    assert "whether the modules fit will show in the first batch: they cannot be copied" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
+def test_flows_are_not_compiled_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("compiled")
+
+    model = make_model(compile={"backend": "eager"})
+    train(model, loader())
+    loop = MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)])
+    monkeypatch.setattr(CompiledPlan, "run", refuse)
+    loop.try_batches()
+    with pytest.raises(AssertionError, match="compiled"):
+        loop.run_training()
+
+
+def test_outputs_that_nobody_reads_are_not_made_for_it() -> None:
+    def say(outputs: Mapping[str, Any]) -> Tensor:
+        raise RuntimeError("somebody asks")
+
+    model = make_model()
+    flow = model.tasks["kind"].flow
+    model.update_task(Task("kind", flow=flow, label="y", loss="cross_entropy", metrics=["accuracy"], output=say))
+    data = DatasetOf(loader())
+    MainLoop(model, data, [StopAfter(epochs=1)]).try_batches()
+    with pytest.raises(RuntimeError, match="somebody asks"):
+        MainLoop(model, data, [ScoreTasks(), StopAfter(epochs=1)]).try_batches()
+
+
+class Named(nn.Linear):
+    """Reads the names of the rows' tasks, which only mixed batches have."""
+
+    def forward(self, x: Tensor, whose: list[str]) -> Tensor:  # type: ignore[override]
+        assert set(whose) == {"a", "b"}
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("width", [4, 3])
+def test_loaders_that_are_mixed_are_tried_as_one_batch(width: int) -> None:
+    flow = [Action("features", "trunk", ["x", "whose"])]
+    tasks = [Task(n, {}, [*flow, Action(n + "_out", n, "features")], label="y", loss="cross_entropy") for n in "ab"]
+    modules = {"trunk": Named(width, 5), "a": nn.Linear(5, 3), "b": nn.Linear(5, 3)}
+    model = MultiTaskModel(tasks, modules, **SETTINGS)
+    loaders = [loader(tasks={name: "y"}, name=name) for name in "ab"]
+    data = DatasetOf(*loaders, streams={"train": {"scheduler": Interleaved(8, task_source="whose")}})
+    loop = MainLoop(model, data, [StopAfter(epochs=1)])
+    if width == 4:
+        loop.try_batches()
+        loop.run_training()
+        return
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        loop.try_batches()
+
+
+class Exactly(nn.Linear):
+    """Takes batches of one size only."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(4, 5)
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert len(x) == self.size
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(("size", "names"), [(8, "ab"), (8, "abc"), (2, "abc"), (30, "ab")])
+def test_mixed_batches_are_tried_in_their_own_size(size: int, names: str) -> None:
+    tasks = [Task(n, {}, [Action("f", "trunk", "x"), Action(n + "_out", n, "f")], "y", "cross_entropy") for n in names]
+    trunk = Exactly(size)
+    model = MultiTaskModel(tasks, {"trunk": trunk, **{name: nn.Linear(5, 3) for name in names}}, **SETTINGS)
+    loaders = [loader(tasks={name: "y"}, name=name) for name in names]
+    data = DatasetOf(*loaders, streams={"train": {"scheduler": Interleaved(size, drop_last=True)}})
+    loop = MainLoop(model, data, [StopAfter(epochs=1)])
+    loop.try_batches()
+    loop.run_training()
+    with pytest.raises(RuntimeError, match=f"module {names[-1]!r}|cannot be multiplied"):
+        model.network[names[-1]] = nn.Linear(6, 3)
+        MainLoop(model, data, [StopAfter(epochs=1)]).try_batches()
+
+
+def test_mixed_batches_are_not_tried_where_a_loader_cannot_be_read() -> None:
+    tasks = [Task(n, {}, [Action("f", "trunk", "x"), Action(n + "_out", n, "f")], "y", "cross_entropy") for n in "ab"]
+    model = MultiTaskModel(tasks, {"trunk": Exactly(8), "a": nn.Linear(5, 3), "b": nn.Linear(5, 3)}, **SETTINGS)
+    walked = Walked()
+    loaders = [loader(tasks={"a": "y"}, name="a"), loader(walked, tasks={"b": "y"}, name="b")]
+    data = DatasetOf(*loaders, streams={"train": {"scheduler": Interleaved(8)}})
+    MainLoop(model, data, [StopAfter(epochs=1)]).try_batches()
+    assert walked.walks == 0
+
+
+def test_what_a_scheduler_of_ones_own_makes_of_batches_is_not_tried() -> None:
+    class Wider(RoundRobin):
+        """Gives each batch what no loader holds."""
+
+        def steps(self, *args: Any, **options: Any) -> Iterator[Any]:
+            for step in super().steps(*args, **options):
+                for batch in step:
+                    batch["wide"] = torch.cat([batch["x"], batch["x"]], 1)
+                yield step
+
+    flow = [Action("features", "trunk", "wide"), Action("logits", "head", "features")]
+    task = Task("kind", {"trunk": nn.Linear(8, 5), "head": nn.Linear(5, 3)}, flow, "y", "cross_entropy")
+    data = DatasetOf(loader(Counted()), streams={"train": {"scheduler": Wider()}})
+    loop = MainLoop(MultiTaskModel(task, **SETTINGS), data, [StopAfter(epochs=1)])
+    loop.run_training()
+    assert loop.end == "finished"
+
+
+def test_what_is_tried_is_the_batch_that_comes_first() -> None:
+    def several(outputs: Mapping[str, Any], label: Tensor) -> Tensor:
+        assert len(label.unique()) > 1, "one class alone says nothing"
+        return nn.functional.cross_entropy(outputs["logits"], label)
+
+    flow = [Action("features", "trunk", "x"), Action("logits", "head", "features")]
+    task = Task("kind", {"trunk": nn.Linear(4, 5), "head": nn.Linear(5, 3)}, flow, "y", several)
+    model = MultiTaskModel(task, **SETTINGS)
+    in_order = columns(y=torch.arange(ROWS) // 8)
+    assert train(model, loader(in_order)).end == "finished"
+    with pytest.raises(AssertionError, match="one class alone"):
+        train(model, loader(in_order, shuffle=False))
+
+
+def test_rows_that_are_dropped_are_not_tried() -> None:
+    few = loader(Subset(columns(), range(4)), split="valid", drop_last=True)
+    assert train(make_model(trunk=Exactly(8)), loader(), few, on_empty_stream="ignore").end == "finished"
+
+
+def test_a_batch_without_rows_is_not_tried() -> None:
+    class Folded(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.view(len(x), -1))  # which is not known of no rows
+
+    def kept(rows: list[Mapping[str, Any]]) -> dict[str, Any]:
+        left = [row for row in rows if row["x"][0] > 0] if rows[0]["_uids_"] else []
+        empty = {"x": torch.zeros(0, 4), "y": torch.zeros(0, dtype=torch.int64), "_uids_": torch.zeros(0)}
+        return {name: torch.stack([torch.as_tensor(row[name]) for row in left]) for name in empty} if left else empty
+
+    data = loader(columns(), shuffle=False, collate=kept)
+    assert train(make_model(trunk=Folded(4, 5)), data, on_empty_batch="ignore").end == "finished"
+
+
+def test_modules_that_are_frozen_in_evaluation_are_tried_in_it() -> None:
+    trunk = nn.Sequential(Training(4, 5), nn.BatchNorm1d(5).eval())
+    model = make_model(trunk=trunk)
+    assert model.network.training
+    for _ in range(2):  # before the first run sets the mode of all, and after
+        twin = model.stand_in(as_trained=True)
+        assert twin is not None
+        modes = {name: module.training for name, module in twin.network.named_modules() if name}
+        assert modes == {"trunk": True, "trunk.0": True, "trunk.1": False, "head": True}
+        trunk[0].__class__ = nn.Linear
+        model.run(next(iter(loader())), train=False)
+        trunk[0].__class__ = Training
+
+
+def test_modules_that_hooks_will_freeze_are_not_tried_as_in_training() -> None:
+    trunk = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5))  # which takes no single row in training
+    data = DatasetOf(TaskLoader(columns(), {"kind": "y"}, "train", batch_size=1))
+    loop = MainLoop(make_model(trunk=trunk), data, [Freeze(modules=["trunk"], eval_mode=True), StopAfter(steps=2)])
+    loop.run_training()
+    assert loop.end == "finished"
