@@ -112,8 +112,8 @@ def test_a_bad_row_of_one_task_is_found(
 
 
 def root_of_zero(at_step: int) -> Any:
-    """Return a loss that is finite always, and whose gradient is nan in one step."""
-    steps = iter(range(1, 10**6))
+    """Return a loss that is finite always, and whose gradient is nan in one step; before the first, it is tried."""
+    steps = iter(range(10**6))
 
     def loss(outputs: Any, label: Any) -> Any:
         is_spoilt = outputs["out"].requires_grad and next(steps) == at_step
