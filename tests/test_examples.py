@@ -39,7 +39,7 @@ def run(*words: object, program: Path = PROGRAM, code: int = 0) -> subprocess.Co
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=() if name in EXAMPLES[:2] else pytest.mark.long) for name in EXAMPLES],
+    params=[pytest.param(name, marks=() if name == EXAMPLES[0] else pytest.mark.long) for name in EXAMPLES],
 )
 def example(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path, str]:
     """The name of an example, the folder of its run, and what the training printed."""
@@ -76,6 +76,7 @@ def test_an_example_trains_and_prints_its_scores(example: tuple[str, Path, str])
     assert (folder / "checkpoints").is_dir()
 
 
+@pytest.mark.long
 def test_the_scores_of_an_example_are_those_of_the_command_eval(example: tuple[str, Path, str]) -> None:
     _, folder, out = example
     (header,) = (line.split() for line in out.splitlines() if line.split()[:1] == ["task"])
@@ -158,6 +159,7 @@ def check_tabular(found: dict[str, float]) -> None:
     assert found["progression/pearson_correlation"] >= 0.58
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("example", ["02_tabular"], indirect=True)
 def test_example_2_is_as_good_as_a_model_for_each_table(example: tuple[str, Path, str]) -> None:
     found = scores(example[2])

@@ -220,7 +220,7 @@ def run_script(script: str, folder: Path, mount: str | None = None) -> list[dict
     return [json.loads(report) for report in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("place", ["disk", "elsewhere"])
+@pytest.mark.parametrize("place", ["disk", pytest.param("elsewhere", marks=pytest.mark.long)])
 def test_a_save_that_fails_leaves_the_one_before_to_go_on_from(place: str, tmp_path: Path) -> None:
     """In the step and in a thread: one line, code 1, the older checkpoint whole, the same end once there is room."""
     scenarios = DISK_SCENARIOS if place == "disk" else LIMIT_SCENARIOS

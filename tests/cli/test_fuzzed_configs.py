@@ -121,6 +121,7 @@ def test_a_broken_config_is_refused_in_one_line(begin: int, trial: Trial, exampl
     assert trial.refused > PER_TEST // 2  # else the changes break too little to test anything
 
 
+@pytest.mark.long
 def test_a_broken_override_is_refused_in_one_line(trial: Trial, examples: list[str]) -> None:
     chance = random.Random(SEED)
     Path("config.yaml").write_text(examples[1])

@@ -52,6 +52,7 @@ def verify(
     return is_equal, capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.long
 def test_a_training_that_resumes_exactly_passes(
     folder: Path, servers: list[TrainingServer], capsys: pytest.CaptureFixture[str]
 ) -> None:

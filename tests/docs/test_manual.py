@@ -74,7 +74,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         logging.getLogger(name).setLevel(level)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=pytest.mark.long if page == "commands.md" else ()) for page in PAGES]
+)
 def test_every_snippet_of_the_page_runs(page: str, folder: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "manual"}
     printed = ""

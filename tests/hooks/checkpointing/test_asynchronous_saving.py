@@ -523,6 +523,7 @@ print("killed", kills)
 """
 
 
+@pytest.mark.long
 def test_a_process_killed_while_its_thread_writes_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     """One process imports torch and forks those that are killed."""
     line = [sys.executable, "-W", "error", "-c", KILLED, str(tmp_path), str(Path(__file__).parent)]
