@@ -131,6 +131,7 @@ def test_a_limited_file_size_fails_in_either_file(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_a_process_killed_while_saving_leaves_a_valid_checkpoint(tmp_path: Path) -> None:
     """One process imports torch and forks those that are killed, so that five kills cost one start."""
     run(

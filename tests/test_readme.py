@@ -80,6 +80,7 @@ def test_the_commands_run_one_after_the_other(folder: Path) -> None:
     assert len(rows) == 50 * 2  # samples and tasks
 
 
+@pytest.mark.long
 def test_the_hook_of_ones_own_stops_the_training(folder: Path) -> None:
     assert len(FILES["patience.py"].split("\n\n\n")[1].strip().splitlines()) <= 10
     (entry,) = re.findall(r"^  - (.*)$", snippets("yaml")[0], re.MULTILINE)
@@ -88,6 +89,7 @@ def test_the_hook_of_ones_own_stops_the_training(folder: Path) -> None:
     assert "kind/flowers/accuracy reached 0.95" in run(emloop("emloop-mtl train config.yaml"), folder)
 
 
+@pytest.mark.long
 def test_the_library_snippet_learns(folder: Path) -> None:
     (folder / "library.py").write_text(snippets("python")[0])
     scores = run([sys.executable, "library.py"], folder).splitlines()[-1]

@@ -62,6 +62,7 @@ def test_a_training_goes_on_from_any_border(seed: int, tmp_path: Path) -> None:
     check_case(seed, tmp_path, with_workers=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 def test_it_does_so_with_any_number_of_processes_that_read(seed: int, tmp_path: Path) -> None:
     check_case(seed, tmp_path, with_workers=True)

@@ -101,6 +101,7 @@ def test_an_array_is_one_value(command: Command) -> None:
     assert json.loads(command("dataset", "rows", "config.yaml", "--json").stdout) == [0, 1, 2]
 
 
+@pytest.mark.long
 def test_what_has_no_end_ends_when_nobody_reads_it(command: Command) -> None:
     line = f"{PROGRAM} dataset endless config.yaml | head -n 1; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=True)

@@ -148,6 +148,7 @@ def test_the_order_needs_neither_data_nor_model(command: Command) -> None:
     assert order["after_batch"] == []
 
 
+@pytest.mark.long
 def test_the_installed_program_explains_a_hook() -> None:
     line = [str(PROGRAM), "hooks", "SaveBest", "--json"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=True)

@@ -217,6 +217,7 @@ def test_many_tasks_are_drawn_together(command: Command) -> None:
     assert list(panels(drawn(command, "run", "--only", "task_7/*"))) == ["task_7 · loss", "task_7 · accuracy"]
 
 
+@pytest.mark.long
 def test_more_panels_than_can_be_read_are_left_out_and_told(command: Command) -> None:
     make("run", [{"epoch": 0, "step": 0, **{f"number_{index}": index for index in range(40)}}])
     done = command("plot", "run", "-o", "a.svg")

@@ -360,6 +360,7 @@ def test_a_run_folder_may_name_metrics_of_sklearn(folder: Path) -> None:
     assert training.model.tasks["kind"].scorer.names == ("hamming_loss", "fbeta_score")
 
 
+@pytest.mark.long
 def test_sklearn_is_not_trusted_where_another_module_takes_its_name(tmp_path: Path) -> None:
     """In a program of its own, since a module that was imported once is no longer looked for."""
     (tmp_path / "sklearn").mkdir()

@@ -67,6 +67,7 @@ def test_each_set_of_tasks_is_one_graph() -> None:
     assert not torch._dynamo.utils.counters["graph_break"]
 
 
+@pytest.mark.long
 def test_there_may_be_more_sets_of_tasks_than_torch_compiles_a_function_for() -> None:
     names = "abcdefghijkl"
     assert len(names) > torch._dynamo.config.recompile_limit

@@ -83,6 +83,7 @@ def make_loop(folder: Path, model: MultiTaskModel, parted: bool, buffer: int, *h
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("parted", [False, True])
 @pytest.mark.parametrize("buffer", [0, 4])
 def test_a_killed_run_ends_like_one_that_was_not(

@@ -24,6 +24,7 @@ def draw() -> tuple[float, float, float]:
     return random.random(), float(np.random.rand()), float(torch.rand(()))
 
 
+@pytest.mark.long
 def test_a_seed_is_the_same_in_every_process() -> None:
     code = "from emloop_mtl.utils.random import derive_seed; print(derive_seed(7, 'digits', (1, 2)))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -107,6 +107,7 @@ def test_the_mask_says_what_counts() -> None:
     assert np.array_equal(draw([0, 1, 0, 1], [0, 1, 1, 0], mask_name="m", more={"m": mask}), everything)
 
 
+@pytest.mark.long
 def test_the_figure_grows_with_the_classes_and_nothing_of_matplotlib_is_set() -> None:
     backend, settings = matplotlib.get_backend(), dict(matplotlib.rcParams)
     widths = [draw(list(range(n)), list(range(n)), figsize=None).shape[1] for n in (2, 12, 60)]

@@ -183,6 +183,7 @@ def test_a_training_that_is_ended_in_an_evaluation_leaves_no_file(make_loop: Mak
     assert list(files(tmp_path / "run")) == ["predictions/valid_0.jsonl"]
 
 
+@pytest.mark.long
 def test_resuming_anywhere_completes_all_files(
     make_loop: MakeLoop, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
