@@ -15,6 +15,7 @@ from typing import Any
 
 from .abstract_hook import AbstractHook
 from .batch_gate import BatchGate, check_disjoint
+from .batch_trial import BatchTrial
 from .checkpoint import Checkpoint, complete_checkpoint
 from .constants import CHECKPOINT_FOLDER, TRAIN_STREAM
 from .data.stream_wrapper import StreamWrapper
@@ -428,7 +429,8 @@ class MainLoop:
         """
         if not self._is_tried:
             outputs = self.hooks.outputs(train=False)
-            self._streams.try_batches(outputs, self._fixed_batch_size, begins_with_training=self._skip_zeroth_epoch)
+            how = self.train_stream_name, self._skip_zeroth_epoch, outputs, self._fixed_batch_size
+            BatchTrial(self.model, *how).run({name: self.stream_info(name) for name in self._streams.checked})
             self._is_tried = True
 
     def __enter__(self) -> MainLoop:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
-
-import torch
 
 from .data.abstract_dataset import AbstractDataset, get_stream
 from .data.batch import Batch
@@ -18,10 +15,7 @@ from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated
 from .models.abstract_model import AbstractModel
 from .types import EpochData, State, Stream, TimeProfile
 from .utils.model_note import ModelNote
-from .utils.random import get_random_state, set_random_state
 from .utils.shown import shown
-
-_LOGGER = logging.getLogger(__name__)
 
 AnyStream: TypeAlias = str | StreamWrapper | Stream
 """A stream as the main loop takes it: a name, a wrapper, or any iterable of batches."""
@@ -65,7 +59,6 @@ class Streams:
         }
         self._open: dict[str, StreamWrapper] = {}
         self._checked: dict[str, None] = {}
-        """The names of streams that were checked, since somebody will have them run."""
         self._checked_tasks: list[Any] | None = None
         """The tasks that the model had when it was found out whether the streams hold what they learn."""
         self._evaluated: StreamWrapper | None = None
@@ -85,6 +78,11 @@ class Streams:
     def evaluated(self) -> StreamWrapper | None:
         """The walk of the evaluation that is under way."""
         return self._evaluated
+
+    @property
+    def checked(self) -> list[str]:
+        """The names of streams that were checked, since somebody will have them run."""
+        return list(self._checked)
 
     @contextmanager
     def evaluation(self, name: str, resumed: bool = False) -> Iterator[StreamWrapper]:
@@ -184,63 +182,6 @@ class Streams:
         known = self._checked_tasks
         if known is not None and any(all(task is not other for other in known) for task in self._tasks()):
             self.check_tasks()
-
-    def try_batches(self, outputs: frozenset[str] | None, size: int | None, begins_with_training: bool) -> None:
-        """Have a stand-in of the model evaluate what each loader gives first, of streams that somebody has had checked.
-
-        :param outputs: names of the outputs that somebody reads; None for all
-        :param size: how many rows a batch must have to be run; None for any number
-        :param begins_with_training: whether it is enough if the train stream can be run in training
-        :raise DataError: for rows that cannot be used
-        :raise Exception: what the model raises
-        """
-        random_state = get_random_state()
-        try:
-            model = self._model.stand_in()
-            if model is not None:
-                for name in self._checked:
-                    in_training = begins_with_training and name == self._train_stream_name
-                    self._try_stream(model, name, outputs, size, in_training)
-        except torch.OutOfMemoryError as error:  # weights that are there twice may be too many
-            _LOGGER.info("whether the modules fit will show in the first batch: %s", error)
-        finally:
-            set_random_state(random_state)
-
-    def _try_stream(
-        self, model: AbstractModel, name: str, outputs: frozenset[str] | None, size: int | None, in_training: bool
-    ) -> None:
-        info = self.info(name)
-        stream = StreamWrapper(lambda: (), name=name)  # tells the model what is read
-        stream.outputs = outputs
-        where = f"stream {name!r}"
-        try:
-            for batch in () if info is None else info.first_rows():
-                where = f"stream {name!r}, loader {batch.data_name!r}"
-                if batch.size and size in (None, batch.size):
-                    self._try_batch(model, batch, stream, in_training)
-                    if name == self._train_stream_name:
-                        self._try_training(model, batch)
-                where = f"stream {name!r}"
-        except DataError as error:
-            raise error.within(where) from error
-
-    def _try_batch(self, model: AbstractModel, batch: Batch, stream: StreamWrapper, in_training: bool) -> None:
-        try:
-            model.run(batch, train=False, stream=stream)
-        except Exception:
-            # Some modules can be trained but not evaluated, which is tried then.
-            if not in_training or type(model).try_training is AbstractModel.try_training:
-                raise
-
-    def _try_training(self, model: AbstractModel, batch: Batch) -> None:
-        try:
-            model.try_training(batch)
-        except Exception:
-            # Some modules give a loss in training only; others a hook is yet to switch to evaluation.
-            trained = self._model.stand_in(as_trained=True)
-            if trained is None:
-                raise
-            trained.try_training(batch)
 
     def _tasks(self) -> list[Any]:
         tasks = getattr(self._model, "tasks", None)

@@ -34,6 +34,7 @@ LAYERS = (
         "epoch_book",
         "streams",
         "batch_gate",
+        "batch_trial",
         "loop_arguments",
         "loop_state",
         "saver",
