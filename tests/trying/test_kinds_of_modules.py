@@ -200,7 +200,7 @@ def comes_to(
     return dict(model.state_dict()), scores, (float(torch.rand(())), random.random(), np.random.rand())
 
 
-def check(monkeypatch: pytest.MonkeyPatch, **parts: Any) -> None:
+def assert_comes_to_the_same(monkeypatch: pytest.MonkeyPatch, **parts: Any) -> None:
     stood_in: list[Any] = []
     stand_in = MultiTaskModel.stand_in
     monkeypatch.setattr(MultiTaskModel, "stand_in", lambda self, **_: stood_in.append(twin := stand_in(self)) or twin)
@@ -215,14 +215,14 @@ def check(monkeypatch: pytest.MonkeyPatch, **parts: Any) -> None:
 
 @pytest.mark.parametrize("kind", TRUNKS)
 def test_modules(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(monkeypatch, trunk=TRUNKS[kind])
+    assert_comes_to_the_same(monkeypatch, trunk=TRUNKS[kind])
 
 
 @pytest.mark.parametrize("kind", LOSSES)
 def test_losses(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(monkeypatch, loss=LOSSES[kind])
+    assert_comes_to_the_same(monkeypatch, loss=LOSSES[kind])
 
 
 @pytest.mark.parametrize("deterministic", [None, True])
 def test_data(deterministic: bool | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(monkeypatch, data=Drawing, deterministic=deterministic)
+    assert_comes_to_the_same(monkeypatch, data=Drawing, deterministic=deterministic)
