@@ -81,7 +81,7 @@ class BatchGate:
             _complain(self._on_empty_stream, f"stream {stream.name!r} is empty", "on_empty_stream", EmptyStreamError)
 
     def _is_wanted(self, batch: Batch, stream: StreamWrapper) -> bool:
-        size = _count(batch, stream)
+        size = count_samples(batch, stream)
         if size == 0:
             text = f"{_where(batch, stream)}: the batch is empty"
             _complain(self._on_empty_batch, text, "on_empty_batch")
@@ -123,7 +123,11 @@ def check_disjoint(batch: Batch, outputs: Mapping[str, Any], stream: StreamWrapp
         raise DataError(f"stream {stream.name!r}: {names}: both a source and an output of the model; rename one")
 
 
-def _count(batch: Batch, stream: StreamWrapper) -> int:
+def count_samples(batch: Batch, stream: StreamWrapper) -> int:
+    """Return how many samples a batch has.
+
+    :raise DataError: naming stream, batch, loader and source, if they differ in that
+    """
     size = -1
     for source, value in batch.items():
         try:

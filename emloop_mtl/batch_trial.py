@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
 
 import torch
 
+from .batch_gate import count_samples
 from .data.batch import Batch
 from .data.stream_wrapper import StreamWrapper
-from .data.task_stream import TaskStream
-from .errors import DataError
+from .errors import ConfigError, DataError
 from .models.abstract_model import AbstractModel
+from .utils.model_note import ModelNote
 from .utils.random import get_random_state, set_random_state
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class BatchTrial:
-    """Has stand-ins of a model run what each loader gives first, so that nothing of the model changes.
+    """Has stand-ins of a model run what comes first of streams, so that nothing of the model changes.
 
     :param model: the model
     :param train_stream_name: the stream that is trained on, whose batches are run as in training, too
@@ -41,38 +42,43 @@ class BatchTrial:
         self._outputs = outputs
         self._size = size
 
-    def run(self, streams: Mapping[str, TaskStream | None]) -> None:
-        """Try the streams that tell their loaders.
+    def run(self, names: Iterable[str], first_batches: Callable[[str], Iterable[Batch]]) -> None:
+        """Try what comes first of some streams.
 
-        :param streams: their names and loaders, None for one that tells nothing
-        :raise DataError: for rows that cannot be used
+        :param names: of the streams
+        :param first_batches: returns what comes first of a stream; not asked for a model without a stand-in
+        :raise DataError: naming stream and loader, for data that cannot be used
         :raise Exception: what the model raises
         """
         random_state = get_random_state()
         try:
             stand_in = self._model.stand_in()
-            for name, loaders in streams.items():
-                if stand_in is not None and loaders is not None:
-                    self._try_stream(stand_in, name, loaders)
+            if stand_in is not None:
+                for name in names:
+                    self._try_stream(stand_in, name, first_batches(name))
         except torch.OutOfMemoryError as error:  # weights that are there twice may be too many
             _LOGGER.info("whether the modules fit will show in the first batch: %s", error)
         finally:
             set_random_state(random_state)
 
-    def _try_stream(self, stand_in: AbstractModel, name: str, loaders: TaskStream) -> None:
+    def _try_stream(self, stand_in: AbstractModel, name: str, batches: Iterable[Batch]) -> None:
         stream = StreamWrapper(lambda: (), name=name)  # tells the model what is read
         stream.outputs = self._outputs
-        where = f"stream {name!r}"
-        try:
-            for batch in loaders.first_rows():
-                where = f"stream {name!r}, loader {batch.data_name!r}"
-                if batch.size and self._size in (None, batch.size):
-                    self._try_evaluation(stand_in, batch, stream)
-                    if name == self._train_stream_name:
-                        self._try_training(stand_in, batch)
-                where = f"stream {name!r}"
-        except DataError as error:
-            raise error.within(where) from error
+        for batch in batches:
+            size = count_samples(batch, stream)
+            if not size or self._size not in (None, size):
+                continue
+            where = ", ".join(filter(None, (f"stream {name!r}", batch.place)))
+            try:
+                self._try_evaluation(stand_in, batch, stream)
+                if name == self._train_stream_name:
+                    self._try_training(stand_in, batch)
+            except DataError as error:
+                raise error.within(where) from error
+            except ConfigError as error:
+                if error.path or ModelNote.on(error) is not None:
+                    raise
+                raise ConfigError(f"{where}: {error}") from error
 
     def _try_evaluation(self, stand_in: AbstractModel, batch: Batch, stream: StreamWrapper) -> None:
         try:

@@ -78,6 +78,8 @@ class MainLoop:
     :param fixed_epoch_size: length of a training epoch: steps, ``{"samples": n}`` or ``{"passes": x}``; None for
         one pass through the train stream
     :param skip_zeroth_epoch: do not evaluate before the first training epoch
+    :param try_batches: whether a training begins with ``try_batches``, which reads what comes first of each stream once
+        more; false for data that take long to begin, or do not begin anew
     :param output_dir: folder of the run; without it nothing can be saved
     :param asynchronous_saving: write checkpoints in a thread, so that the training waits only while its state is
         copied to host memory; what goes wrong there ends the training at the next border
@@ -100,6 +102,7 @@ class MainLoop:
         fixed_batch_size: int | None = None,
         fixed_epoch_size: int | Mapping[str, float] | None = None,
         skip_zeroth_epoch: bool = False,
+        try_batches: bool = True,
         output_dir: str | Path | None = None,
         seed: int = 0,
         asynchronous_saving: bool = False,
@@ -146,7 +149,7 @@ class MainLoop:
         """The epoch under way: its streams, and how many of them are done."""
         self._random_state: dict[str, State] | None = None
         self._is_training = False
-        self._is_tried = False
+        self._is_tried = not try_batches
         self._is_over = False
         self._is_run_training = False
         self._is_run_evaluation = False
@@ -421,16 +424,17 @@ class MainLoop:
     def try_batches(self) -> None:
         """Try whether the modules fit each other and the data, on the first batch of every loader.
 
-        Of the streams, that is, which are trained on or evaluated. Every training does so before its first batch, once;
-        nothing is trained, and no stream moves. What an iterable yields, and other processes read, is not tried.
+        Of the streams, that is, which are trained on or evaluated; of one without loaders on its own first batch. Every
+        training does so before its first batch, once, unless ``try_batches`` is false; nothing is trained, and no
+        stream moves: what is tried is read for this alone, where it will be read later.
 
-        :raise DataError: for rows that cannot be used
+        :raise DataError: naming stream and loader, for data that cannot be used
         :raise Exception: what a module raises, with a note that names its task and action
         """
         if not self._is_tried:
             outputs = self.hooks.outputs(train=False)
             how = self.train_stream_name, self._skip_zeroth_epoch, outputs, self._fixed_batch_size
-            BatchTrial(self.model, *how).run({name: self.stream_info(name) for name in self._streams.checked})
+            BatchTrial(self.model, *how).run(self._streams.checked, self._streams.first_batches)
             self._is_tried = True
 
     def __enter__(self) -> MainLoop:

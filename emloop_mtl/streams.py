@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from .data.abstract_dataset import AbstractDataset, get_stream
 from .data.batch import Batch
 from .data.epoch_size import EpochSize
+from .data.stream_reader import StreamReader
 from .data.stream_wrapper import StreamWrapper
 from .data.task_stream import TaskStream
 from .errors import CheckpointError, ConfigError, DataError, TrainingTerminated
@@ -139,6 +140,14 @@ class Streams:
         tell = getattr(get_stream(self._dataset, name), "info", None)
         told = tell() if callable(tell) else None
         return told if isinstance(told, TaskStream) else None
+
+    def first_batches(self, name: str) -> Iterator[Batch]:
+        """Yield what comes first of a stream, with something of each loader, read for this alone and not prepared.
+
+        :raise DataError: naming stream and loader, for samples that make no batch
+        """
+        provide = get_stream(self._dataset, name)
+        yield from StreamReader(provide, name, None, None, self._settings["seed"]).first_batches()
 
     def check(self, name: str) -> None:
         """Check that a stream exists and, as far as it tells beforehand, holds all that the model needs.

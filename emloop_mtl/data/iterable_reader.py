@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -41,7 +41,7 @@ class IterableReader(IterableDataset[Any]):
         self._drop_last = drop_last
         self._seed_parts = seed_parts
 
-    def read(self, num_workers: int) -> Iterator[Mapping[str, Any]]:
+    def read(self, num_workers: int) -> Generator[Mapping[str, Any], None, None]:
         """Yield the batches, made by ``num_workers`` processes, or by this one.
 
         :raise EmloopError: what a worker raised

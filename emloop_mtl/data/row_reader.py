@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -47,12 +47,14 @@ class RowReader(Dataset[Any]):
         self._draws = draws
         self._by_row = by_row or not hasattr(whole(dataset), "__getitems__")
 
-    def read(self, ranges: Iterable[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+    def read(self, ranges: Iterable[tuple[int, int]]) -> Generator[dict[str, Any], None, None]:
         """Yield a batch for each range of places in the order, in this process."""
         for each in ranges:
             yield self._isolated(each)
 
-    def read_in_workers(self, ranges: Iterable[tuple[int, int]], num_workers: int) -> Iterator[dict[str, Any]]:
+    def read_in_workers(
+        self, ranges: Iterable[tuple[int, int]], num_workers: int
+    ) -> Generator[dict[str, Any], None, None]:
         """Return the same batches, fetched by ``num_workers`` processes.
 
         :raise EmloopError: what a worker raised

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -107,6 +108,25 @@ class StreamReader:
         if self.deterministic or isinstance(stream, (list, tuple)):
             return None
         return "it may draw global random numbers; set the dataset's attribute deterministic to True if it draws none"
+
+    def first_batches(self) -> Iterator[Batch]:
+        """Yield what comes first, read for this alone: a batch, or some that together have something of each loader.
+
+        :raise DataError: naming stream and loader, for samples that make no batch
+        """
+        stream = self.make(0)
+        if isinstance(stream, TaskStream):
+            try:
+                yield from stream.first_batches()
+            except DataError as error:
+                raise error.within(f"stream {self.name!r}") from error
+            return
+        if isinstance(stream, Iterator) and self._stream_fn() is stream:
+            return  # it does not begin anew, so that what is read of it would be missing later
+        with closing(self.read(StreamPosition(), endless=False)) as items:
+            batch, _ = next(items)
+            if batch is not None:
+                yield batch
 
     def read(self, position: StreamPosition, endless: bool) -> Generator[Item, None, None]:
         """Return what comes after ``position``: the rest of its pass, and the passes after it if ``endless``.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from typing import Any, Literal
@@ -156,29 +157,21 @@ class TaskLoader:
             return None
         return Batch(dataset.__getitems__([]), tasks=self.tasks, data_name=self.name, split=self.split, size=0)
 
-    def first_rows(self, count: int | None = None) -> Batch | None:
-        """Return the first batch of the first round, read in this process.
+    def first_batch(self, count: int | None = None) -> Batch | None:
+        """Return the first batch of the first round, read for this alone.
 
-        Global random generators are left as they are; a dataset of one's own is asked for these rows once more.
+        What reads the batches later reads it: this process, or another one that ends with it. Global random generators
+        are left as they are; a dataset that is read in this process is asked for these samples once more.
 
-        :param count: how many rows it has, the first ones again where there are fewer; None for those of a batch
-        :return: None where there is none, and where reading it here might change what is read later: from an
-            iterable, or of rows that are for other processes to read
+        :param count: how many rows it has, the first ones again where there are fewer; None for those of a batch, and
+            always None for an iterable dataset
+        :return: None where there is none
         :raise DataError: for samples that make no batch
         """
-        if not self._has_rows or not self.num_samples:
-            return None
         parts = (self.seed or 0, self.name, self.split, 0)
-        rows = self._order(parts)[: self.num_samples]
-        rows = rows[: self.batch_size] if count is None else rows[torch.arange(count) % len(rows)]
         try:
-            if self.reads_as_ever and not self._may_draw:
-                sources = whole(self.dataset).__getitems__(rows_of(self.dataset, rows))
-            elif not self._workers:
-                seed_parts = (*parts, "draws") if self._may_draw else None
-                reader = RowReader(self.dataset, rows, self._collate, self._by_row, seed_parts, RowDraws())
-                sources = next(reader.read([(0, len(rows))]))
-            else:
+            sources = self._first_rows(parts, count) if self._has_rows else self._first_of_walk(parts)
+            if sources is None:
                 return None
             batch = Batch(sources, tasks=self.tasks, data_name=self.name, split=self.split)
             batch.count()
@@ -292,6 +285,26 @@ class TaskLoader:
     def _order(self, parts: tuple[object, ...]) -> torch.Tensor:
         count = len(self.dataset)
         return permutation(count, *parts) if self.shuffle else torch.arange(count)
+
+    def _first_rows(self, parts: tuple[object, ...], count: int | None) -> Mapping[str, Any] | None:
+        if not self.num_samples:
+            return None
+        rows = self._order(parts)[: self.num_samples]
+        rows = rows[: self.batch_size] if count is None else rows[torch.arange(count) % len(rows)]
+        if self.reads_as_ever and not self._may_draw:
+            columns: dict[str, Any] = whole(self.dataset).__getitems__(rows_of(self.dataset, rows))
+            return columns
+        seed_parts = (*parts, "draws") if self._may_draw else None
+        reader = RowReader(self.dataset, rows, self._collate, self._by_row, seed_parts, RowDraws())
+        ranges = [(0, len(rows))]
+        with closing(reader.read_in_workers(ranges, 1) if self._workers else reader.read(ranges)) as batches:
+            return next(batches)
+
+    def _first_of_walk(self, parts: tuple[object, ...]) -> Mapping[str, Any] | None:
+        seed_parts = (*parts, "draws") if self._may_draw else None
+        reader = IterableReader(self.dataset, self.batch_size, self._collate, self.drop_last, seed_parts)
+        with closing(reader.read(self._workers)) as batches:
+            return next(batches, None)
 
     def _read(self, parts: tuple[object, ...], start: int) -> Iterator[Mapping[str, Any]]:
         length = self.num_batches

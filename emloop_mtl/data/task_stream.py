@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 
 from ..errors import ConfigError
 from ..schedulers import AbstractTaskScheduler, Sequential
@@ -76,7 +78,7 @@ class TaskStream:
         """Return what the data of a task is called in its scores, where it comes from a loader."""
         return loader.name if self._mixer is None else self._mixer.data_names.get(task, self._mixer.data_name)
 
-    def iterate(self, pass_number: int = 0, start_step: int = 0, skip_batches: int = 0) -> Iterator[Batch]:
+    def iterate(self, pass_number: int = 0, start_step: int = 0, skip_batches: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of one pass.
 
         :param pass_number: number of the pass, from 0
@@ -91,18 +93,33 @@ class TaskStream:
             else:
                 yield mixer.join(step)
 
-    def first_rows(self) -> Iterator[Batch]:
-        """Yield batches as they come first, with rows of each loader once, as far as they can be read by the way.
+    def first_batches(self) -> Iterator[Batch]:
+        """Yield batches as they come first, with something of each loader in one of them, read for this alone.
 
-        :raise DataError: for rows that make no batch
+        :raise DataError: for samples that make no batch
         """
-        for parts in self.scheduler.first_parts(self.loaders):
-            read = [self.loaders[index].first_rows(count) for index, count in parts]
+        planned = self.scheduler.first_parts(self.loaders)
+        if planned is None:
+            yield from self._first_of_walk()
+            return
+        for parts in planned:
+            read = (self.loaders[index].first_batch(count) for index, count in parts)
             batches = [batch for batch in read if batch is not None]
             if self._mixer is None:
                 yield from batches
-            elif len(batches) == len(read):
+            elif batches:
                 yield self._mixer.join(batches)
+
+    def _first_of_walk(self) -> Iterator[Batch]:
+        """Yield what brings a loader for the first time, among as many batches as there are loaders."""
+        seen: set[tuple[str, str]] = set()
+        with closing(self.iterate()) as walk:
+            for batch in islice(walk, len(self.loaders)):
+                names = [batch.data_name] if batch.mix is None else [part.data_name for part in batch.mix.parts]
+                brought = {(name, batch.split) for name in names}
+                if not brought <= seen:
+                    yield batch
+                seen |= brought
 
     def __iter__(self) -> Iterator[Batch]:
         return self.iterate()

@@ -7,7 +7,7 @@ import re
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
 from multiprocessing.process import BaseProcess
 from traceback import clear_frames
@@ -34,7 +34,7 @@ def worker_batches(
     num_workers: int,
     numbers: Iterable[Any] | None = None,
     begin: Callable[[int], None] | None = None,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Yield the batches of a dataset, made by processes that end with this walk, however it ends.
 
     :param dataset: makes a batch of each number, or yields batches; an ``EmloopError`` that it returns is raised here

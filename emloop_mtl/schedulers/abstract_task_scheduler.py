@@ -135,16 +135,17 @@ class AbstractTaskScheduler(ABC):
             lengths.append(asked)
         return lengths
 
-    def first_parts(self, loaders: Sequence[Loader]) -> list[list[tuple[int, int | None]]]:
+    def first_parts(self, loaders: Sequence[Loader]) -> list[list[tuple[int, int | None]]] | None:
         """Return, for batches that have each loader in one of them, the indices of their loaders and how many rows.
 
-        None stands for those of a whole batch. What is not known without reading is left out.
+        None stands for those of a whole batch.
 
         :param loaders: the loaders to draw from
+        :return: None where only a walk shows what batches hold
         """
         kind = type(self)
         is_plain = kind.steps is AbstractTaskScheduler.steps and kind._walk is AbstractTaskScheduler._walk
-        return [[(index, None)] for index in range(len(loaders))] if is_plain and not self.joins else []
+        return [[(index, None)] for index in range(len(loaders))] if is_plain and not self.joins else None
 
     def settings(self) -> dict[str, State]:
         """Return the arguments that the order depends on, as plain data; in the middle of a pass they cannot change."""

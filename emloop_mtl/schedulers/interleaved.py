@@ -113,12 +113,15 @@ class Interleaved(AbstractTaskScheduler):
     def shares(self, loaders: Sequence[Loader]) -> list[int | None]:
         return [None] * len(loaders)  # it takes no batches of theirs
 
-    def first_parts(self, loaders: Sequence[Loader]) -> list[list[tuple[int, int | None]]]:
+    def first_parts(self, loaders: Sequence[Loader]) -> list[list[tuple[int, int | None]]] | None:
+        is_plain = type(self).steps is Interleaved.steps and type(self)._walk is Interleaved._walk
+        if not is_plain or not all(loader.has_rows for loader in cast(Sequence[RowLoader], loaders)):
+            return None
         lengths = self.lengths(loaders)
         plan = self._plan(lengths, {}, ())
         left = {index for index, length in enumerate(lengths) if length}
         found: list[list[tuple[int, int | None]]] = []
-        while left and None not in lengths and (planned := plan.next()) is not None:
+        while left and (planned := plan.next()) is not None:
             if not left.isdisjoint(index for index, _ in planned):
                 found.append(list(planned))
                 left.difference_update(index for index, _ in planned)

@@ -101,7 +101,7 @@ BROKEN = {
     ),
     "engine's own setting": (
         HEAD + "main_loop: {hooks: []}\n",
-        "3:13: main_loop: unknown argument 'hooks'; known are: asynchronous_saving, buffer, extra_streams, fixed_batch_size, fixed_epoch_size, on_empty_batch, on_empty_stream, on_incorrect_config, on_unused_sources, skip_zeroth_epoch, train_stream_name; set main_loop.on_incorrect_config to 'warn' to go on all the same",
+        "3:13: main_loop: unknown argument 'hooks'; known are: asynchronous_saving, buffer, extra_streams, fixed_batch_size, fixed_epoch_size, on_empty_batch, on_empty_stream, on_incorrect_config, on_unused_sources, skip_zeroth_epoch, train_stream_name, try_batches; set main_loop.on_incorrect_config to 'warn' to go on all the same",
     ),
     "wrong action": (HEAD + "main_loop: {on_empty_batch: warm}\n", "3:13: main_loop.on_empty_batch: expected one of 'ignore', 'warn', 'error', got 'warm'; did you mean 'warn'?"),
     "stream for streams": (HEAD + "main_loop: {extra_streams: valid}\n", "3:13: main_loop.extra_streams: expected list of str, got 'valid'; write [valid]"),

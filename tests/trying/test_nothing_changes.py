@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import IterableDataset
 
 from emloop_mtl import (
+    AbstractDataset,
     AbstractModel,
     BackboneHeadsModel,
     Head,
     JointLearning,
+    MainLoop,
     MultiTaskModel,
 )
+from emloop_mtl.hooks import StopAfter
+from emloop_mtl.schedulers import Interleaved
 
-from .trial import SETTINGS, loader, make_model, train
+from .trial import ROWS, SETTINGS, Counted, DatasetOf, loader, make_model, train
 
 
 class Noisy(nn.Module):
@@ -53,6 +59,16 @@ class Watchful(nn.Linear):
         return {"seen": self.seen}
 
 
+def seed_all() -> None:
+    torch.manual_seed(1)
+    random.seed(1)
+    np.random.seed(1)
+
+
+def draw_all() -> tuple[float, ...]:
+    return float(torch.rand(())), random.random(), np.random.rand()
+
+
 def flow_model() -> MultiTaskModel:
     torch.manual_seed(0)
     return make_model(trunk=Noisy(), head=Watchful())
@@ -79,11 +95,9 @@ STYLES = {"flow": flow_model, "backbone and heads": heads_model, "joint learning
 def test_nothing_changes_by_it(style: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def run() -> tuple[MultiTaskModel, dict[str, Any], Any]:
         model = STYLES[style]()
-        torch.manual_seed(1)
-        random.seed(1)
-        np.random.seed(1)
+        seed_all()
         loop = train(model, loader(), loader(split="valid"))
-        return model, loop.epoch_data, (float(torch.rand(())), random.random(), np.random.rand())
+        return model, loop.epoch_data, draw_all()
 
     stood_in: list[Any] = []
     stand_in = MultiTaskModel.stand_in
@@ -107,6 +121,47 @@ def counts(model: MultiTaskModel) -> tuple[int, int]:
     modules = list(model.network.modules())
     calls = [module.calls for module in modules if isinstance(module, Noisy)]
     return sum(calls), sum(module.seen for module in modules if isinstance(module, Watchful))
+
+
+class Written(AbstractDataset):
+    """A stream without loaders that draws."""
+
+    def train_stream(self) -> Iterator[dict[str, Any]]:
+        for _ in range(3):
+            yield {"x": torch.randn(8, 4), "y": torch.randint(3, (8,))}
+
+
+class Walked(IterableDataset[Any]):
+    """Rows that come in an order of their own, and draw."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        yield from (Counted()[index] for index in range(ROWS))
+
+
+DATA: dict[str, Callable[[], Any]] = {
+    "rows": lambda: DatasetOf(loader(Counted())),
+    "rows of a process": lambda: DatasetOf(loader(Counted(), num_workers=1)),
+    "rows of whom it is found out": lambda: DatasetOf(loader(Counted(), num_workers="auto")),
+    "an iterable": lambda: DatasetOf(loader(Walked())),
+    "an iterable of a process": lambda: DatasetOf(loader(Walked(), num_workers=1)),
+    "mixed": lambda: DatasetOf(loader(Counted()), streams={"train": {"scheduler": Interleaved(6)}}),
+    "without loaders": Written,
+}
+
+
+@pytest.mark.parametrize("buffer", [0, 2])
+@pytest.mark.parametrize("kind", DATA)
+def test_nothing_changes_whatever_is_read_for_it(kind: str, buffer: int) -> None:
+    def run(try_batches: bool) -> tuple[dict[str, Any], Any]:
+        model, data = flow_model(), DATA[kind]()
+        seed_all()
+        loop = MainLoop(model, data, [StopAfter(epochs=2)], buffer=buffer, try_batches=try_batches)
+        loop.run_training()
+        return model.state_dict(), draw_all()
+
+    (weights, drawn), (others, drawn_too) = run(True), run(False)
+    assert drawn == drawn_too
+    assert all(torch.equal(value, others[name]) for name, value in weights.items())
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -125,14 +125,59 @@ MISTAKES = {
 }
 
 
+BY_PROCESSES = """\
+import torch
+from emloop_mtl import MultiTaskDataset, TaskLoader
+
+class Rows(MultiTaskDataset):
+    def loaders(self):
+        rows = [{"x": torch.randn(4), "y": row // 8} for row in range(24)]
+        return [TaskLoader(rows, {"kind": "y"}, "train", name="rows", batch_size=24, num_workers=2)]
+"""
+
+
+WALKED = """\
+import torch
+from emloop_mtl import MultiTaskDataset, TaskLoader
+from torch.utils.data import IterableDataset
+
+class Read(IterableDataset):
+    def __iter__(self):
+        for row in range(24):
+            yield {"x": torch.randn(4), "y": row // 8}
+
+class Rows(MultiTaskDataset):
+    def loaders(self):
+        return [TaskLoader(Read(), {"kind": "y"}, "train", name="rows", batch_size=24)]
+"""
+
+
+WITHOUT_LOADERS = """\
+import torch
+from emloop_mtl import AbstractDataset
+
+class Rows(AbstractDataset):
+    def train_stream(self):
+        yield {"x": torch.randn(24, 4), "y": torch.arange(24) // 8}
+"""
+
+
+MODULES = {"columns": MODULE, "by processes": BY_PROCESSES, "walked": WALKED, "without loaders": WITHOUT_LOADERS}
+
+
 @pytest.mark.parametrize("command", ["train", "check"])
 @pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("module", MODULES)
 def test_a_mistake_is_one_line_with_its_place_and_nothing_has_begun(
-    mistake: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: str, mistake: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (before, after), place, reason = MISTAKES[mistake]
+    if module == "without loaders":
+        place = place.replace(", loader 'rows'", ", batch 0")
+    if module == "by processes":  # which are in the order of a training
+        reason = reason.removeprefix("in row 16 ")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data.py").write_text(MODULE)
+    (tmp_path / "data.py").write_text(MODULES[module])
     (tmp_path / "config.yaml").write_text(CONFIG.replace(before, after))
     done = CliRunner().invoke(main, [command, "config.yaml"])
     assert done.exit_code == 2

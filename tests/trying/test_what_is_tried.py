@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset, Subset
+from torch.utils.data import Subset
 
 from emloop_mtl import (
     Action,
@@ -22,10 +22,9 @@ from emloop_mtl import (
 )
 from emloop_mtl.hooks import Evaluate, Freeze, ScoreTasks, StopAfter
 from emloop_mtl.models.compiled_plan import CompiledPlan
-from emloop_mtl.schedulers import Interleaved, RoundRobin
-from emloop_mtl.utils.random import permutation
+from emloop_mtl.schedulers import Interleaved
 
-from .trial import ROWS, SETTINGS, Counted, DatasetOf, Training, columns, loader, make_model, train
+from .trial import ROWS, SETTINGS, DatasetOf, Training, columns, loader, make_model, train
 
 
 def test_streams_that_nobody_will_run_are_not_tried() -> None:
@@ -39,54 +38,13 @@ def test_streams_that_nobody_will_run_are_not_tried() -> None:
 
 def test_a_training_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[int] = []
-    first_rows = TaskLoader.first_rows
-    monkeypatch.setattr(TaskLoader, "first_rows", lambda self, count=None: reads.append(1) or first_rows(self, count))
+    first_batch = TaskLoader.first_batch
+    monkeypatch.setattr(TaskLoader, "first_batch", lambda self, count=None: reads.append(1) or first_batch(self, count))
     loop = MainLoop(make_model(), DatasetOf(loader()), [StopAfter(epochs=1)], skip_zeroth_epoch=True)
     loop.try_batches()
     loop.run_training()
     loop.run_evaluation("train")
     assert len(reads) == 1
-
-
-class Walked(IterableDataset[Any]):
-    """Rows that come in their own order."""
-
-    def __init__(self) -> None:
-        self.walks = 0
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        self.walks += 1
-        yield from Counted()  # type: ignore[misc]
-
-
-def tried(data: Any, **settings: Any) -> None:
-    MainLoop(make_model(), DatasetOf(loader(data, **settings)), [StopAfter(epochs=1)]).try_batches()
-
-
-def test_rows_that_are_read_here_anyway_are_tried_and_draw_nothing_from_others() -> None:
-    data = Counted()
-    loop = MainLoop(make_model(), DatasetOf(loader(data)), [StopAfter(epochs=1)])
-    before = torch.get_rng_state()
-    loop.try_batches()
-    assert data.read == permutation(ROWS, 0, "Counted", "train", 0)[:8].tolist()  # those of the first batch
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_rows_that_other_processes_read_and_rows_of_an_iterable_are_not_read_for_it() -> None:
-    data, walked = Counted(), Walked()
-    tried(data, num_workers=1)
-    tried(walked)
-    assert data.read == []
-    assert walked.walks == 0
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
-        train(make_model(trunk=nn.Linear(3, 5)), loader(walked))
-    assert any("module 'trunk'" in note for note in caught.value.__notes__)
-
-
-def test_columns_are_tried_whoever_reads_them() -> None:
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        model = make_model(trunk=nn.Linear(3, 5))
-        MainLoop(model, DatasetOf(loader(num_workers=2)), [StopAfter(epochs=1)]).try_batches()
 
 
 def test_batches_of_a_size_that_is_left_out_are_not_tried() -> None:
@@ -249,34 +207,6 @@ def test_mixed_batches_are_tried_in_their_own_size(size: int, names: str) -> Non
     with pytest.raises(RuntimeError, match=f"module {names[-1]!r}|cannot be multiplied"):
         model.network[names[-1]] = nn.Linear(6, 3)
         MainLoop(model, data, [StopAfter(epochs=1)]).try_batches()
-
-
-def test_mixed_batches_are_not_tried_where_a_loader_cannot_be_read() -> None:
-    tasks = [Task(n, {}, [Action("f", "trunk", "x"), Action(n + "_out", n, "f")], "y", "cross_entropy") for n in "ab"]
-    model = MultiTaskModel(tasks, {"trunk": Exactly(8), "a": nn.Linear(5, 3), "b": nn.Linear(5, 3)}, **SETTINGS)
-    walked = Walked()
-    loaders = [loader(tasks={"a": "y"}, name="a"), loader(walked, tasks={"b": "y"}, name="b")]
-    data = DatasetOf(*loaders, streams={"train": {"scheduler": Interleaved(8)}})
-    MainLoop(model, data, [StopAfter(epochs=1)]).try_batches()
-    assert walked.walks == 0
-
-
-def test_what_a_scheduler_of_ones_own_makes_of_batches_is_not_tried() -> None:
-    class Wider(RoundRobin):
-        """Gives each batch what no loader holds."""
-
-        def steps(self, *args: Any, **options: Any) -> Iterator[Any]:
-            for step in super().steps(*args, **options):
-                for batch in step:
-                    batch["wide"] = torch.cat([batch["x"], batch["x"]], 1)
-                yield step
-
-    flow = [Action("features", "trunk", "wide"), Action("logits", "head", "features")]
-    task = Task("kind", {"trunk": nn.Linear(8, 5), "head": nn.Linear(5, 3)}, flow, "y", "cross_entropy")
-    data = DatasetOf(loader(Counted()), streams={"train": {"scheduler": Wider()}})
-    loop = MainLoop(MultiTaskModel(task, **SETTINGS), data, [StopAfter(epochs=1)])
-    loop.run_training()
-    assert loop.end == "finished"
 
 
 def test_what_is_tried_is_the_batch_that_comes_first() -> None:
