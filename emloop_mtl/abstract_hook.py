@@ -137,6 +137,16 @@ class AbstractHook:
         :param success: False if an error ended the training
         """
 
+    def try_batch(self, stream_name: str, batch_data: Batch) -> None:
+        """Raise what no batch like this one could do without, and remember nothing.
+
+        Called before the training, ahead of ``before_training``, with a batch that will be evaluated, and with the
+        outputs that a stand-in of the model has for it.
+
+        :param stream_name: name of its stream
+        :param batch_data: its sources and the stand-in's outputs
+        """
+
     def max_steps(self) -> int | None:
         """Return how many steps this hook lets the whole run have, None if it sets no such limit."""
         return None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
-from .batch_gate import count_samples
+from .batch_gate import check_disjoint, count_samples
 from .data.batch import Batch
 from .data.stream_wrapper import StreamWrapper
 from .errors import ConfigError, DataError
+from .hook_list import HookList
 from .models.abstract_model import AbstractModel
 from .utils.model_note import ModelNote
 from .utils.random import get_random_state, set_random_state
@@ -22,24 +25,24 @@ class BatchTrial:
     """Has stand-ins of a model run what comes first of streams, so that nothing of the model changes.
 
     :param model: the model
+    :param hooks: those of the training, which may refuse a batch that will be evaluated, too
     :param train_stream_name: the stream that is trained on, whose batches are run as in training, too
     :param begins_with_training: whether it is enough if they can be run so
-    :param outputs: names of the outputs that somebody reads of batches that are evaluated; None for all
     :param size: how many rows a batch must have to be run; None for any number
     """
 
     def __init__(
         self,
         model: AbstractModel,
+        hooks: HookList,
         train_stream_name: str,
         begins_with_training: bool,
-        outputs: frozenset[str] | None,
         size: int | None,
     ) -> None:
         self._model = model
         self._train_stream_name = train_stream_name
         self._begins_with_training = begins_with_training
-        self._outputs = outputs
+        self._hooks = hooks
         self._size = size
 
     def run(self, names: Iterable[str], first_batches: Callable[[str], Iterable[Batch]]) -> None:
@@ -63,31 +66,36 @@ class BatchTrial:
 
     def _try_stream(self, stand_in: AbstractModel, name: str, batches: Iterable[Batch]) -> None:
         stream = StreamWrapper(lambda: (), name=name)  # tells the model what is read
-        stream.outputs = self._outputs
+        stream.outputs = self._hooks.outputs(train=False)
+        is_trained = name == self._train_stream_name
+        is_evaluated = not (is_trained and self._begins_with_training)
         for batch in batches:
             size = count_samples(batch, stream)
             if not size or self._size not in (None, size):
                 continue
             where = ", ".join(filter(None, (f"stream {name!r}", batch.place)))
-            try:
-                self._try_evaluation(stand_in, batch, stream)
-                if name == self._train_stream_name:
+            with _told_where(where):
+                evaluated = stand_in.prepare(batch.copy())
+                outputs = self._evaluate(stand_in, evaluated, stream, is_evaluated)
+                if is_trained:
                     self._try_training(stand_in, batch)
-            except DataError as error:
-                raise error.within(where) from error
-            except ConfigError as error:
-                if error.path or ModelNote.on(error) is not None:
-                    raise
-                raise ConfigError(f"{where}: {error}") from error
+            check_disjoint(evaluated, outputs, stream)
+            if is_evaluated:
+                evaluated.update(outputs)
+                with _told_where(where):
+                    self._hooks.try_batch(name, evaluated)
 
-    def _try_evaluation(self, stand_in: AbstractModel, batch: Batch, stream: StreamWrapper) -> None:
+    @staticmethod
+    def _evaluate(
+        stand_in: AbstractModel, batch: Batch, stream: StreamWrapper, is_evaluated: bool
+    ) -> Mapping[str, Any]:
         try:
-            stand_in.run(batch, train=False, stream=stream)
+            return stand_in.run(batch, train=False, stream=stream)
         except Exception:
             # Some modules can be trained but not evaluated, which is tried then.
-            only_trains = self._begins_with_training and stream.name == self._train_stream_name
-            if not only_trains or type(stand_in).try_training is AbstractModel.try_training:
+            if is_evaluated or type(stand_in).try_training is AbstractModel.try_training:
                 raise
+            return {}
 
     def _try_training(self, stand_in: AbstractModel, batch: Batch) -> None:
         try:
@@ -98,3 +106,16 @@ class BatchTrial:
             if as_trained is None:
                 raise
             as_trained.try_training(batch)
+
+
+@contextmanager
+def _told_where(where: str) -> Iterator[None]:
+    """Have errors say which batch they are of, unless they say more."""
+    try:
+        yield
+    except DataError as error:
+        raise error.within(where) from error
+    except ConfigError as error:
+        if error.path or ModelNote.on(error) is not None:
+            raise
+        raise ConfigError(f"{where}: {error}") from error

@@ -176,6 +176,11 @@ class HookList:
             for hook in self._acting["after_batch"]
         )
 
+    def try_batch(self, stream_name: str, batch_data: Batch) -> None:
+        """Hand every hook that looks for it a batch that is tried before a training."""
+        for hook in self._hooks:
+            hook.try_batch(stream_name, batch_data)
+
     def outputs(self, train: bool) -> frozenset[str] | None:
         """Return the batch variables that hooks read; None if one that sees batches does not say."""
         names: set[str] = set()

@@ -432,9 +432,9 @@ class MainLoop:
         :raise Exception: what a module raises, with a note that names its task and action
         """
         if not self._is_tried:
-            outputs = self.hooks.outputs(train=False)
-            how = self.train_stream_name, self._skip_zeroth_epoch, outputs, self._fixed_batch_size
-            BatchTrial(self.model, *how).run(self._streams.checked, self._streams.first_batches)
+            only_trains = self._skip_zeroth_epoch or self._zeroth_done or self._position.step > 0
+            how = self.train_stream_name, only_trains, self._fixed_batch_size
+            BatchTrial(self.model, self.hooks, *how).run(self._streams.checked, self._streams.first_batches)
             self._is_tried = True
 
     def __enter__(self) -> MainLoop:

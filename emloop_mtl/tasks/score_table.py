@@ -106,6 +106,19 @@ class ScoreTable:
             self._add_scores(scored, batch)
         waiting.begin(batch)
 
+    def try_functions(self) -> None:
+        """Check that functions of scikit-learn can score rows of the kind that was taken in.
+
+        :raise DataError: naming the task, and the metric that cannot
+        :raise ConfigError: naming the task, and a metric that does not score at all
+        """
+        for (task, _), scorer in self._scorers.items():
+            if scorer is not None:
+                try:
+                    scorer.try_functions()
+                except (ConfigError, DataError) as error:
+                    raise _of_task(task, error) from error
+
     def result(self) -> dict[str, float]:
         """Fetch and return ``task/data/loss``, ``task/data/<metric>``, ``task/data/average`` and ``model/all/…``.
 

@@ -159,6 +159,20 @@ class Scorer:
                 self._tell(error, metric)
                 raise
 
+    def try_functions(self) -> None:
+        """Check that functions of scikit-learn can score rows of the kind that was taken in.
+
+        :raise DataError: naming the metric that cannot
+        :raise ConfigError: naming one that does not score at all
+        """
+        for metric in self.metrics:
+            if isinstance(metric, CustomMetric):
+                try:
+                    metric.try_rows()
+                except Exception as error:
+                    self._tell(error, metric)
+                    raise
+
     def compute(self) -> dict[str, float]:
         """Fetch and return all scores by name; nan under its own names for a metric that has seen no rows.
 

@@ -46,6 +46,19 @@ class CustomMetric(KeepingMetric):
         """
         self._function.try_classes(num_classes)
 
+    def try_rows(self) -> None:
+        """Check that a function of scikit-learn can score rows of the kind that was taken in.
+
+        :raise DataError: if it refuses these, and all others that are like them
+        :raise ConfigError: if it returns something else than numbers
+        """
+        label, prob, pred = (self.fetch(kind) for kind in ("label", "prob", "pred"))
+        if self._function.takes_two and label is not None:
+            columns = self._two(label, prob, pred)
+            result = None if columns is None else self._function.try_rows(*columns)
+            if result is not None:
+                self._scores(result)
+
     def update(self, label: Tensor, prob: Tensor | None, pred: Tensor | None, uids: Any = None) -> None:
         super().update(label, prob, pred)
         if self.takes_uids and uids is not None:
@@ -64,6 +77,9 @@ class CustomMetric(KeepingMetric):
         else:
             arrays = [None if rows is None else _array(rows) for rows in (label, prob, pred)]
             result = self._function(*arrays, *([self._all_uids()] if self.takes_uids else []))
+        return self._scores(result)
+
+    def _scores(self, result: Any) -> dict[str, float]:
         scores = result if isinstance(result, Mapping) else {self.name: result}
         try:
             return {str(name): float(score) for name, score in scores.items()}

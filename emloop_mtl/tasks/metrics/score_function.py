@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ...errors import ConfigError, DataError, nearest
+from .rows_like import Rows, rows_like
 
 _PROBABILITIES = frozenset({"probs", "prob", "y_prob", "y_proba", "y_score", "pred_decision", "probas_pred"})
 _PREDICTIONS = frozenset({"preds", "pred", "y_pred", "labels_pred", "y2"})
@@ -44,8 +46,10 @@ class ScoreFunction:
         self.needs: frozenset[str] = frozenset({second} if second is not None else {"prob", "pred"})
         """Which of ``prob`` and ``pred`` it reads."""
         self.takes_uids = False if second is not None else self._takes_uids()
-        if self._is_sklearns and second is not None:
-            self._try_options(second)
+        if second is not None:
+            self._check_required()
+            if self._is_sklearns:
+                self._try_options(second)
 
     def __call__(self, *arrays: Any) -> Any:
         """Return what the function returns.
@@ -77,6 +81,31 @@ class ScoreFunction:
             text = " ".join(str(error).split())
             raise ConfigError(f"metric {self._name!r} cannot score {num_classes} classes: {text}") from error
 
+    def try_rows(self, labels: Rows, second: Rows) -> Any:
+        """Return what a function of scikit-learn makes of rows, to see whether it can score those of their kind.
+
+        Those at hand may be too few, or too much alike; then rows that differ as much as they can are tried.
+
+        :param labels: labels, [n] or [n, k]
+        :param second: what is predicted, or probabilities
+        :return: None for another function, and where nothing is known
+        :raise Exception: if it refuses them, and all others that are like them
+        """
+        if not self._is_sklearns:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return self(labels, second)
+            except Exception:
+                others = list(rows_like(labels, second, "prob" in self.needs))
+                for rows in others:
+                    with suppress(Exception):
+                        return self(*rows)
+                if others:
+                    raise
+                return None
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ScoreFunction) and vars(self) == vars(other)
 
@@ -99,9 +128,17 @@ class ScoreFunction:
             f"(golds, probs), not {signature}"
         )
 
+    def _check_required(self) -> None:
+        """Refuse a function of two columns that cannot be called with its options."""
+        signature = inspect.signature(self._function)
+        _check_options(self._name, signature, self._options)
+        try:
+            signature.bind(0, 1, **self._options)
+        except TypeError as error:
+            raise ConfigError(f"metric {self._name!r}: {error}; options stand beside its 'class'") from error
+
     def _try_options(self, second: str) -> None:
-        """Refuse options that a function of scikit-learn does not know or refuses whatever the data are."""
-        _check_options(self._name, inspect.signature(self._function), self._options)
+        """Refuse options that a function of scikit-learn refuses whatever the data are."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -170,6 +170,11 @@ def test_functions_of_ones_own_take_options_and_what_their_arguments_are_called(
         ),
         ({"class": sklearn_metrics.fbeta_score}, "missing a required argument: 'beta'"),
         ({"class": sklearn_metrics.f1_score, "average": "makro"}, "The 'average' parameter of f1_score must be"),
+        (
+            "sklearn.metrics.fbeta_score",
+            "metric 'fbeta_score': missing a required argument: 'beta'; options",
+        ),
+        (lambda golds, preds, *, limit: 1, "missing a required argument: 'limit'; options stand beside its 'class'"),
         ({"class": costs, "wait": 2}, "metric 'costs': unknown argument 'wait'; did you mean 'weight'?"),
         ({"class": strict}, "metric 'strict': missing a required argument: 'limit'"),
         ({"class": recall_of, "positiv": 2}, "unknown argument 'positiv'; did you mean 'positive'?"),
