@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 # One thread per process: results do not depend on the number of cores, and small tensors are fastest so.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
-IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-long check format examples wheel-test docs bench bench-quick soak clean
