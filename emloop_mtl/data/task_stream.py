@@ -107,7 +107,7 @@ class TaskStream:
             batches = [batch for batch in read if batch is not None]
             if self._mixer is None:
                 yield from batches
-            elif batches:
+            else:
                 yield self._mixer.join(batches)
 
     def _first_of_walk(self) -> Iterator[Batch]:

@@ -114,6 +114,10 @@ def test_a_metric_that_scores_all_rows_is_not_refused_for_what_few_say(kind: str
     assert loop.end == "finished"
 
 
+def test_what_few_rows_say_is_no_warning() -> None:
+    make_loop("values", of_sklearn("r2_score"), batch_size=1).try_batches()  # in these tests warnings are errors
+
+
 def test_a_function_of_ones_own_is_called_with_all_rows_only() -> None:
     sizes: list[int] = []
 
@@ -211,7 +215,7 @@ model:
       loss: mse
       metrics:
         - mean_squared_error
-        - pearson_correlation
+        - METRIC
 hooks:
   - ScoreTasks
   - StopAfter: {epochs: 1}
@@ -229,15 +233,16 @@ class Rows(MultiTaskDataset):
 
 
 @pytest.mark.parametrize("command", ["train", "check"])
+@pytest.mark.parametrize("metric", ["pearson_correlation", "sklearn.metrics.f1_score"])
 def test_it_is_one_line_with_the_place_of_the_metric(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    metric: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data.py").write_text(MODULE)
-    (tmp_path / "config.yaml").write_text(CONFIG)
+    (tmp_path / "config.yaml").write_text(CONFIG.replace("METRIC", metric))
     done = CliRunner().invoke(main, [command, "config.yaml"])
     assert done.exit_code == 2
     (line,) = done.stderr.splitlines()
     place = "config.yaml:16:11: model.tasks.kind.metrics[1]: stream 'train', loader 'rows': task 'kind': "
-    assert line.startswith(place + "metric 'pearson_correlation' needs one number per row")
+    assert line.startswith(f"{place}metric '{metric.rpartition('.')[2]}'")
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["config.yaml", "data.py"]

@@ -151,6 +151,19 @@ def test_mistakes_in_rows_are_told_before_any_hook_begins(what: str, num_workers
     assert multiprocessing.active_children() == []
 
 
+def test_rows_that_make_no_batch_are_told_with_stream_and_loader() -> None:
+    rows = loader(Counted(), collate=lambda samples: samples)
+    with pytest.raises(DataError, match="^stream 'train': loader 'Counted': collate returned a list"):
+        make_loop(DatasetOf(rows)).try_batches()
+
+
+def test_a_source_named_like_an_output_is_told_before_any_hook_begins() -> None:
+    record, data = RecordEvents(), Written(rows(loss=torch.ones(8)))
+    with pytest.raises(DataError, match="^stream 'train': 'loss': both a source and an output of the model"):
+        make_loop(data, None, record).run_training()
+    assert set(record.names) <= {"register_mainloop", "after_training"}
+
+
 def two_tasks(trunk: nn.Module, heads: str = "ab") -> MultiTaskModel:
     tasks = [Task(n, {}, [Action("f", "trunk", "x"), Action(n + "_out", n, "f")], "y", "cross_entropy") for n in heads]
     return MultiTaskModel(tasks, {"trunk": trunk, **{name: nn.Linear(5, 3) for name in heads}}, **SETTINGS)
@@ -209,6 +222,24 @@ def test_what_a_scheduler_of_ones_own_makes_of_batches_is_tried_for_every_loader
     assert "in task 'b', action 'b_out', module 'b'" in caught.value.__notes__
 
 
+class WiderMix(Interleaved):
+    """Gives each mixed batch what no loader holds."""
+
+    def steps(self, *args: Any, **options: Any) -> Iterator[Any]:
+        for step in super().steps(*args, **options):
+            for part in step:
+                part["wide"] = torch.cat([part["x"], part["x"]], 1)
+            yield step
+
+
+def test_what_is_made_of_mixed_batches_is_tried() -> None:
+    loaders = [loader(Counted(), tasks={name: "y"}, name=name) for name in "ab"]
+    data = DatasetOf(*loaders, streams={"train": {"scheduler": WiderMix(8)}})
+    make_loop(data, wide_model()).try_batches()
+    with pytest.raises(RuntimeError, match=DOES_NOT_FIT):
+        make_loop(data, wide_model(4)).try_batches()
+
+
 def test_of_a_scheduler_of_ones_own_as_many_batches_are_read_as_there_are_loaders() -> None:
     class First(Wider):
         """Gives the batches of one loader before those of the other."""
@@ -224,6 +255,9 @@ def test_of_a_scheduler_of_ones_own_as_many_batches_are_read_as_there_are_loader
     make_loop(data, wide_model(second=6)).try_batches()
     assert len(first.read) == 16
     assert second.read == []
+    stream = data.stream("train")
+    assert stream is not None
+    assert [batch.data_name for batch in stream().first_batches()] == ["a"]
 
 
 def rows(width: int = 4, **sources: Any) -> dict[str, Any]:
@@ -312,7 +346,7 @@ class Drawn(AbstractDataset):
 
 def test_a_stream_without_loaders_draws_what_it_draws_later_and_nothing_from_others() -> None:
     data = Drawn()
-    loop = make_loop(data, skip_zeroth_epoch=True)
+    loop = make_loop(data, skip_zeroth_epoch=True, seed=5)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     loop.try_batches()
     assert torch.equal(torch.get_rng_state(), before[0])

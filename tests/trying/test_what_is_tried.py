@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,9 @@ from emloop_mtl import (
     Task,
     TaskLoader,
 )
-from emloop_mtl.hooks import Evaluate, Freeze, ScoreTasks, StopAfter
+from emloop_mtl.checkpoint import newest_checkpoint
+from emloop_mtl.constants import CHECKPOINT_FOLDER
+from emloop_mtl.hooks import Evaluate, Freeze, SaveEvery, ScoreTasks, StopAfter
 from emloop_mtl.models.compiled_plan import CompiledPlan
 from emloop_mtl.schedulers import Interleaved
 
@@ -262,3 +265,15 @@ def test_modules_that_hooks_will_freeze_are_not_tried_as_in_training() -> None:
     loop = MainLoop(make_model(trunk=trunk), data, [Freeze(modules=["trunk"], eval_mode=True), StopAfter(steps=2)])
     loop.run_training()
     assert loop.end == "finished"
+
+
+def test_what_goes_on_with_training_need_not_be_evaluated(tmp_path: Path) -> None:
+    def loop(epochs: int, **options: Any) -> MainLoop:
+        hooks = [SaveEvery(), StopAfter(epochs=epochs)]
+        return MainLoop(make_model(trunk=Training(4, 5)), DatasetOf(loader()), hooks, output_dir=tmp_path, **options)
+
+    loop(1, skip_zeroth_epoch=True).run_training()
+    resumed = loop(2)
+    resumed.restore(newest_checkpoint(tmp_path / CHECKPOINT_FOLDER))
+    resumed.run_training()  # the zeroth epoch, which would evaluate, is over
+    assert resumed.training_epochs_done == 2
