@@ -432,7 +432,8 @@ class MainLoop:
         :raise Exception: what a module raises, with a note that names its task and action
         """
         if not self._is_tried:
-            only_trains = self._skip_zeroth_epoch or self._zeroth_done or self._position.step > 0
+            is_in_training = self._epoch is not None and bool(self._epoch["train_streams"])
+            only_trains = self._skip_zeroth_epoch or self._zeroth_done or is_in_training
             how = self.train_stream_name, only_trains, self._fixed_batch_size
             BatchTrial(self.model, self.hooks, *how).run(self._streams.checked, self._streams.first_batches)
             self._is_tried = True

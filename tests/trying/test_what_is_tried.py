@@ -268,12 +268,14 @@ def test_modules_that_hooks_will_freeze_are_not_tried_as_in_training() -> None:
 
 
 def test_what_goes_on_with_training_need_not_be_evaluated(tmp_path: Path) -> None:
-    def loop(epochs: int, **options: Any) -> MainLoop:
-        hooks = [SaveEvery(), StopAfter(epochs=epochs)]
+    def loop(steps: int, **options: Any) -> MainLoop:
+        hooks = [SaveEvery(steps=1), StopAfter(steps=steps)]
         return MainLoop(make_model(trunk=Training(4, 5)), DatasetOf(loader()), hooks, output_dir=tmp_path, **options)
 
-    loop(1, skip_zeroth_epoch=True).run_training()
-    resumed = loop(2)
+    loop(2, skip_zeroth_epoch=True).run_training()
+    resumed = loop(4)
     resumed.restore(newest_checkpoint(tmp_path / CHECKPOINT_FOLDER))
-    resumed.run_training()  # the zeroth epoch, which would evaluate, is over
-    assert resumed.training_epochs_done == 2
+    resumed.run_training()  # in the middle of an epoch, long after the zeroth, which would evaluate
+    assert resumed.position.step == 4
+    with pytest.raises(AssertionError, match="nothing is to be had of it"):
+        loop(4).try_batches()
