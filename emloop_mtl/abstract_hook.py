@@ -138,7 +138,7 @@ class AbstractHook:
         """
 
     def try_batch(self, stream_name: str, batch_data: Batch) -> None:
-        """Raise what no batch like this one could do without, and remember nothing.
+        """Raise what would be wrong with any batch like this one, and remember nothing.
 
         Called before the training, ahead of ``before_training``, with a batch that will be evaluated, and with the
         outputs that a stand-in of the model has for it.

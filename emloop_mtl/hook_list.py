@@ -13,6 +13,7 @@ from .epoch_book import EpochBook, find_entry
 from .errors import CheckpointError, ConfigError, TrainingTerminated, nearest
 from .hook_times import HookTimes
 from .types import EpochNumber, State, TimeProfile
+from .utils.model_note import ModelNote
 
 if TYPE_CHECKING:
     from .data.batch import Batch
@@ -179,7 +180,12 @@ class HookList:
     def try_batch(self, stream_name: str, batch_data: Batch) -> None:
         """Hand every hook that looks for it a batch that is tried before a training."""
         for hook in self._hooks:
-            hook.try_batch(stream_name, batch_data)
+            try:
+                hook.try_batch(stream_name, batch_data)
+            except ConfigError as error:
+                if ModelNote.on(error) is not None:  # it has its place in the model
+                    raise
+                raise _located(error, hook) from error.__cause__
 
     def outputs(self, train: bool) -> frozenset[str] | None:
         """Return the batch variables that hooks read; None if one that sees batches does not say."""

@@ -199,6 +199,20 @@ def test_hooks_are_asked_before_they_begin() -> None:
     assert ("begins", 0, False) not in look.seen
 
 
+def test_a_mistake_that_a_hook_finds_so_has_its_place_in_the_config() -> None:
+    class Refuse(AbstractHook):
+        """Does not like its argument."""
+
+        config_path = ("hooks", 3)
+
+        def try_batch(self, stream_name: str, batch_data: Batch) -> None:
+            raise ConfigError("of no use for these rows", ("limit",))
+
+    with pytest.raises(ConfigError, match="^of no use for these rows$") as caught:
+        MainLoop(make_model(), DatasetOf(loader()), [Refuse(), StopAfter(epochs=1)]).try_batches()
+    assert caught.value.path == ("hooks", 3, "limit")
+
+
 CONFIG = """\
 dataset:
   class: data.Rows
