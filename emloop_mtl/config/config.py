@@ -47,8 +47,17 @@ class Config:
         return "config" if self.path is None else str(self.path)
 
     def knows(self, key_path: KeyPath) -> bool:
-        """Tell whether an entry was written in the config."""
-        return _as_text(key_path) in map(_as_text, self.positions)
+        """Tell whether an entry is in the config, wherever it was written."""
+        node: Any = self.data
+        for key in key_path:
+            if isinstance(node, Mapping):
+                entries = {str(name): value for name, value in node.items()}
+            else:
+                entries = {str(index): value for index, value in enumerate(node)} if isinstance(node, list) else {}
+            if str(key) not in entries:
+                return False
+            node = entries[str(key)]
+        return True
 
     def says_the_same(self, other: Config) -> bool:
         """Whether another config has the same data, wherever it was written."""

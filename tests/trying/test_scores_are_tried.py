@@ -259,4 +259,8 @@ def test_it_is_one_line_with_the_place_of_the_metric(
     (line,) = done.stderr.splitlines()
     place = "config.yaml:16:11: model.tasks.kind.metrics[1]: stream 'train', loader 'rows': task 'kind': "
     assert line.startswith(f"{place}metric '{metric.rpartition('.')[2]}'")
+    change = f"model.tasks.kind.metrics=[{metric}]"
+    done = CliRunner().invoke(main, [command, "config.yaml", change])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"command line: {change}: model.tasks.kind.metrics[0]: stream 'train'")
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["config.yaml", "data.py"]
