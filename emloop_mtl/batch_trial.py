@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from .batch_gate import check_disjoint, count_samples
 from .data.batch import Batch
@@ -75,7 +77,7 @@ class BatchTrial:
                 continue
             where = ", ".join(filter(None, (f"stream {name!r}", batch.place)))
             with _told_where(where):
-                evaluated = stand_in.prepare(batch.copy())
+                evaluated = stand_in.prepare(_own(batch))
                 outputs = self._evaluate(stand_in, evaluated, stream, is_evaluated)
                 if is_trained:
                     self._try_training(stand_in, batch)
@@ -99,13 +101,24 @@ class BatchTrial:
 
     def _try_training(self, stand_in: AbstractModel, batch: Batch) -> None:
         try:
-            stand_in.try_training(batch)
+            stand_in.try_training(_own(batch))
         except Exception:
             # Some modules give a loss in training only; others a hook is yet to switch to evaluation.
             as_trained = self._model.stand_in(as_trained=True)
             if as_trained is None:
                 raise
-            as_trained.try_training(batch)
+            as_trained.try_training(_own(batch))
+
+
+def _own(batch: Batch) -> Batch:
+    """Return a copy with values of its own: modules and losses may write to what they are given."""
+    twin = batch.copy()
+    for name, value in twin.items():
+        if isinstance(value, Tensor):
+            twin[name] = value.clone()
+        elif isinstance(value, np.ndarray):
+            twin[name] = value.copy()
+    return twin
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from .freezing import Freezing
 from .frozen_part import FrozenPart
 from .mixed_batch_run import MixedBatchRun
 from .plan_compiler import PlanCompiler
+from .reaches_back import reaches_back
 from .runs_batches import RunsBatches
 from .stacked_batch_run import StackedBatchRun
 from .stand_in_parts import stand_in_parts
@@ -320,8 +321,10 @@ class MultiTaskModel(AbstractTaskModel):
         """
         if not self._runs_as_ever or are_all_watched() or any(map(is_watched, self.network.modules())):
             return None
-        if any(hasattr(type(each), "__del__") for each in (self, *self.network.modules())):
-            return None  # whose copies would end what they share with it
+        obstacle = reaches_back(list(self.network.modules()))
+        if obstacle is not None or hasattr(type(self), "__del__"):
+            _LOGGER.info("whether the modules fit will show in the first batch: %s", obstacle or "the model has an end")
+            return None
         try:
             twin, memo = copy.copy(self), stand_in_parts(self.network)
             for name in self._copied:

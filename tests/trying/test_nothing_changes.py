@@ -164,6 +164,37 @@ def test_nothing_changes_whatever_is_read_for_it(kind: str, buffer: int) -> None
     assert all(torch.equal(value, others[name]) for name, value in weights.items())
 
 
+class Shift(nn.Module):
+    """Counts the words from 0, in the place where they are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x -= 1
+        out: Tensor = self.words(x).mean(1)
+        return out
+
+
+@pytest.mark.parametrize("of", ["rows", "a list", "arrays"])
+def test_what_modules_write_to_their_inputs_is_not_seen_later(of: str) -> None:
+    class Listed(AbstractDataset):
+        def __init__(self) -> None:
+            super().__init__()
+            words: Any = torch.tensor([[1, 2, 5]] * 8)
+            self.batches = [{"x": words.numpy() if of == "arrays" else words, "y": torch.arange(8) % 3}]
+
+        def train_stream(self) -> list[dict[str, Any]]:
+            return self.batches
+
+    rows = [{"x": torch.tensor([1, 2, 5]), "y": row % 3} for row in range(ROWS)]
+    data = DatasetOf(loader(rows)) if of == "rows" else Listed()
+    loop = MainLoop(make_model(trunk=Shift()), data, [StopAfter(steps=1)], skip_zeroth_epoch=True)
+    loop.run_training()
+    assert loop.end == "finished"
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_a_stand_in_has_equal_weights_and_shares_those_that_are_not_trained(style: str) -> None:
     model = STYLES[style]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,88 @@ def test_modules_that_cannot_be_copied_are_told_of_and_trained(caplog: pytest.Lo
     with caplog.at_level(logging.INFO):
         assert train(make_model(trunk=Locked()), loader()).end == "finished"
     assert "whether the modules fit will show in the first batch: they cannot be copied" in caplog.text
+
+
+class ByLambda(nn.Module):
+    """Has functions that hold it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.layer = nn.Linear(4, 5)
+        self.steps = [lambda x: self.norm(x), lambda x: self.layer(x)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+class ByReference(nn.Linear):
+    """Has a weak reference to a part of it."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 5)
+        self.norm = nn.BatchNorm1d(5)
+        self.parts = {"norm": weakref.ref(self.norm)}
+
+    def forward(self, x: Tensor) -> Tensor:
+        norm = self.parts["norm"]()
+        assert norm is not None
+        out: Tensor = norm(super().forward(x))
+        return out
+
+
+class Scratch:
+    """A file that goes with it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.touch()
+
+    def __del__(self) -> None:
+        self.path.unlink()
+
+
+class WithScratch(nn.Linear):
+    """Needs a file as long as it is there."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(4, 5)
+        self.scratch = Scratch(path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.scratch.path.exists()
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("kind", ["lambda", "reference", "end"])
+def test_modules_whose_copies_would_act_on_them_are_not_copied(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trunk = {"lambda": ByLambda, "reference": ByReference, "end": lambda: WithScratch(tmp_path / "file")}[kind]()
+    model = make_model(trunk=trunk)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with caplog.at_level(logging.INFO):
+        MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)]).try_batches()
+    assert "whether the modules fit will show in the first batch: " in caplog.text
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert train(model, loader()).end == "finished"
+
+
+def test_functions_that_hold_no_module_keep_nobody_from_trying() -> None:
+    class Scaled(nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(3, 5)
+            factor = 2.0
+            self.scale = lambda x: factor * x
+            self.other = weakref.ref(Scratch)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(self.scale(x))
+
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        MainLoop(make_model(trunk=Scaled()), DatasetOf(loader()), [StopAfter(epochs=1)]).try_batches()
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
