@@ -137,14 +137,14 @@ class AbstractHook:
         :param success: False if an error ended the training
         """
 
-    def try_batch(self, stream_name: str, batch_data: Batch) -> None:
+    def try_batch(self, stream_name: str, batch_data: Batch, train: bool) -> None:
         """Raise what would be wrong with any batch like this one, and remember nothing.
 
-        Called before the training, ahead of ``before_training``, with a batch that will be evaluated, and with the
-        outputs that a stand-in of the model has for it.
+        Called ahead of ``before_training``, with a batch that a stand-in of the model has evaluated.
 
         :param stream_name: name of its stream
         :param batch_data: its sources and the stand-in's outputs
+        :param train: whether batches of this stream are only trained on, and not evaluated
         """
 
     def max_steps(self) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -57,10 +58,12 @@ class BatchTrial:
         """
         random_state = get_random_state()
         try:
-            stand_in = self._model.stand_in()
-            if stand_in is not None:
-                for name in names:
-                    self._try_stream(stand_in, name, first_batches(name))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # they come where a batch is run for good
+                stand_in = self._model.stand_in()
+                if stand_in is not None:
+                    for name in names:
+                        self._try_stream(stand_in, name, first_batches(name))
         except torch.OutOfMemoryError as error:  # weights that are there twice may be too many
             _LOGGER.info("whether the modules fit will show in the first batch: %s", error)
         finally:
@@ -73,7 +76,7 @@ class BatchTrial:
         is_evaluated = not (is_trained and self._begins_with_training)
         for batch in batches:
             size = count_samples(batch, stream)
-            if not size or self._size not in (None, size):
+            if not size or self._size not in (None, size) or self._may_get_tasks_of(batch):
                 continue
             where = ", ".join(filter(None, (f"stream {name!r}", batch.place)))
             with _told_where(where):
@@ -82,10 +85,15 @@ class BatchTrial:
                 if is_trained:
                     self._try_training(stand_in, batch)
             check_disjoint(evaluated, outputs, stream)
-            if is_evaluated:
+            if outputs:
                 evaluated.update(outputs)
                 with _told_where(where):
-                    self._hooks.try_batch(name, evaluated)
+                    self._hooks.try_batch(name, evaluated, train=not is_evaluated)
+
+    def _may_get_tasks_of(self, batch: Batch) -> bool:
+        """Whether a batch carries a task that the model has not, and that hooks may be about to add."""
+        tasks = getattr(self._model, "tasks", batch.tasks)
+        return self._hooks.may_add_tasks and any(name not in tasks for name in batch.tasks)
 
     @staticmethod
     def _evaluate(

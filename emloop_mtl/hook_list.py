@@ -170,6 +170,11 @@ class HookList:
         return sum(hook.checkpoint_bytes() for hook in self._hooks)
 
     @property
+    def may_add_tasks(self) -> bool:
+        """Whether there are hooks of somebody else's, of which nobody knows what they do before the first batch."""
+        return any(type(hook).__module__.split(".")[0] != __package__ for hook in self._hooks)
+
+    @property
     def are_ours(self) -> bool:
         """Whether all hooks that act after batches are of this package."""
         return all(
@@ -177,11 +182,11 @@ class HookList:
             for hook in self._acting["after_batch"]
         )
 
-    def try_batch(self, stream_name: str, batch_data: Batch) -> None:
+    def try_batch(self, stream_name: str, batch_data: Batch, train: bool) -> None:
         """Hand every hook that looks for it a batch that is tried before a training."""
         for hook in self._hooks:
             try:
-                hook.try_batch(stream_name, batch_data)
+                hook.try_batch(stream_name, batch_data, train)
             except ConfigError as error:
                 if ModelNote.on(error) is not None:  # it has its place in the model
                     raise

@@ -424,14 +424,16 @@ class MainLoop:
     def try_batches(self) -> None:
         """Try whether the modules fit each other and the data, on the first batch of every loader.
 
-        Of the streams, that is, which are trained on or evaluated; of one without loaders on its own first batch. Every
-        training does so before its first batch, once, unless ``try_batches`` is false; nothing is trained, and no
-        stream moves: what is tried is read for this alone, where it will be read later.
+        Of the streams, that is, which are trained on or evaluated; of one without loaders on its own first batch.
+        ``run_training`` does so before its first batch, once, unless ``try_batches`` is false or nothing is left to do;
+        nothing is trained, and no stream moves: what is tried is read for this alone, where it will be read later.
 
         :raise DataError: naming stream and loader, for data that cannot be used
         :raise Exception: what a module raises, with a note that names its task and action
         """
-        if not self._is_tried:
+        total_steps = self.total_steps
+        is_done = self._is_over or (total_steps is not None and 0 < total_steps <= self._position.step)
+        if not self._is_tried and not is_done:
             is_in_training = self._epoch is not None and bool(self._epoch["train_streams"])
             only_trains = self._skip_zeroth_epoch or self._zeroth_done or is_in_training
             how = self.train_stream_name, only_trains, self._fixed_batch_size
@@ -445,7 +447,7 @@ class MainLoop:
             if not self._is_run_evaluation:
                 self.check_room()
             self.check()
-            if not self._is_run_evaluation:
+            if self._is_run_training:  # else nobody knows what will be run, and how
                 self.try_batches()
             # signals still do what they do elsewhere: nothing has begun that could be saved
             self._signals.__enter__()

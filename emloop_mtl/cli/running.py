@@ -123,6 +123,7 @@ def _begin(
             with building(config):
                 training = create_training(config, folder.path, **options)
                 _check(training)
+            _try(training)
             training.main_loop.check_room()
             folder.write_config(training.config)
             folder.begin()
@@ -166,6 +167,7 @@ def _go_on(folder: RunFolder, overrides: Sequence[str], trust: bool, more_hooks:
                 _leave(folder, config, checkpoint)
                 return
             training.main_loop.restore(checkpoint, stay_finished=ends)
+            _try(training)
             log.info("going on in %s from %s (%s)", folder.path, checkpoint.path.name, _describe(checkpoint))
             if cleared is not None:
                 log.warning("ClearCheckpoints has removed the end, so it is trained again from there on")
@@ -173,6 +175,7 @@ def _go_on(folder: RunFolder, overrides: Sequence[str], trust: bool, more_hooks:
             if not ends and (checkpoint.finished or folder.is_noted("ended", checkpoint.sequence)):
                 folder.note("longer", checkpoint.sequence)
         else:
+            _try(training)
             folder.restart()
             log.info("%s has no checkpoint yet: beginning again", folder.path)
         if is_changed or not ends:  # other weights may come to the same step, or be scored in another way
@@ -230,6 +233,10 @@ def _check(training: Training) -> None:
     training.main_loop.check_trainable()
     training.main_loop.check()
     check_evaluations(training)
+
+
+def _try(training: Training) -> None:
+    """Find out by what comes first of the data whether all fits."""
     with running(training.config, lambda: True):
         training.main_loop.try_batches()
 

@@ -160,7 +160,7 @@ class TaskLoader:
     def first_batch(self, count: int | None = None) -> Batch | None:
         """Return the first batch of the first round, read for this alone.
 
-        What reads the batches later reads it: this process, or another one that ends with it. Global random generators
+        What reads the batches later reads it: this process, or others that end with it. Global random generators
         are left as they are; a dataset that is read in this process is asked for these samples once more.
 
         :param count: how many rows it has, the first ones again where there are fewer; None for those of a batch, and
@@ -296,8 +296,8 @@ class TaskLoader:
             return columns
         seed_parts = (*parts, "draws") if self._may_draw else None
         reader = RowReader(self.dataset, rows, self._collate, self._by_row, seed_parts, RowDraws())
-        ranges = [(0, len(rows))]
-        with closing(reader.read_in_workers(ranges, 1) if self._workers else reader.read(ranges)) as batches:
+        ranges, workers = [(0, len(rows))], self._workers
+        with closing(reader.read_in_workers(ranges, workers) if workers else reader.read(ranges)) as batches:
             return next(batches)
 
     def _first_of_walk(self, parts: tuple[object, ...]) -> Mapping[str, Any] | None:

@@ -136,7 +136,7 @@ class AbstractTaskScheduler(ABC):
         return lengths
 
     def first_parts(self, loaders: Sequence[Loader]) -> list[list[tuple[int, int | None]]] | None:
-        """Return, for batches that have each loader in one of them, the indices of their loaders and how many rows.
+        """Return, for batches that have each loader that is drawn from, the indices of their loaders and how many rows.
 
         None stands for those of a whole batch.
 
@@ -145,7 +145,9 @@ class AbstractTaskScheduler(ABC):
         """
         kind = type(self)
         is_plain = kind.steps is AbstractTaskScheduler.steps and kind._walk is AbstractTaskScheduler._walk
-        return [[(index, None)] for index in range(len(loaders))] if is_plain and not self.joins else None
+        if not is_plain or self.joins:
+            return None
+        return [[(index, None)] for index, share in enumerate(self.shares(loaders)) if share != 0]
 
     def settings(self) -> dict[str, State]:
         """Return the arguments that the order depends on, as plain data; in the middle of a pass they cannot change."""

@@ -36,6 +36,9 @@ class Weighted(DrawnScheduler):
     def settings(self) -> dict[str, State]:
         return {**super().settings(), "weights": dict(self._weights)}
 
+    def shares(self, loaders: Sequence[Loader]) -> list[int | None]:
+        return [None if weight else 0 for weight in self.weights(loaders, 0)]
+
     def weights(self, loaders: Sequence[Loader], pass_number: int) -> Sequence[float]:
         try:
             return match_weights(self._weights, loaders, "Weighted")

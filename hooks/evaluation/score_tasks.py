@@ -114,9 +114,9 @@ class ScoreTasks(AbstractHook):
         averages = {number.variable for number in numbers} & {*AVERAGES, MODEL_LOSS}
         return [*numbers, *(EpochNumber(variable, ALL_STREAMS) for variable in (*averages, *self._global_metrics))]
 
-    def try_batch(self, stream_name: str, batch_data: Batch) -> None:
+    def try_batch(self, stream_name: str, batch_data: Batch, train: bool) -> None:
         """Score a batch by itself, as far as a part of the rows tells what the metrics say of all."""
-        if self._streams is None or stream_name in self._streams:
+        if (self._train or not train) and (self._streams is None or stream_name in self._streams):
             table = ScoreTable()
             table.add(batch_data, self._known_tasks)
             table.try_functions()

@@ -44,14 +44,14 @@ class Positive(nn.Linear):
         return super().forward(x).exp()
 
 
-def make_loop(kind: str, metric: Any, *hooks: Any, batch_size: int = 8, **options: Any) -> MainLoop:
+def make_loop(kind: str, metric: Any, *hooks: Any, hook: Any = None, batch_size: int = 8, **options: Any) -> MainLoop:
     loss, labels, width = KINDS[kind]
     head = (Positive if kind == "positive values" else nn.Linear)(5, width)
     flow = [Action("features", "trunk", "x"), Action("logits", "head", "features")]
     task = Task("kind", {"trunk": nn.Linear(4, 5), "head": head}, flow, label="y", loss=loss, metrics=[metric])
     data = loader(columns(y=labels), shuffle=False)
     data.batch_size = batch_size
-    listed = [*hooks, ScoreTasks(), StopAfter(epochs=1)]
+    listed = [*hooks, hook or ScoreTasks(), StopAfter(epochs=1)]
     return MainLoop(MultiTaskModel(task, **SETTINGS), DatasetOf(data), listed, **options)
 
 
@@ -134,6 +134,8 @@ def test_a_function_of_ones_own_is_called_with_all_rows_only() -> None:
 
 def test_streams_that_are_not_scored_are_not_tried_so() -> None:
     make_loop("sets", "pearson_correlation", skip_zeroth_epoch=True).try_batches()  # trained on only
+    with pytest.raises(DataError, match="task 'kind': metric 'pearson_correlation'"):
+        make_loop("sets", "pearson_correlation", hook=ScoreTasks(train=True), skip_zeroth_epoch=True).try_batches()
     data = DatasetOf(loader(columns(y=CLASSES)), loader(columns(y=CLASSES), "valid"))
     flow = [Action("features", "trunk", "x"), Action("logits", "head", "features")]
     modules = {"trunk": nn.Linear(4, 5), "head": nn.Linear(5, 3)}
@@ -178,7 +180,8 @@ class Look(AbstractHook):
         self.seen: list[tuple[str, int, bool]] = []
         self.refused = refused
 
-    def try_batch(self, stream_name: str, batch_data: Batch) -> None:
+    def try_batch(self, stream_name: str, batch_data: Batch, train: bool) -> None:
+        assert not train
         self.seen.append((stream_name, len(batch_data["x"]), "kind/pred" in batch_data))
         if self.refused == stream_name:
             raise DataError("no such batch, please")
@@ -205,7 +208,7 @@ def test_a_mistake_that_a_hook_finds_so_has_its_place_in_the_config() -> None:
 
         config_path = ("hooks", 3)
 
-        def try_batch(self, stream_name: str, batch_data: Batch) -> None:
+        def try_batch(self, stream_name: str, batch_data: Batch, train: bool) -> None:
             raise ConfigError("of no use for these rows", ("limit",))
 
     with pytest.raises(ConfigError, match="^of no use for these rows$") as caught:

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import random
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from emloop_mtl import AbstractDataset, Action, Batch, MainLoop, MultiTaskModel, Task, TaskLoader
+from emloop_mtl.abstract_hook import AbstractHook
+from emloop_mtl.checkpoint import newest_checkpoint
+from emloop_mtl.constants import CHECKPOINT_FOLDER
 from emloop_mtl.errors import ConfigError, DataError
-from emloop_mtl.hooks import Evaluate, StopAfter
-from emloop_mtl.schedulers import Interleaved, RoundRobin
+from emloop_mtl.hooks import Evaluate, SaveEvery, StopAfter
+from emloop_mtl.schedulers import Interleaved, RoundRobin, Weighted
 from emloop_mtl.testing import RecordEvents
 from emloop_mtl.utils.random import permutation
 
@@ -394,6 +398,86 @@ def test_a_training_may_do_without() -> None:
     loop = make_loop(DatasetOf(loader(walked)), skip_zeroth_epoch=True, try_batches=False)
     loop.run_training()
     assert walked.walks == 1
+
+
+def test_processes_are_as_many_as_read_later() -> None:
+    class Divided(Counted):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            info = get_worker_info()
+            assert info is not None
+            assert info.num_workers == 2
+            return super().__getitem__(index)
+
+    tried(Divided(), num_workers=2)
+
+
+class Gone(Counted):
+    """Rows that nobody can read any more."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        raise OSError("the data are gone")
+
+
+def test_nothing_is_read_where_nothing_is_left_to_do(tmp_path: Path) -> None:
+    def run(data: Any, steps: int = 2) -> MainLoop:
+        hooks = [SaveEvery(steps=1), StopAfter(steps=steps)]
+        return MainLoop(make_model(), DatasetOf(loader(data, name="rows")), hooks, output_dir=tmp_path)
+
+    run(Counted()).run_training()
+    over = run(Gone())
+    over.restore(newest_checkpoint(tmp_path / CHECKPOINT_FOLDER))
+    over.run_training()
+    assert over.end == "finished"
+    longer = run(Gone(), steps=3)
+    longer.restore(newest_checkpoint(tmp_path / CHECKPOINT_FOLDER))
+    with pytest.raises(OSError, match="the data are gone"):
+        longer.try_batches()
+
+
+def test_loaders_that_the_scheduler_never_draws_from_are_not_read() -> None:
+    left, right = Counted(), Gone()
+    loaders = [loader(each, name=name) for each, name in ((left, "a"), (right, "b"))]
+    scheduler = Weighted({"a": 1, "b": 0}, batches_per_pass=3)
+    make_loop(DatasetOf(*loaders, streams={"train": {"scheduler": scheduler}})).run_training()
+    assert left.read
+
+
+def test_epochs_of_ones_own_are_not_tried() -> None:
+    data = Written(rows(3))
+    with MainLoop(make_model(), data) as loop:
+        loop.epoch([[rows()]], [])
+    assert data.events == []
+
+
+class Adds(AbstractHook):
+    """Adds a task that the data name."""
+
+    def before_training(self) -> None:
+        model = self.main_loop.model
+        assert isinstance(model, MultiTaskModel)
+        flow = [Action("features", "trunk", "x"), Action("new_logits", "new_head", "features")]
+        model.add_tasks(Task("new", {"new_head": nn.Linear(5, 3)}, flow, label="y", loss="cross_entropy"))
+
+
+def test_batches_of_tasks_that_a_hook_may_be_about_to_add_are_not_tried() -> None:
+    data = Written(Batch(rows(), tasks={"kind": "y", "new": "y"}))
+    loop = make_loop(data, None, Adds())
+    loop.run_training()
+    assert loop.end == "finished"
+    with pytest.raises(ConfigError, match="the model has no task 'new'"):
+        make_loop(data).try_batches()
+
+
+def test_warnings_come_where_a_batch_is_run_for_good() -> None:
+    class Warns(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            warnings.warn("seen", stacklevel=1)
+            return super().forward(x)
+
+    loop = make_loop(DatasetOf(loader()), make_model(trunk=Warns(4, 5)))
+    loop.try_batches()  # in these tests warnings are errors
+    with pytest.warns(UserWarning, match="seen"):
+        loop.run_training()
 
 
 def test_a_model_that_is_not_tried_has_nothing_read_for_it() -> None:
