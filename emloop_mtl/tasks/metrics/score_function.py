@@ -93,18 +93,16 @@ class ScoreFunction:
         """
         if not self._is_sklearns:
             return None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                return self(labels, second)
-            except Exception:
-                others = list(rows_like(labels, second, "prob" in self.needs))
-                for rows in others:
-                    with suppress(Exception):
-                        return self(*rows)
-                if others:
-                    raise
-                return None
+        try:
+            return self(labels, second)
+        except Exception:
+            others = list(rows_like(labels, second, "prob" in self.needs))
+            for rows in others:
+                with suppress(Exception):
+                    return self(*rows)
+            if others:
+                raise
+            return None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ScoreFunction) and vars(self) == vars(other)
