@@ -18,6 +18,7 @@ from .data.stream_wrapper import StreamWrapper
 from .errors import ConfigError, DataError
 from .hook_list import HookList
 from .models.abstract_model import AbstractModel
+from .models.cannot_tell import CannotTell
 from .utils.model_note import ModelNote
 from .utils.random import get_random_state, set_random_state
 
@@ -79,11 +80,15 @@ class BatchTrial:
             if not size or self._size not in (None, size) or self._may_get_tasks_of(batch):
                 continue
             where = ", ".join(filter(None, (f"stream {name!r}", batch.place)))
-            with _told_where(where):
-                evaluated = stand_in.prepare(_own(batch))
-                outputs = self._evaluate(stand_in, evaluated, stream, is_evaluated)
-                if is_trained:
-                    self._try_training(stand_in, batch)
+            try:
+                with _told_where(where):
+                    evaluated = stand_in.prepare(_own(batch))
+                    outputs = self._evaluate(stand_in, evaluated, stream, is_evaluated)
+                    if is_trained:
+                        self._try_training(stand_in, batch, stream)
+            except CannotTell as error:
+                _LOGGER.info("%s: whether the modules fit will show in the first batch: %s", where, error)
+                continue
             check_disjoint(evaluated, outputs, stream)
             if outputs:
                 evaluated.update(outputs)
@@ -107,15 +112,15 @@ class BatchTrial:
                 raise
             return {}
 
-    def _try_training(self, stand_in: AbstractModel, batch: Batch) -> None:
+    def _try_training(self, stand_in: AbstractModel, batch: Batch, stream: StreamWrapper) -> None:
         try:
-            stand_in.try_training(_own(batch))
+            stand_in.try_training(_own(batch), stream)
         except Exception:
             # Some modules give a loss in training only; others a hook is yet to switch to evaluation.
             as_trained = self._model.stand_in(as_trained=True)
             if as_trained is None:
                 raise
-            as_trained.try_training(_own(batch))
+            as_trained.try_training(_own(batch), stream)
 
 
 def _own(batch: Batch) -> Batch:

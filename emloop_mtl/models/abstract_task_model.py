@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import torch
@@ -169,8 +169,12 @@ class AbstractTaskModel(AbstractModel):
     @property
     def _runs_as_ever(self) -> bool:
         """Whether nobody else has a say in what is done with a batch."""
-        methods = [getattr(type(self), name) for name in ("prepare", "run")]
-        return vars(self).keys().isdisjoint(("prepare", "run")) and all(map(_is_ours, methods))
+        return not (self._is_own("prepare") or self._is_own("run"))
+
+    def _is_own(self, name: str) -> bool:
+        """Whether a method is somebody else's own."""
+        of = str(getattr(getattr(type(self), name), "__module__", None))
+        return name in vars(self) or not of.startswith(f"{__name__.partition('.')[0]}.")
 
     def _is_about_all_rows(self, sources: Collection[str]) -> bool:
         """Whether each task of a batch with these sources is about every row of it."""
@@ -232,7 +236,3 @@ class AbstractTaskModel(AbstractModel):
             returned under its name
         """
         return score(self, data, global_metrics)
-
-
-def _is_ours(method: Callable[..., Any]) -> bool:
-    return str(getattr(method, "__module__", None)).startswith(f"{__name__.partition('.')[0]}.")

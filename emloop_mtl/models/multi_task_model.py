@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -21,7 +20,6 @@ from ..optim.update import Update
 from ..optim.update_settings import check_names
 from ..tasks.task import Task
 from ..tasks.task_network import TaskNetwork
-from ..tasks.watched import are_all_watched, is_watched
 from ..types import State
 from ..utils.observers import Observers
 from .abstract_task_model import AbstractTaskModel
@@ -33,10 +31,10 @@ from .freezing import Freezing
 from .frozen_part import FrozenPart
 from .mixed_batch_run import MixedBatchRun
 from .plan_compiler import PlanCompiler
-from .reaches_back import reaches_back
 from .runs_batches import RunsBatches
 from .stacked_batch_run import StackedBatchRun
-from .stand_in_parts import stand_in_parts
+from .stand_in import StandIn
+from .stand_in_states import is_distributed, stand_in_states
 from .task_stacks import TaskStacks
 from .watches_losses import WatchesLosses
 from .weights_file import load_weights, save_weights
@@ -71,8 +69,8 @@ class MultiTaskModel(AbstractTaskModel):
     config_sections: ClassVar[Mapping[str, str]] = {"optimizer": "optimizer"}
     """Arguments that the config checks as settings, and hands over unbuilt."""
 
-    _copied: ClassVar[tuple[str, ...]] = ("network", "_batch_tasks")
-    """What a stand-in has of its own."""
+    _copied: ClassVar[tuple[str, ...]] = ("_batch_tasks",)
+    """What a stand-in has of its own beside modules."""
 
     config_items: ClassVar[Mapping[str, type]] = {"tasks": Task}
     """Arguments that the config gives as mappings of names to the arguments of an object of this class."""
@@ -312,42 +310,44 @@ class MultiTaskModel(AbstractTaskModel):
             update.end_step()
         return outputs
 
-    def stand_in(self, as_trained: bool = False) -> Self | None:
-        """Return a model of equal weights with modules of its own, which evaluates every task by itself, uncompiled.
+    def stand_in(self, as_trained: bool = False) -> StandIn | None:
+        """Return what evaluates batches as this model does, every task by itself and uncompiled, and changes nothing.
 
-        None where ``run`` or ``prepare`` is somebody's own, and where modules are watched or cannot be copied.
+        None where modules work together with those of other processes.
 
         :param as_trained: whether its modules run as in training although it evaluates
         """
-        if not self._runs_as_ever or are_all_watched() or any(map(is_watched, self.network.modules())):
+        distributed = next(filter(is_distributed, self.network.modules()), None)
+        if distributed is not None:
+            text = "whether the modules fit will show in the first batch: a %s works together with other processes"
+            _LOGGER.info(text, type(distributed).__name__)
             return None
-        obstacle = reaches_back(list(self.network.modules()))
-        if obstacle is not None or hasattr(type(self), "__del__"):
-            _LOGGER.info("whether the modules fit will show in the first batch: %s", obstacle or "the model has an end")
-            return None
-        try:
-            twin, memo = copy.copy(self), stand_in_parts(self.network)
-            for name in self._copied:
-                setattr(twin, name, copy.deepcopy(getattr(self, name), memo))
-        except Exception as error:  # there is no end to what objects raise that cannot be copied
-            _LOGGER.info("whether the modules fit will show in the first batch: they cannot be copied (%s)", error)
-            return None
-        twin._stacks = twin._compiler = None
-        twin._preparation = twin._make_preparation()
         evaluated = {*self._frozen_modules, *self._freezing.evaluated}
-        for module, own in zip(self.network.modules(), twin.network.modules(), strict=True):
-            is_frozen = module in evaluated or (self.network.training and not module.training)
-            own.training = as_trained and not is_frozen
-        twin.network.training = False  # else a run would set the mode of all
-        return twin
+        frozen = [
+            module in evaluated or (self.network.training and not module.training) for module in self.network.modules()
+        ]
+        states = stand_in_states(self, self.network, self._copied, copies_own=not self._runs_as_ever)
+        stand_in = StandIn(self, states, self._runs_as_ever)
+        with stand_in.in_place():
+            self._stacks = self._compiler = None
+            self._preparation = self._make_preparation()
+            for module, is_frozen in zip(self.network.modules(), frozen, strict=True):
+                module.training = as_trained and not is_frozen
+            self.network.training = False  # else a run would set the mode of all
+        return stand_in
 
-    def try_training(self, batch: Batch) -> None:
+    def try_training(self, batch: Batch, stream: StreamWrapper | None = None) -> None:
         """Run a batch as one that is trained on, in the mode that modules are in, but without an update.
+
+        Where ``run`` is somebody's own, it evaluates in that mode: nobody knows what else it does.
 
         :raise DataError: if it lacks labels that it needs
         """
         batch = self.prepare(batch.copy())
-        self._run_of(batch, True, frozenset()).forward(batch, True)
+        if self._is_own("run"):
+            self.run(batch, train=False, stream=stream)
+        else:
+            self._run_of(batch, True, frozenset()).forward(batch, True)
 
     def _set_mode(self, train: bool) -> None:
         """Switch the network between training and evaluation; modules the user has frozen by ``eval()`` stay so."""

@@ -78,8 +78,9 @@ def test_tasks_of_different_loaders_share_actions_and_modules() -> None:
     train(model, make_loader({"a": "a"}, "a", name="left"), make_loader({"b": "b"}, "b", name="right"))
     assert all(not torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert list(model.network) == ["trunk", "a_head", "b_head"]
-    # 3 batches of each loader, evaluated in epoch 0 and trained on in epoch 1, with the shared action once in each
-    assert len(calls) == 2 * 2 * 3
+    # 3 batches of each loader, evaluated in epoch 0 and trained on in epoch 1, and the first of them tried as both
+    # before, with the shared action once in each
+    assert len(calls) == 2 * 2 * 3 + 2 * 2
 
 
 def contrast(outputs: Mapping[str, Any], label: None) -> Tensor:

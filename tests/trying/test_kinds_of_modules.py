@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import weakref
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 from torch.utils.data import Dataset
 
 from emloop_mtl import (
@@ -109,6 +111,80 @@ class Noted(nn.Linear):
         return super().forward(x) * self.weight.scale  # type: ignore[attr-defined,no-any-return]
 
 
+class Linked(nn.Module):
+    """Is held by functions and references, and cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.layer = nn.Linear(4, 5)
+        self.steps = [lambda x: self.norm(x), lambda x: self.layer(x)]
+        self.itself = weakref.ref(self)
+        self.lock = threading.Lock()
+        self.seen = {"rows": 0}
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        with self.lock:
+            for step in self.steps:
+                x = step(x)
+            module = self.itself()
+            assert module is self
+            self.seen["rows"] += len(x)
+            self.calls += 1
+            return x * (1 + self.calls / self.seen["rows"])
+
+
+class Replaced(nn.Linear):
+    """Has exchanged what it does, and counts it."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 5)
+        self.calls = 0
+        forward = self.forward
+
+        def counted(x: Tensor) -> Tensor:
+            self.calls += 1
+            return forward(x) * (1 + self.calls / 100)
+
+        self.forward = counted  # type: ignore[method-assign]
+
+
+def hooked() -> nn.Module:
+    """Return modules with hooks that change what they and others compute, and that come and go."""
+    first, norm, last = nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 5)
+    first.register_buffer("calls", torch.zeros(()))
+
+    def count(module: nn.Module, given: Any) -> None:
+        module.calls += 1  # type: ignore[operator]
+        last.bias.data.mul_(0.9)
+
+    def scale(module: nn.Module, given: Any, told: Tensor) -> Tensor:
+        out: Tensor = norm(told) * (1 + first.calls / 100)  # type: ignore[operator]
+        return out
+
+    def once(module: nn.Module, given: Any) -> Any:
+        handle.remove()
+        return (given[0] * 100,)
+
+    first.register_forward_pre_hook(count)
+    first.register_forward_hook(scale)
+    handle = last.register_forward_pre_hook(once)
+    last.register_full_backward_hook(lambda module, into, out: (into[0] * 0.5,))
+    return nn.Sequential(first, last, norm)
+
+
+def pruned() -> nn.Module:
+    layer = nn.Linear(4, 5)
+    prune.l1_unstructured(layer, "weight", amount=0.5)
+    prune.random_unstructured(layer, "bias", amount=0.2)
+    return layer
+
+
+def scripted() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 5), torch.jit.script(nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 5))))
+
+
 def tied() -> nn.Module:
     one, other = nn.Linear(4, 5), nn.Linear(4, 5)
     other.weight = one.weight
@@ -128,6 +204,14 @@ TRUNKS: dict[str, Callable[[], nn.Module]] = {
     "weight norm": lambda: parametrizations.weight_norm(nn.Linear(4, 5)),
     "spectral norm": lambda: parametrizations.spectral_norm(nn.Linear(4, 5)),
     "tied weights": tied,
+    "old weight norm": lambda: nn.utils.weight_norm(nn.Linear(4, 5)),
+    "old spectral norm": lambda: nn.utils.spectral_norm(nn.Linear(4, 5)),
+    "pruned weights": pruned,
+    "hooks": hooked,
+    "what cannot be copied": Linked,
+    "another forward": Replaced,
+    "torch.jit": scripted,
+    "compiled": lambda: torch.compile(nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 5)), backend="eager"),
 }
 
 
@@ -213,6 +297,7 @@ def assert_comes_to_the_same(monkeypatch: pytest.MonkeyPatch, **parts: Any) -> N
     assert [name for name, value in weights.items() if not torch.equal(value, untried[name])] == []
 
 
+@pytest.mark.filterwarnings("ignore:`torch.* is deprecated")
 @pytest.mark.parametrize("kind", TRUNKS)
 def test_modules(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_comes_to_the_same(monkeypatch, trunk=TRUNKS[kind])

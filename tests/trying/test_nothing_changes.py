@@ -112,7 +112,9 @@ def test_nothing_changes_by_it(style: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     # two streams with three batches each in the zeroth epoch and in two more; what was tried is counted elsewhere
     assert [counts(each) for each in (model, other)] == [(18, 18 * 8)] * 2
-    assert [counts(twin) for twin in stood_in] == [(3, 3 * 8)]  # one of them as a batch that is trained on, too
+    (twin,) = stood_in
+    with twin.in_place():
+        assert counts(model) == (3, 3 * 8)  # one of them as a batch that is trained on, too
     if isinstance(model, BackboneHeadsModel):
         assert model.get_metrics() == {"kind/seen": 18 * 8}
 
@@ -199,30 +201,44 @@ def test_what_modules_write_to_their_inputs_is_not_seen_later(of: str) -> None:
 def test_a_stand_in_has_equal_weights_and_shares_those_that_are_not_trained(style: str) -> None:
     model = STYLES[style]()
     frozen = next(model.network.parameters()).requires_grad_(False)
+    weights = dict(model.network.named_parameters())
+    memory = {value.data_ptr() for value in model.network.state_dict().values()} - {frozen.data_ptr()}
     twin = model.stand_in()
     assert twin is not None
-    weights = dict(model.network.named_parameters())
-    own = dict(twin.network.named_parameters())
+    with twin.in_place():
+        own = dict(model.network.named_parameters())
+        assert memory.isdisjoint(value.data_ptr() for value in model.network.state_dict().values())
     assert own.keys() == weights.keys()
     assert all(torch.equal(parameter, weights[name]) for name, parameter in own.items())
     assert [name for name, parameter in own.items() if parameter is weights[name]] == [
         name for name, parameter in weights.items() if parameter is frozen
     ]
-    memory = {value.data_ptr() for value in model.network.state_dict().values()} - {frozen.data_ptr()}
-    assert memory.isdisjoint(value.data_ptr() for value in twin.network.state_dict().values())
-    assert not set(model.network.modules()) & set(twin.network.modules())
+    assert all(parameter is weights[name] for name, parameter in model.network.named_parameters())
 
 
-def test_what_a_model_of_ones_own_keeps_is_not_copied() -> None:
-    class WithData(MultiTaskModel):
-        """Keeps what nobody wants to have twice in memory."""
+class WithData(MultiTaskModel):
+    """Keeps what nobody wants to have twice in memory."""
 
-        data: Any
+    data: Any
 
+
+class Seeing(WithData):
+    """Counts what it runs."""
+
+    def run(self, batch: Any, train: bool, stream: Any = None) -> dict[str, Any]:
+        self.data["seen"] += 1
+        return super().run(batch, train, stream)
+
+
+@pytest.mark.parametrize("kind", [WithData, Seeing])
+def test_what_a_model_of_ones_own_keeps_is_copied_only_where_it_runs_batches_itself(kind: type[WithData]) -> None:
     model = make_model()
-    model.__class__ = WithData
+    model.__class__ = kind
     assert isinstance(model, WithData)
-    model.data = [torch.zeros(10)]
+    data = model.data = {"seen": 0}
     twin = model.stand_in()
-    assert isinstance(twin, WithData)
-    assert twin.data is model.data
+    assert twin is not None
+    with twin.in_place():
+        assert (model.data is data) is (kind is WithData)
+    loop = train(model, loader(), skip_zeroth_epoch=True)
+    assert data["seen"] == (0 if kind is WithData else loop.position.step)

@@ -188,6 +188,51 @@ def test_a_mistake_is_one_line_with_its_place_and_nothing_has_begun(
     assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["config.yaml", "data.py"]
 
 
+OWN = """
+import threading
+import torch
+from emloop_mtl import MultiTaskModel
+
+class Normed:
+    def __new__(cls, in_features, out_features):
+        return torch.nn.utils.weight_norm(torch.nn.Linear(in_features, out_features))
+
+class Locked(torch.nn.Linear):
+    def __init__(self, in_features, out_features):
+        super().__init__(in_features, out_features)
+        self.lock = threading.Lock()
+
+class Runs(MultiTaskModel):
+    def run(self, batch, train, stream=None):
+        return super().run(batch, train, stream)
+
+class Prepares(MultiTaskModel):
+    def prepare(self, batch):
+        return super().prepare(batch)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("own", ["Normed", "Locked", "Runs", "Prepares"])
+def test_a_mistake_is_told_alike_whatever_modules_and_model_are(
+    own: str, mistake: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (before, after), place, reason = MISTAKES[mistake]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.py").write_text(MODULE + OWN)
+    kind = "MultiTaskModel" if own in ("Runs", "Prepares") else "torch.nn.Linear"
+    config = CONFIG.replace(before, after).replace(f"class: {kind}", f"class: data.{own}")
+    (tmp_path / "config.yaml").write_text(config)
+    done = CliRunner().invoke(main, ["train", "config.yaml"])
+    assert done.exit_code == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(place), line
+    # labels that a method of one's own may exchange are checked batch by batch
+    assert (reason.removeprefix("in row 16 ") if own in ("Runs", "Prepares") else reason) in line
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == ["config.yaml", "data.py"]
+
+
 @pytest.mark.parametrize("command", ["train", "check"])
 def test_rows_without_labels_are_told_by_every_command(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,15 +6,17 @@ import logging
 import threading
 import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils.data import Subset
 
 from emloop_mtl import (
+    AbstractHook,
     Action,
     ColumnDataset,
     MainLoop,
@@ -87,60 +89,129 @@ class OwnPrepare(MultiTaskModel):
 
 
 @pytest.mark.parametrize("kind", [OwnRun, OwnPrepare])
-def test_a_model_that_runs_batches_in_its_own_way_is_not_tried(kind: type[MultiTaskModel]) -> None:
+def test_what_a_model_makes_of_batches_in_its_own_way_is_tried(kind: type[MultiTaskModel]) -> None:
+    data = loader(columns(y=torch.arange(ROWS) % (3 if kind is OwnRun else 6)))
     model = make_model(trunk=nn.Linear(3, 5))
     model.__class__ = kind
-    assert model.stand_in() is None
-    labels = torch.arange(ROWS) % (3 if kind is OwnRun else 6)
-    assert train(model, loader(columns(y=labels))).end == "finished"
+    assert train(model, data).end == "finished"
+    wrong = make_model(trunk=nn.Linear(4, 5))
+    wrong.__class__ = kind
+    for settings in ({}, {"skip_zeroth_epoch": True}):
+        with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            MainLoop(wrong, DatasetOf(data), [StopAfter(epochs=1)], **settings).try_batches()
 
 
 @pytest.mark.parametrize("name", ["run", "prepare"])
-def test_a_model_whose_methods_somebody_has_replaced_is_not_tried(name: str) -> None:
+def test_methods_that_somebody_has_put_in_their_place_are_tried(name: str) -> None:
+    calls: list[str] = []
+    model = make_model(trunk=nn.Linear(3, 5))
+    method = getattr(model, name)
+    setattr(model, name, lambda *args, **kwargs: calls.append(name) or method(*args, **kwargs))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)]).try_batches()
+    assert calls
+
+
+class NeedsTraining(MultiTaskModel):
+    """Cannot do without what a hook gives it."""
+
+    factor: float
+
+    def run(self, batch: Any, train: bool, stream: Any = None) -> dict[str, Any]:
+        batch["x"] = batch["x"] * self.factor
+        return super().run(batch, train, stream)
+
+
+class GivesFactor(AbstractHook):
+    """Gives the model what it needs as soon as the training begins."""
+
+    def before_training(self) -> None:
+        assert isinstance(self.main_loop.model, NeedsTraining)
+        self.main_loop.model.factor = 2.0
+
+
+@pytest.mark.parametrize("skips", [True, False])
+def test_what_methods_of_ones_own_raise_for_want_of_a_training_is_no_mistake(
+    skips: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     model = make_model()
-    setattr(model, name, getattr(model, name))
-    assert model.stand_in() is None
+    model.__class__ = NeedsTraining
+    with caplog.at_level(logging.INFO):
+        loop = train(model, loader(), hooks=[GivesFactor()], skip_zeroth_epoch=skips)
+    assert loop.end == "finished"
+    told = "whether the modules fit will show in the first batch: NeedsTraining raises AttributeError"
+    assert f"stream 'train', loader 'rows': {told}" in caplog.text
 
 
-@pytest.mark.parametrize("watch", ["hook", "hook of all", "forward of its own"])
-def test_modules_that_somebody_watches_are_not_tried(watch: str) -> None:
-    trunk = nn.Linear(4, 5)
-    calls: list[Any] = []
+class Evaluates(MultiTaskModel):
+    """Runs batches in its own way."""
+
+    def run(self, batch: Any, train: bool, stream: Any = None) -> dict[str, Any]:
+        return super().run(batch, train, stream)
+
+
+@pytest.mark.parametrize("width", [4, 3])
+def test_modules_that_cannot_be_evaluated_are_tried_by_methods_of_ones_own_as_in_training(width: int) -> None:
+    model = make_model(trunk=Training(width, 5))
+    model.__class__ = Evaluates
+    loop = MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)], skip_zeroth_epoch=True)
+    if width == 4:
+        loop.run_training()
+        return
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        loop.try_batches()
+
+
+class Watching:
+    """Counts what modules do."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def see(self, *_: Any) -> None:
+        self.calls += 1
+
+
+@pytest.mark.parametrize("width", [4, 3])
+@pytest.mark.parametrize("watch", ["hook", "hook of all", "hook before", "forward of its own"])
+def test_modules_that_somebody_watches_are_tried_and_tell_of_it(watch: str, width: int) -> None:
+    trunk, watching = nn.Linear(width, 5), Watching()
+    model = make_model(trunk=trunk)
     handles: list[Any] = []
     if watch == "hook":
-        trunk.register_forward_hook(lambda *_: calls.append(1))
+        trunk.register_forward_hook(watching.see)
+    elif watch == "hook before":
+        trunk.register_forward_pre_hook(watching.see)
     elif watch == "hook of all":
-        handles.append(nn.modules.module.register_module_forward_hook(lambda *_: calls.append(1)))
+        handles.append(nn.modules.module.register_module_forward_pre_hook(watching.see))
     else:
         forward = trunk.forward
-        trunk.forward = lambda x: calls.append(1) or forward(x)  # type: ignore[method-assign]
+        trunk.forward = lambda x: watching.see() or forward(x)  # type: ignore[func-returns-value, method-assign]
+    loop = MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)])
     try:
-        model = make_model(trunk=trunk)
-        MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)]).try_batches()
+        with nullcontext() if width == 4 else pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+            loop.try_batches()
     finally:
         for handle in handles:
             handle.remove()
-    assert calls == []
+    assert watching.calls or (watch == "hook" and width == 3)
 
 
-def test_modules_that_cannot_be_copied_are_told_of_and_trained(caplog: pytest.LogCaptureFixture) -> None:
-    class Locked(nn.Linear):
-        def __init__(self) -> None:
-            super().__init__(4, 5)
-            self.lock = threading.Lock()
+class Locked(nn.Linear):
+    """Cannot be copied."""
 
-    with caplog.at_level(logging.INFO):
-        assert train(make_model(trunk=Locked()), loader()).end == "finished"
-    assert "whether the modules fit will show in the first batch: they cannot be copied" in caplog.text
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 5)
+        self.lock = threading.Lock()
 
 
 class ByLambda(nn.Module):
     """Has functions that hold it."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(4)
-        self.layer = nn.Linear(4, 5)
+        self.norm = nn.BatchNorm1d(width)
+        self.layer = nn.Linear(width, 5)
         self.steps = [lambda x: self.norm(x), lambda x: self.layer(x)]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -152,8 +223,8 @@ class ByLambda(nn.Module):
 class ByReference(nn.Linear):
     """Has a weak reference to a part of it."""
 
-    def __init__(self) -> None:
-        super().__init__(4, 5)
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 5)
         self.norm = nn.BatchNorm1d(5)
         self.parts = {"norm": weakref.ref(self.norm)}
 
@@ -178,30 +249,47 @@ class Scratch:
 class WithScratch(nn.Linear):
     """Needs a file as long as it is there."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(4, 5)
-        self.scratch = Scratch(path)
+    def __init__(self, width: int, path: Path) -> None:
+        super().__init__(width, 5)
+        self.scratch = [Scratch(path)]
 
     def forward(self, x: Tensor) -> Tensor:
-        assert self.scratch.path.exists()
+        assert self.scratch[0].path.exists()
         return super().forward(x)
 
 
-@pytest.mark.parametrize("kind", ["lambda", "reference", "end"])
-def test_modules_whose_copies_would_act_on_them_are_not_copied(
-    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    trunk = {"lambda": ByLambda, "reference": ByReference, "end": lambda: WithScratch(tmp_path / "file")}[kind]()
-    model = make_model(trunk=trunk)
+@pytest.mark.parametrize("kind", ["lock", "lambda", "reference", "end"])
+def test_modules_that_cannot_be_copied_are_tried_themselves(kind: str, tmp_path: Path) -> None:
+    kinds = {"lock": Locked, "lambda": ByLambda, "reference": ByReference}
+
+    def make(width: int) -> MultiTaskModel:
+        trunk = WithScratch(width, tmp_path / str(width)) if kind == "end" else kinds[kind](width)
+        return make_model(trunk=trunk)
+
+    model = make(4)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with caplog.at_level(logging.INFO):
-        MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)]).try_batches()
-    assert "whether the modules fit will show in the first batch: " in caplog.text
+    MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)]).try_batches()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert train(model, loader()).end == "finished"
+    with pytest.raises(RuntimeError, match=r"shapes cannot be multiplied|running_mean should contain 4 elements"):
+        MainLoop(make(3), DatasetOf(loader()), [StopAfter(epochs=1)]).try_batches()
 
 
-def test_functions_that_hold_no_module_keep_nobody_from_trying() -> None:
+def test_modules_that_work_together_with_other_processes_are_not_tried(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = distributed.FileStore(str(tmp_path / "store"), 1)
+    distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = make_model(trunk=nn.parallel.DistributedDataParallel(nn.Linear(4, 5)))
+        with caplog.at_level(logging.INFO):
+            assert train(model, loader()).end == "finished"
+    finally:
+        distributed.destroy_process_group()
+    assert "in the first batch: a DistributedDataParallel works together with other processes" in caplog.text
+
+
+def test_modules_with_functions_that_hold_none_are_tried() -> None:
     class Scaled(nn.Linear):
         def __init__(self) -> None:
             super().__init__(3, 5)
@@ -335,7 +423,8 @@ def test_modules_that_are_frozen_in_evaluation_are_tried_in_it() -> None:
     for _ in range(2):  # before the first run sets the mode of all, and after
         twin = model.stand_in(as_trained=True)
         assert twin is not None
-        modes = {name: module.training for name, module in twin.network.named_modules() if name}
+        with twin.in_place():
+            modes = {name: module.training for name, module in model.network.named_modules() if name}
         assert modes == {"trunk": True, "trunk.0": True, "trunk.1": False, "head": True}
         trunk[0].__class__ = nn.Linear
         model.run(next(iter(loader())), train=False)
