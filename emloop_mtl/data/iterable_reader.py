@@ -9,10 +9,11 @@ from typing import Any
 
 from torch.utils.data import IterableDataset
 
-from ..errors import DataError, EmloopError
+from ..errors import DataError
 from ..utils.isolated_random import IsolatedRandom, isolated
 from ..utils.random import derive_seed, seed_host
 from ..utils.reading_again import ReadingAgain
+from .failed_read import FailedRead
 from .row_reader import Collate
 from .worker_batches import worker_batches
 
@@ -44,7 +45,7 @@ class IterableReader(IterableDataset[Any]):
     def read(self, num_workers: int) -> Generator[Mapping[str, Any], None, None]:
         """Yield the batches, made by ``num_workers`` processes, or by this one.
 
-        :raise EmloopError: what a worker raised
+        :raise Exception: what a worker raised
         """
         if num_workers == 0:
             if self._seed_parts is None:
@@ -55,12 +56,12 @@ class IterableReader(IterableDataset[Any]):
             begin = None if self._seed_parts is None else partial(_seed_worker, self._seed_parts)
             yield from worker_batches(self, num_workers, begin=begin)
 
-    def __iter__(self) -> Iterator[Mapping[str, Any] | EmloopError]:
+    def __iter__(self) -> Iterator[Mapping[str, Any] | FailedRead]:
         """Yield the batches of one worker, and an error instead of raising it."""
         try:
             yield from self._batches()
-        except EmloopError as error:
-            yield error
+        except Exception as error:
+            yield FailedRead(error)
 
     def _batches(self) -> Iterator[Mapping[str, Any]]:
         for batch in self._dataset if self._batch_size is None else self._made_batches(self._batch_size):

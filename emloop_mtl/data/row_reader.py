@@ -10,7 +10,9 @@ import torch
 from torch.utils.data import Dataset
 
 from ..constants import UID_SOURCE
-from ..errors import DataError, EmloopError
+from ..errors import DataError
+from ..utils.note_place import note_place
+from .failed_read import FailedRead
 from .row_draws import RowDraws
 from .row_seeds import RowSeeds
 from .subsets import whole
@@ -57,16 +59,15 @@ class RowReader(Dataset[Any]):
     ) -> Generator[dict[str, Any], None, None]:
         """Return the same batches, fetched by ``num_workers`` processes.
 
-        :raise EmloopError: what a worker raised
+        :raise Exception: what a worker raised
         """
         return worker_batches(self, num_workers, ranges)
 
-    def __getitem__(self, places: tuple[int, int]) -> dict[str, Any] | EmloopError:
+    def __getitem__(self, places: tuple[int, int]) -> dict[str, Any] | FailedRead:
         try:
             return self._isolated(places)
-        except EmloopError as error:
-            # A DataLoader would put the worker's traceback into the text.
-            return error
+        except Exception as error:
+            return FailedRead(error)
 
     def _isolated(self, places: tuple[int, int]) -> dict[str, Any]:
         if self._seed_parts is None:
@@ -77,10 +78,7 @@ class RowReader(Dataset[Any]):
         first, stop = places
         rows = self._order[first:stop]
         if self._by_row:
-            if seeds is None:
-                fetched: Any = [self._dataset[row] for row in rows.tolist()]
-            else:
-                fetched = [seeds.read(self._dataset.__getitem__, "row", row) for row in rows.tolist()]
+            fetched: Any = self._one_by_one(rows, seeds)
         elif seeds is None:
             fetched = self._dataset.__getitems__(rows)
         else:
@@ -94,3 +92,17 @@ class RowReader(Dataset[Any]):
         batch = dict(batch)
         batch.setdefault(UID_SOURCE, rows)
         return batch
+
+    def _one_by_one(self, rows: torch.Tensor, seeds: RowSeeds | None) -> list[Any]:
+        fetched, row = [], 0
+        try:
+            if seeds is None:
+                for row in rows.tolist():
+                    fetched.append(self._dataset[row])
+            else:
+                for row in rows.tolist():
+                    fetched.append(seeds.read(self._dataset.__getitem__, "row", row))
+        except Exception as error:
+            note_place(error, f"row {row}")
+            raise
+        return fetched

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import ConfigError, DataError
 from ..types import State
 from ..utils.isolated_random import IsolatedRandom, isolated
+from ..utils.note_place import note_place
 from ..utils.random import derive_seed
 from ..utils.reading_again import ReadingAgain
 from .batch import Batch
@@ -120,6 +121,9 @@ class StreamReader:
                 yield from stream.first_batches()
             except DataError as error:
                 raise error.within(f"stream {self.name!r}") from error
+            except Exception as error:
+                note_place(error, f"stream {self.name!r}")
+                raise
             return
         if isinstance(stream, Iterator) and self._stream_fn() is stream:
             return  # it does not begin anew, so that what is read of it would be missing later
@@ -167,6 +171,9 @@ class StreamReader:
             except DataError as error:
                 loader = f", loader {batch.data_name!r}" if batch is not None and batch.data_name else ""
                 raise error.within(f"stream {self.name!r}, batch {found}{loader}") from error
+            except Exception as error:
+                note_place(error, f"stream {self.name!r}, batch {found}")
+                raise
             if not ended:
                 yield None, True
             if not endless or found == 0:

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..constants import TRAIN_STREAM
 from ..errors import ConfigError, DataError, nearest
+from ..utils.note_place import note_place
 from ..utils.random import permutation
 from .auto_workers import FEW, MOST_WORKERS, AutoWorkers
 from .batch import Batch
@@ -167,6 +168,7 @@ class TaskLoader:
             always None for an iterable dataset
         :return: None where there is none
         :raise DataError: for samples that make no batch
+        :raise Exception: what the dataset raises, with a note that tells where
         """
         parts = (self.seed or 0, self.name, self.split, 0)
         try:
@@ -178,6 +180,9 @@ class TaskLoader:
             return batch
         except DataError as error:
             raise error.within(f"loader {self.name!r}") from error
+        except Exception as error:
+            note_place(error, f"loader {self.name!r}")
+            raise
 
     def facts(self) -> dict[str, str | int | bool | None]:
         """Return all that its batches depend on, beside what the data hold."""
@@ -210,6 +215,7 @@ class TaskLoader:
         :param pass_number: number of the pass, or a pair (pass, how often the loader has started over in it)
         :param start: number of the first batch to yield; from rows, none is read before it
         :raise DataError: for samples that make no batch
+        :raise Exception: what the dataset raises, with a note that tells where
         """
         parts = (self.seed or 0, self.name, self.split, pass_number)
         try:
@@ -228,6 +234,9 @@ class TaskLoader:
                 yield batch
         except DataError as error:
             raise error.within(f"loader {self.name!r}") from error
+        except Exception as error:
+            note_place(error, f"loader {self.name!r}")
+            raise
 
     @property
     def has_rows(self) -> bool:
@@ -241,6 +250,7 @@ class TaskLoader:
         :param ranges: for each part the place of its first row, and that after its last; taken as they are wanted,
             by processes that read ahead of that
         :raise DataError: for samples that make no batch
+        :raise Exception: what the dataset raises, with a note that tells where
         """
         parts = (self.seed or 0, self.name, self.split, pass_number)
         try:
@@ -256,6 +266,9 @@ class TaskLoader:
                 yield batch
         except DataError as error:
             raise error.within(f"loader {self.name!r}") from error
+        except Exception as error:
+            note_place(error, f"loader {self.name!r}")
+            raise
 
     @property
     def reads_as_ever(self) -> bool:

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import DataError, EmloopError
+from ..errors import DataError
+from .failed_read import FailedRead
 from .read_ahead import in_consumer
 
 GRACE = 10
@@ -37,7 +38,7 @@ def worker_batches(
 ) -> Generator[Any, None, None]:
     """Yield the batches of a dataset, made by processes that end with this walk, however it ends.
 
-    :param dataset: makes a batch of each number, or yields batches; an ``EmloopError`` that it returns is raised here
+    :param dataset: makes a batch of each number, or yields batches; a ``FailedRead`` among them is raised here
     :param num_workers: how many processes
     :param numbers: of the batches to make, or whatever tells which; None for a dataset that yields them
     :param begin: called in every process with its number
@@ -57,8 +58,8 @@ def worker_batches(
     workers: list[BaseProcess] = batches._workers  # type: ignore[attr-defined] # torch tells them nowhere else
     try:
         for batch in batches:
-            if isinstance(batch, EmloopError):
-                raise batch
+            if isinstance(batch, FailedRead):
+                batch.reraise()
             yield batch
     except KeyboardInterrupt:
         # Torch would wait 5 s for each one that hangs.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import Dataset
 
 from ..errors import DataError
+from .failed_read import FailedRead
 from .worker_batches import worker_batches
 
 GAIN = 2
@@ -60,13 +61,13 @@ class _Echo(Dataset[Any]):
         self._batch = batch
         self._can_be_sent = False
 
-    def __getitem__(self, number: int) -> Mapping[str, Any] | DataError:
+    def __getitem__(self, number: int) -> Mapping[str, Any] | FailedRead:
         if not self._can_be_sent:
             # Otherwise a thread of the process finds that out, whose error nobody hears of, waiting for the batch for
             # ever. To try it in the main process would move the batch, which may be in use there.
             try:
                 ForkingPickler.dumps(self._batch)
             except Exception as error:
-                return DataError(str(error))
+                return FailedRead(DataError(str(error)))
             self._can_be_sent = True
         return self._batch
