@@ -19,6 +19,7 @@ from .errors import ConfigError, DataError
 from .hook_list import HookList
 from .models.abstract_model import AbstractModel
 from .models.cannot_tell import CannotTell
+from .models.stand_in import StandIn
 from .utils.model_note import ModelNote
 from .utils.random import get_random_state, set_random_state
 
@@ -65,7 +66,7 @@ class BatchTrial:
                 if stand_in is not None:
                     for name in names:
                         self._try_stream(stand_in, name, first_batches(name))
-        except torch.OutOfMemoryError as error:  # weights that are there twice may be too many
+        except (torch.OutOfMemoryError, MemoryError) as error:  # weights that are there twice may be too many
             _LOGGER.info("whether the modules fit will show in the first batch: %s", error)
         finally:
             set_random_state(random_state)
@@ -83,9 +84,12 @@ class BatchTrial:
             try:
                 with _told_where(where):
                     evaluated = stand_in.prepare(_own(batch))
-                    outputs = self._evaluate(stand_in, evaluated, stream, is_evaluated)
-                    if is_trained:
-                        self._try_training(stand_in, batch, stream)
+                    if isinstance(stand_in, StandIn) and stand_in.is_run_own:
+                        outputs = stand_in.run(evaluated, train=not is_evaluated, stream=stream)
+                    else:
+                        outputs = self._evaluate(stand_in, evaluated, stream, is_evaluated)
+                        if is_trained:
+                            self._try_training(stand_in, batch)
             except CannotTell as error:
                 _LOGGER.info("%s: whether the modules fit will show in the first batch: %s", where, error)
                 continue
@@ -112,15 +116,15 @@ class BatchTrial:
                 raise
             return {}
 
-    def _try_training(self, stand_in: AbstractModel, batch: Batch, stream: StreamWrapper) -> None:
+    def _try_training(self, stand_in: AbstractModel, batch: Batch) -> None:
         try:
-            stand_in.try_training(_own(batch), stream)
+            stand_in.try_training(_own(batch))
         except Exception:
             # Some modules give a loss in training only; others a hook is yet to switch to evaluation.
             as_trained = self._model.stand_in(as_trained=True)
             if as_trained is None:
                 raise
-            as_trained.try_training(_own(batch), stream)
+            as_trained.try_training(_own(batch))
 
 
 def _own(batch: Batch) -> Batch:

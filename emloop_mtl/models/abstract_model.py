@@ -94,13 +94,11 @@ class AbstractModel(ABC):
         """
         return None
 
-    def try_training(self, batch: Batch, stream: StreamWrapper | None = None) -> None:
+    def try_training(self, batch: Batch) -> None:
         """Run a batch as one that is trained on, but without an update; asked of a ``stand_in`` alone.
 
         By default nothing is done; then the first batch shows what could have been tried.
 
-        :param batch: the batch
-        :param stream: the stream that it came from, as ``run`` gets it
         :raise Exception: if it cannot be trained on
         """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import nn
@@ -26,6 +26,8 @@ from .abstract_task_model import AbstractTaskModel
 from .batch_kind import BatchKind
 from .batch_preparation import CHANGING, BatchPreparation
 from .batch_run import BatchRun
+from .cannot_tell import CannotTell
+from .dry_update import DryUpdate
 from .find_device import find_device
 from .freezing import Freezing
 from .frozen_part import FrozenPart
@@ -69,7 +71,7 @@ class MultiTaskModel(AbstractTaskModel):
     config_sections: ClassVar[Mapping[str, str]] = {"optimizer": "optimizer"}
     """Arguments that the config checks as settings, and hands over unbuilt."""
 
-    _copied: ClassVar[tuple[str, ...]] = ("_batch_tasks",)
+    _copied: ClassVar[tuple[str, ...]] = ("_batch_tasks", "_freezing")
     """What a stand-in has of its own beside modules."""
 
     config_items: ClassVar[Mapping[str, type]] = {"tasks": Task}
@@ -326,28 +328,32 @@ class MultiTaskModel(AbstractTaskModel):
         frozen = [
             module in evaluated or (self.network.training and not module.training) for module in self.network.modules()
         ]
-        states = stand_in_states(self, self.network, self._copied, copies_own=not self._runs_as_ever)
-        stand_in = StandIn(self, states, self._runs_as_ever)
+        runs_as_ever = self._runs_as_ever
+        try:
+            states = stand_in_states(self, self.network, self._copied, copies_own=not runs_as_ever)
+        except CannotTell as error:
+            _LOGGER.info("whether the modules fit will show in the first batch: %s", error)
+            return None
+        stand_in = StandIn(self, states, runs_as_ever, is_run_own=self._is_own("run"))
         with stand_in.in_place():
             self._stacks = self._compiler = None
+            if self._update is not None:
+                self._update, self.loss_watches = cast(Update, DryUpdate()), Observers()
             self._preparation = self._make_preparation()
-            for module, is_frozen in zip(self.network.modules(), frozen, strict=True):
+            modules = list(self.network.modules())
+            self._frozen_modules = [module for module, is_frozen in zip(modules, frozen, strict=True) if is_frozen]
+            for module, is_frozen in zip(modules, frozen, strict=True):
                 module.training = as_trained and not is_frozen
             self.network.training = False  # else a run would set the mode of all
         return stand_in
 
-    def try_training(self, batch: Batch, stream: StreamWrapper | None = None) -> None:
+    def try_training(self, batch: Batch) -> None:
         """Run a batch as one that is trained on, in the mode that modules are in, but without an update.
-
-        Where ``run`` is somebody's own, it evaluates in that mode: nobody knows what else it does.
 
         :raise DataError: if it lacks labels that it needs
         """
         batch = self.prepare(batch.copy())
-        if self._is_own("run"):
-            self.run(batch, train=False, stream=stream)
-        else:
-            self._run_of(batch, True, frozenset()).forward(batch, True)
+        self._run_of(batch, True, frozenset()).forward(batch, True)
 
     def _set_mode(self, train: bool) -> None:
         """Switch the network between training and evaluation; modules the user has frozen by ``eval()`` stay so."""

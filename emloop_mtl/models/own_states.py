@@ -12,6 +12,30 @@ class _State(NamedTuple):
     kind: type
     attributes: dict[str, Any]
 
+    def present(self) -> _State:
+        """Return the state that the owner has."""
+        return _State(self.owner, type(self.owner), vars(self.owner))
+
+    def put(self) -> None:
+        """Have the owner in this state."""
+        if type(self.owner) is not self.kind:  # a lazy module becomes another one where it runs
+            object.__setattr__(self.owner, "__class__", self.kind)
+        object.__setattr__(self.owner, "__dict__", self.attributes)
+
+
+class _Entries(NamedTuple):
+    owner: dict[Any, Any]
+    entries: dict[Any, Any]
+
+    def present(self) -> _Entries:
+        """Return the entries that the mapping has."""
+        return _Entries(self.owner, dict(self.owner))
+
+    def put(self) -> None:
+        """Have these entries in the mapping."""
+        self.owner.clear()
+        self.owner.update(self.entries)
+
 
 class OwnStates:
     """Other attributes of objects, which these have while ``worn`` is entered and lose with it.
@@ -20,8 +44,7 @@ class OwnStates:
     """
 
     def __init__(self) -> None:
-        self._states: list[_State] = []
-        self._entries: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
+        self._own: list[_State | _Entries] = []
 
     def add(self, owner: Any, attributes: dict[str, Any]) -> None:
         """Add an object.
@@ -29,37 +52,33 @@ class OwnStates:
         :param owner: the object, with attributes in a ``__dict__``
         :param attributes: what it has in the place of all of them
         """
-        self._states.append(_State(owner, type(owner), attributes))
+        self._own.append(_State(owner, type(owner), attributes))
 
-    def add_entries(self, of: dict[Any, Any]) -> None:
-        """Add a mapping, which has the same entries, and may lose some of them."""
-        self._entries.append((of, dict(of)))
+    def add_entries(self, mapping: dict[Any, Any]) -> None:
+        """Add a mapping, which has the same entries, and may lose some of them or get others."""
+        self._own.append(_Entries(mapping, dict(mapping)))
 
     @contextmanager
     def worn(self) -> Iterator[None]:
         """Have the objects in these states; what they change, their class as well, is there again the next time."""
-        states, entries = _states_of(self._states), _entries_of(self._entries)
+        before = [each.present() for each in self._own]
+        is_worn = False
         try:
-            _put(self._states, self._entries)
+            for each in self._own:
+                each.put()
+            is_worn = True
             yield
         finally:
-            self._states, self._entries = _states_of(self._states), _entries_of(self._entries)
-            _put(states, entries)
-
-
-def _states_of(states: list[_State]) -> list[_State]:
-    return [_State(owner, type(owner), vars(owner)) for owner, *_ in states]
-
-
-def _entries_of(mappings: list[tuple[dict[Any, Any], dict[Any, Any]]]) -> list[tuple[dict[Any, Any], dict[Any, Any]]]:
-    return [(mapping, dict(mapping)) for mapping, _ in mappings]
-
-
-def _put(states: list[_State], mappings: list[tuple[dict[Any, Any], dict[Any, Any]]]) -> None:
-    for owner, kind, attributes in states:
-        if type(owner) is not kind:  # a lazy module becomes another one where it runs
-            object.__setattr__(owner, "__class__", kind)
-        object.__setattr__(owner, "__dict__", attributes)
-    for mapping, entries in mappings:
-        mapping.clear()
-        mapping.update(entries)
+            interrupt: KeyboardInterrupt | None = None
+            own = None if is_worn else self._own
+            while True:  # an interrupt waits: objects that are half put back would be worse
+                try:
+                    own = own or [each.present() for each in self._own]
+                    for each in before:
+                        each.put()
+                    break
+                except KeyboardInterrupt as error:
+                    interrupt = error
+            self._own = own
+            if interrupt is not None:
+                raise interrupt

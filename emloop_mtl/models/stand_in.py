@@ -11,8 +11,10 @@ import torch
 
 from ..data.batch import Batch
 from ..errors import EmloopError
+from ..tasks.watched import raised_by_module, raised_by_watcher
 from ..utils.model_note import ModelNote
 from .abstract_model import AbstractModel
+from .abstract_task_model import AbstractTaskModel
 from .cannot_tell import CannotTell
 from .own_states import OwnStates
 
@@ -23,18 +25,20 @@ if TYPE_CHECKING:
 class StandIn(AbstractModel):
     """Runs batches as a model does, but in another state, which the model and its modules have meanwhile.
 
-    Nothing is compiled by it. What methods of somebody's own raise by themselves may be for want of a training, and
-    tells nothing; what the engine, modules or functions of tasks raise does.
+    Nothing is compiled by it. What methods of somebody's own raise by themselves, or hooks of modules, may be for want
+    of a training, and tells nothing; what the engine, modules or functions of tasks raise does.
 
     :param model: the model
     :param states: what it and its modules have while they run
     :param runs_as_ever: whether nobody else has a say in what is done with a batch
+    :param is_run_own: whether the model's ``run`` is somebody's own, and with it what training on a batch means
     """
 
-    def __init__(self, model: AbstractModel, states: OwnStates, runs_as_ever: bool) -> None:
+    def __init__(self, model: AbstractTaskModel, states: OwnStates, runs_as_ever: bool, is_run_own: bool) -> None:
         self._model = model
         self._states = states
         self._runs_as_ever = runs_as_ever
+        self.is_run_own = is_run_own
 
     @property
     def input_names(self) -> Collection[str]:
@@ -63,14 +67,14 @@ class StandIn(AbstractModel):
         with self.in_place():
             return self._model.run(batch, train=train, stream=stream)
 
-    def try_training(self, batch: Batch, stream: StreamWrapper | None = None) -> None:
+    def try_training(self, batch: Batch) -> None:
         """Run a batch as one that is trained on, but without an update.
 
         :raise CannotTell: if it is not known whether it could be run in a training
         :raise Exception: if it cannot be trained on
         """
         with self.in_place():
-            self._model.try_training(batch, stream)
+            self._model.try_training(batch)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -79,7 +83,16 @@ class StandIn(AbstractModel):
         with self._states.worn(), torch.compiler.set_stance("force_eager") if compiles else nullcontext():
             try:
                 yield
+            except CannotTell:
+                raise
             except Exception as error:
-                if self._runs_as_ever or isinstance(error, EmloopError) or ModelNote.on(error) is not None:
+                if self._is_told(error):
                     raise
                 raise CannotTell(f"{type(self._model).__name__} raises {type(error).__name__}: {error}") from error
+
+    def _is_told(self, error: Exception) -> bool:
+        """Whether an error would be raised in a training, too."""
+        if raised_by_watcher(error, self._model.network.modules()):
+            return False
+        is_ours = isinstance(error, EmloopError) or ModelNote.on(error) is not None
+        return self._runs_as_ever or is_ours or raised_by_module(error)

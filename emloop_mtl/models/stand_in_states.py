@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from types import MethodType
 
 from torch import nn
 
 from ..tasks.task_network import TaskNetwork
 from .abstract_model import AbstractModel
-from .copied_states import copied, hooks_of, module_memo
 from .own_states import OwnStates
+from .state_copies import StateCopies
 
 
 def stand_in_states(model: AbstractModel, network: TaskNetwork, names: Collection[str], copies_own: bool) -> OwnStates:
@@ -20,30 +21,23 @@ def stand_in_states(model: AbstractModel, network: TaskNetwork, names: Collectio
     :param names: the attributes of the model that are copied
     :param copies_own: whether all others are copied, too, but for the engine's; they may be large
     :raise torch.OutOfMemoryError: if there is no room for it
+    :raise CannotTell: if something cannot be copied that would not stay what it is
     """
     tasks = network.tasks.values()
     given = [part.given for task in tasks for part in (task.output, task.loss) if part is not None]
-    owners = [getattr(function, "__self__", function) for function in given]
-    modules = [network, *(owner for owner in owners if isinstance(owner, nn.Module))]
-    own = {id(module): module for parent in modules for module in parent.modules()}.values()
-    memo = module_memo(own)
-    memo[id(model)] = model
-    memo.update((id(task.scorer), task.scorer) for task in tasks)  # which is asked nothing
-    for function in given:
-        copied(function, memo)  # by itself, so that one that cannot be copied keeps no task from it
-    states = OwnStates()
-    for module in own:
-        if id(module) not in memo:
-            continue
-        states.add(module, {name: copied(value, memo) for name, value in vars(module).items()})
-        for hooks in hooks_of(module):
-            states.add_entries(hooks)
+    owners = [function.__self__ for function in given if isinstance(function, MethodType)]
+    modules = [network, *(owner for owner in (*given, *owners) if isinstance(owner, nn.Module))]
+    copies = StateCopies()
+    for shared in (model, *(task.scorer for task in tasks)):  # a scorer is asked nothing
+        copies.share(shared)
+    copies.add({id(module): module for parent in modules for module in parent.modules()}.values())
     attributes = vars(model).copy()
+    copies_own |= any(owner is model for owner in owners)
     for name, value in attributes.items():
         if name in names or (copies_own and not _is_ours(value)):
-            attributes[name] = copied(value, memo)
-    states.add(model, attributes)
-    return states
+            attributes[name] = copies.copied(value)
+    copies.states.add(model, attributes)
+    return copies.states
 
 
 def is_distributed(module: nn.Module) -> bool:

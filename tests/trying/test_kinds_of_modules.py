@@ -135,6 +135,73 @@ class Linked(nn.Module):
             return x * (1 + self.calls / self.seen["rows"])
 
 
+class Meter:
+    """Counts, for several threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.rows = 0
+
+    def add(self, rows: int) -> float:
+        with self.lock:
+            self.rows += rows
+            return 1 + 1 / self.rows
+
+    def loss(self, outputs: Mapping[str, Any], label: Tensor) -> Tensor:
+        return functional.cross_entropy(outputs["logits"], label) * self.add(len(label))
+
+    __call__ = loss
+
+
+class Measured(nn.Linear):
+    """Has much that cannot be copied beside what changes."""
+
+    def __init__(self) -> None:
+        super().__init__(4, 5)
+        self.meter = Meter()
+        self.state = {"lock": threading.Lock(), "bank": torch.zeros(4), "layers": [nn.BatchNorm1d(4)]}
+        self.steps = [lambda x: self.state["layers"][0](x)]
+        self.draw = random.Random(1).random
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.state["bank"] += x.mean(0)
+        for step in self.steps:
+            x = step(x)
+        factor = self.meter.add(len(x)) + self.draw() + self.calls
+        return super().forward(x + self.state["bank"]) * factor
+
+
+class Taught(nn.Module):
+    """Adds what a teacher says that is not trained, but follows the weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.teacher = nn.Linear(4, 5), nn.Linear(4, 5).requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            for own, taught in zip(self.layer.parameters(), self.teacher.parameters(), strict=True):
+                taught.mul_(0.9).add_(own, alpha=0.1)
+        both: Tensor = self.layer(x) + self.teacher(x)
+        return both
+
+
+class Moved(nn.Module):
+    """Is mostly not trained, and has its weights exchanged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.large, self.layer = nn.Linear(4, 40).requires_grad_(False), nn.Linear(40, 5)
+        self.layer.weight.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.large.weight.data = self.large.weight.data * 0.9
+        out: Tensor = self.layer(self.large(x))
+        return out
+
+
 class Replaced(nn.Linear):
     """Has exchanged what it does, and counts it."""
 
@@ -208,6 +275,10 @@ TRUNKS: dict[str, Callable[[], nn.Module]] = {
     "old spectral norm": lambda: nn.utils.spectral_norm(nn.Linear(4, 5)),
     "pruned weights": pruned,
     "hooks": hooked,
+    "what is partly a lock": Measured,
+    "a teacher": Taught,
+    "weights that are mostly not trained": Moved,
+    "what is made in the first batch": lambda: nn.Sequential(nn.LazyLinear(6), nn.LazyBatchNorm1d(), nn.Linear(6, 5)),
     "what cannot be copied": Linked,
     "another forward": Replaced,
     "torch.jit": scripted,
@@ -239,6 +310,9 @@ class Counting(nn.Module):
 LOSSES: dict[str, Callable[[], Any]] = {
     "a module": Counting,
     "a method": lambda: Counting().of,
+    "a method of an object": lambda: Meter().loss,
+    "an object with a lock": Meter,
+    "a part of a method": lambda: partial(Meter().loss),
 }
 
 

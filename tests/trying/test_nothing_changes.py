@@ -15,13 +15,16 @@ from torch.utils.data import IterableDataset
 from emloop_mtl import (
     AbstractDataset,
     AbstractModel,
+    Action,
     BackboneHeadsModel,
     Head,
     JointLearning,
     MainLoop,
     MultiTaskModel,
+    Task,
 )
 from emloop_mtl.hooks import StopAfter
+from emloop_mtl.models.frozen_part import FrozenPart
 from emloop_mtl.schedulers import Interleaved
 
 from .trial import ROWS, SETTINGS, Counted, DatasetOf, loader, make_model, train
@@ -197,22 +200,25 @@ def test_what_modules_write_to_their_inputs_is_not_seen_later(of: str) -> None:
     assert loop.end == "finished"
 
 
+@pytest.mark.parametrize("most", [False, True])
 @pytest.mark.parametrize("style", STYLES)
-def test_a_stand_in_has_equal_weights_and_shares_those_that_are_not_trained(style: str) -> None:
+def test_a_stand_in_has_equal_weights_and_shares_those_that_are_not_trained_where_they_are_most(
+    style: str, most: bool
+) -> None:
     model = STYLES[style]()
-    frozen = next(model.network.parameters()).requires_grad_(False)
+    parameters = list(model.network.parameters())
+    frozen = [parameter.requires_grad_(False) for parameter in (parameters[:-1] if most else parameters[:1])]
     weights = dict(model.network.named_parameters())
-    memory = {value.data_ptr() for value in model.network.state_dict().values()} - {frozen.data_ptr()}
+    memory = {value.data_ptr() for value in model.network.state_dict().values()}
     twin = model.stand_in()
     assert twin is not None
     with twin.in_place():
         own = dict(model.network.named_parameters())
-        assert memory.isdisjoint(value.data_ptr() for value in model.network.state_dict().values())
+        shared = memory.intersection(value.data_ptr() for value in model.network.state_dict().values())
     assert own.keys() == weights.keys()
     assert all(torch.equal(parameter, weights[name]) for name, parameter in own.items())
-    assert [name for name, parameter in own.items() if parameter is weights[name]] == [
-        name for name, parameter in weights.items() if parameter is frozen
-    ]
+    assert not any(parameter is weights[name] for name, parameter in own.items())
+    assert shared == ({parameter.data_ptr() for parameter in frozen} if most else set())
     assert all(parameter is weights[name] for name, parameter in model.network.named_parameters())
 
 
@@ -242,3 +248,84 @@ def test_what_a_model_of_ones_own_keeps_is_copied_only_where_it_runs_batches_its
         assert (model.data is data) is (kind is WithData)
     loop = train(model, loader(), skip_zeroth_epoch=True)
     assert data["seen"] == (0 if kind is WithData else loop.position.step)
+
+
+class Always(MultiTaskModel):
+    """Trains on whatever it sees."""
+
+    def run(self, batch: Any, train: bool, stream: Any = None) -> dict[str, Any]:
+        return super().run(batch, True, stream)
+
+
+class Slower(MultiTaskModel):
+    """Halves its learning rate."""
+
+    def run(self, batch: Any, train: bool, stream: Any = None) -> dict[str, Any]:
+        for group in self.optimizer.param_groups:
+            group["lr"] *= 0.9
+        return super().run(batch, train, stream)
+
+
+class Grows(MultiTaskModel):
+    """Gets another task in its first batch."""
+
+    def run(self, batch: Any, train: bool, stream: Any = None) -> dict[str, Any]:
+        if "other" not in self.tasks:
+            flow = [Action("features", "trunk", "x"), Action("other_logits", "other_head", "features")]
+            modules = {"other_head": nn.Linear(5, 3)}
+            self.add_tasks(Task("other", modules, flow, label="y", loss="cross_entropy"))
+        return super().run(batch, train, stream)
+
+
+class Freezes(MultiTaskModel):
+    """Trains its trunk for one batch."""
+
+    part: FrozenPart | None = None
+
+    def run(self, batch: Any, train: bool, stream: Any = None) -> dict[str, Any]:
+        outputs = super().run(batch, train, stream)
+        if self.part is None:
+            self.part = FrozenPart(modules=["trunk"], eval_mode=True)
+            self.freeze(self.part)
+        return outputs
+
+
+class Balances(MultiTaskModel):
+    """Has losses of its own, which remember what they were."""
+
+    def __init__(self) -> None:
+        self.means: dict[str, Any] = {}
+        self.norm = nn.BatchNorm1d(3)
+        flow = [Action("features", "trunk", "x"), Action("logits", "head", "features")]
+        modules = {"trunk": Noisy(), "head": nn.Linear(5, 3)}
+        super().__init__(Task("kind", modules, flow, label="y", loss=self.loss, metrics=["accuracy"]), **SETTINGS)
+
+    def loss(self, outputs: Any, label: Tensor) -> Tensor:
+        value = nn.functional.cross_entropy(self.norm(outputs["logits"]), label)
+        self.means["kind"] = 0.9 * self.means.get("kind", 1.0) + 0.1 * value.detach()
+        return value / self.means["kind"]
+
+
+OWN_MODELS: list[type[MultiTaskModel]] = [Always, Slower, Grows, Freezes, Balances]
+
+
+@pytest.mark.parametrize("skips", [True, False])
+@pytest.mark.parametrize("kind", OWN_MODELS)
+def test_nothing_changes_whatever_a_model_of_ones_own_does(kind: type[MultiTaskModel], skips: bool) -> None:
+    def run(try_batches: bool) -> tuple[dict[str, Any], Any, Any]:
+        torch.manual_seed(0)
+        if kind is Balances:
+            model: MultiTaskModel = Balances()
+        else:
+            model = make_model(trunk=Noisy(), update={"accumulate": 2})
+            model.__class__ = kind
+        seed_all()
+        how: dict[str, Any] = {"try_batches": try_batches, "skip_zeroth_epoch": skips}
+        MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=2)], **how).run_training()
+        rates = [group["lr"] for group in model.optimizer.param_groups]
+        return dict(model.state_dict()), (model.update.state_dict()["step"], rates), draw_all()
+
+    (weights, *others), (untried, *as_untried) = run(True), run(False)
+    assert others == as_untried
+    assert weights.keys() == untried.keys()
+    assert all(torch.equal(value, untried[name]) for name, value in weights.items())

@@ -268,14 +268,17 @@ def test_labels_that_are_made_anew_of_those_in_columns_are_checked_batch_by_batc
     assert train(make_model(), loader(data)).end == "finished"
 
 
-def test_too_little_memory_for_weights_twice_is_no_mistake(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", [torch.OutOfMemoryError, MemoryError])
+def test_too_little_memory_for_weights_twice_is_no_mistake(
+    kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
     calls: list[Any] = []
 
     class Large(nn.Linear):
         def forward(self, x: Tensor) -> Tensor:
             calls.append(x)
             if len(calls) == 1:
-                raise torch.OutOfMemoryError("out of memory")
+                raise kind("out of memory")
             return super().forward(x)
 
     with caplog.at_level(logging.INFO):

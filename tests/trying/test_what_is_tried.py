@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,17 +144,52 @@ def test_what_methods_of_ones_own_raise_for_want_of_a_training_is_no_mistake(
     assert f"stream 'train', loader 'rows': {told}" in caplog.text
 
 
-class Evaluates(MultiTaskModel):
-    """Runs batches in its own way."""
+class Runs(MultiTaskModel):
+    """Runs batches in its own way, and notes how."""
+
+    noted: list[bool]
 
     def run(self, batch: Any, train: bool, stream: Any = None) -> dict[str, Any]:
+        self.noted.append(train)
         return super().run(batch, train, stream)
+
+
+@pytest.mark.parametrize("skips", [True, False])
+def test_methods_of_ones_own_are_tried_once_as_a_training_will_call_them_first(skips: bool) -> None:
+    noted: list[bool] = []
+    model = make_model()
+    run = model.run
+
+    def noting(batch: Any, train: bool, stream: Any) -> dict[str, Any]:
+        noted.append(train)
+        return run(batch, train, stream)
+
+    model.run = noting  # type: ignore[method-assign]
+    MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)], skip_zeroth_epoch=skips).try_batches()
+    assert noted == [skips]
+
+
+class Direct(MultiTaskModel):
+    """Asks modules by itself."""
+
+    def run(self, batch: Any, train: bool, stream: Any = None) -> dict[str, Any]:
+        self.network["trunk"](batch["x"])
+        return super().run(batch, train, stream)
+
+
+def test_what_modules_raise_that_a_method_of_ones_own_calls_is_told() -> None:
+    model = make_model(trunk=nn.Linear(3, 5))
+    model.__class__ = Direct
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)]).try_batches()
 
 
 @pytest.mark.parametrize("width", [4, 3])
 def test_modules_that_cannot_be_evaluated_are_tried_by_methods_of_ones_own_as_in_training(width: int) -> None:
     model = make_model(trunk=Training(width, 5))
-    model.__class__ = Evaluates
+    model.__class__ = Runs
+    assert isinstance(model, Runs)
+    model.noted = []
     loop = MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)], skip_zeroth_epoch=True)
     if width == 4:
         loop.run_training()
@@ -195,6 +231,59 @@ def test_modules_that_somebody_watches_are_tried_and_tell_of_it(watch: str, widt
         for handle in handles:
             handle.remove()
     assert watching.calls or (watch == "hook" and width == 3)
+
+
+class Writes(AbstractHook):
+    """Writes what a module makes to a file, which it opens as soon as the training begins."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        super().__init__()
+        self.path = path
+        self.kind = kind
+        self.file: Any = None
+
+    def register_mainloop(self, main_loop: MainLoop) -> None:
+        super().register_mainloop(main_loop)
+        assert isinstance(main_loop.model, MultiTaskModel)
+        trunk = main_loop.model.network["trunk"]
+        if self.kind == "after":
+            trunk.register_forward_hook(self)
+        elif self.kind == "before":
+            trunk.register_forward_pre_hook(partial(self.write, "before"))
+        else:
+            self.handle = nn.modules.module.register_module_forward_hook(self.write)
+
+    def before_training(self) -> None:
+        self.file = self.path.open("w")
+
+    def after_training(self, success: bool) -> None:
+        self.file.close()
+        if self.kind == "all":
+            self.handle.remove()
+
+    def write(self, *_: Any) -> None:
+        self.file.write("a batch\n")
+
+    def __call__(self, *_: Any) -> None:
+        self.write()
+
+
+@pytest.mark.parametrize("kind", ["before", "after", "all"])
+def test_what_hooks_of_modules_raise_for_want_of_a_training_is_no_mistake(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        assert train(make_model(), loader(), hooks=[Writes(tmp_path / "file", kind)]).end == "finished"
+    assert "stream 'train', loader 'rows': whether the modules fit will show in the first batch: " in caplog.text
+    assert (tmp_path / "file").read_text().startswith("a batch\n")
+
+
+def test_modules_with_what_would_move_on_are_not_tried(caplog: pytest.LogCaptureFixture) -> None:
+    trunk = nn.Linear(4, 5)
+    trunk.factors = (0.9**step for step in range(10))  # type: ignore[assignment]
+    with caplog.at_level(logging.INFO):
+        assert train(make_model(trunk=trunk), loader()).end == "finished"
+    assert "will show in the first batch: a generator cannot be copied, and would not stay what it is" in caplog.text
 
 
 class Locked(nn.Linear):

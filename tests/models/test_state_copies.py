@@ -1,0 +1,306 @@
+"""What objects get in the place of what they consist of."""
+
+from __future__ import annotations
+
+import functools
+import io
+import random
+import threading
+import weakref
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from emloop_mtl.models.cannot_tell import CannotTell
+from emloop_mtl.models.own_states import OwnStates
+from emloop_mtl.models.state_copies import StateCopies
+
+
+class Plain:
+    """An object like any other."""
+
+    def __init__(self, **parts: Any) -> None:
+        self.__dict__.update(parts)
+
+    def part(self) -> Any:
+        return vars(self)["value"]
+
+
+class Rows(Dataset[Any]):
+    """Data, which may be large."""
+
+
+class Kind(Enum):
+    """There is one of each."""
+
+    ONE = 1
+
+
+def worn(value: Any, of: Callable[[Any], Any] = lambda plain: plain.value) -> Any:
+    """Return what an attribute of an object is while the object has a state of its own."""
+    plain, copies = Plain(value=value), StateCopies()
+    assert copies.copied(plain) is plain
+    assert of(plain) is value
+    with copies.states.worn():
+        own = of(plain)
+    assert of(plain) is value
+    return own
+
+
+CONTAINERS: list[Any] = [
+    [1, [2]],
+    (1, [2]),
+    {"a": [1]},
+    OrderedDict(b=[1]),
+    {1, 2},
+    deque([[1]], maxlen=3),
+    SimpleNamespace(a=[1]),
+    bytearray(b"ab"),
+]
+
+
+@pytest.mark.parametrize("value", CONTAINERS, ids=lambda value: type(value).__name__)
+def test_a_container_is_copied_with_what_is_in_it(value: Any) -> None:
+    own = worn(value)
+    assert type(own) is type(value)
+    assert own == value
+    assert own is not value
+    inner = [list(vars(each).values()) if isinstance(each, SimpleNamespace) else list(each) for each in (own, value)]
+    parts = [(one, other) for one, other in zip(*inner, strict=True) if isinstance(one, list)]
+    assert all(one is not other for one, other in parts)
+    assert getattr(own, "maxlen", None) == getattr(value, "maxlen", None)
+
+
+def test_a_default_is_kept() -> None:
+    assert worn(defaultdict(int, a=1))["b"] == 0
+
+
+SHARED: dict[str, Callable[[Path], Any]] = {
+    "a lock": lambda _: threading.Lock(),
+    "a function": lambda _: worn,
+    "a class": lambda _: Plain,
+    "a member of an enumeration": lambda _: Kind.ONE,
+    "data": lambda _: Rows(),
+    "a file": lambda path: io.StringIO(),
+    "a thread": lambda _: threading.Thread(),
+    "a reference": lambda _: weakref.ref(Plain),
+    "an array on a disk": lambda path: np.memmap(path / "array", dtype=np.int8, mode="w+", shape=(3,)),
+    "an array that nobody may write to": lambda _: np.broadcast_to(np.zeros(1), (3,)),
+    "what is partly a lock": lambda _: threading.Event(),
+}
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_what_cannot_be_copied_or_should_not_stays_itself(kind: str, tmp_path: Path) -> None:
+    value = SHARED[kind](tmp_path)
+    assert worn(value) is value
+    beside = worn({"shared": value, "own": []})
+    assert beside["shared"] is value
+
+
+def test_what_is_beside_something_that_cannot_be_copied_is_copied() -> None:
+    value = [threading.Lock(), [1], Plain(value=[2])]
+    own = worn(value)
+    assert own[0] is value[0]
+    assert own[1] == [1]
+    assert own[1] is not value[1]
+
+
+def test_objects_stay_themselves_and_have_other_attributes() -> None:
+    inner = Plain(value=[1], lock=threading.Lock())
+    outer, copies = Plain(value=inner, other=(inner,)), StateCopies()
+    copies.copied(outer)
+    with copies.states.worn():
+        assert outer.value is inner
+        assert outer.other[0] is inner
+        inner.value.append(2)
+        inner.new = 3
+    assert inner.value == [1]
+    assert not hasattr(inner, "new")
+    with copies.states.worn():  # what was changed is there again
+        assert inner.value == [1, 2]
+        assert inner.new == 3
+
+
+def test_what_is_met_twice_is_one() -> None:
+    part: list[Any] = [1]
+    ring: list[Any] = [part, part]
+    ring.append(ring)
+    own = worn(ring)
+    assert own[0] is own[1]
+    assert own[2] is own
+    outer: list[Any] = []
+    pair = (outer, part)
+    outer.append(pair)
+    mirrored = worn(pair)
+    assert mirrored[0][0] is mirrored
+
+
+def test_methods_are_those_of_the_copies() -> None:
+    generator, array = random.Random(1), np.random.default_rng(1)
+    copies = StateCopies()
+    values = [generator.random, array.normal, [].append, Plain(value=1).part, functools.partial(generator.random)]
+    plain = Plain(values=values, plain=str.upper, made=dict.fromkeys)
+    copies.copied(plain)
+    with copies.states.worn():
+        first = [plain.values[0](), plain.values[1](), plain.values[4]()]
+        plain.values[2](1)
+        assert plain.values[3].__self__ is values[3].__self__  # type: ignore[attr-defined]
+        assert plain.plain is str.upper
+        assert plain.made("a") == {"a": None}
+    assert values[2].__self__ == []  # type: ignore[attr-defined]
+    assert [generator.random(), array.normal()] == first[:2]
+
+
+class Counts:
+    """Can be iterated, and consists of what can be copied."""
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        self.next += 1
+        return self.next
+
+
+def test_an_iterator_is_copied() -> None:
+    assert next(worn(iter([1, 2]))) == 1
+    counts, copies = Counts(), StateCopies()
+    copies.copied(counts)
+    with copies.states.worn():
+        assert next(counts) == 1
+    assert next(counts) == 1
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_one_that_would_move_on_is_refused(inside: bool) -> None:
+    steps = (number for number in range(3))
+    with pytest.raises(CannotTell, match="a generator cannot be copied, and would not stay what it is"):
+        worn([steps] if inside else steps)
+
+
+class Ends:
+    """Does something at its end."""
+
+    ended = 0
+
+    def __del__(self) -> None:
+        type(self).ended += 1
+
+
+def test_nothing_ends_with_a_copy() -> None:
+    value = SimpleNamespace(parts=[{"end": Ends()}])
+    worn(value)
+    assert Ends.ended == 0
+
+
+class Shapes(tuple[int, ...]):
+    """A kind of tuple."""
+
+
+class Odd(dict[str, Any]):
+    """Cannot be copied."""
+
+    def __deepcopy__(self, memo: object) -> Odd:
+        memo_of: dict[int, Any] = memo  # type: ignore[assignment]
+        memo_of[id(self["part"])] = "half"
+        raise RuntimeError("no copies")
+
+
+def test_what_was_half_copied_is_forgotten() -> None:
+    part = [1]
+    own = worn([Odd(part=part), part, Shapes((1, 2))])
+    assert own[1:] == [[1], (1, 2)]
+    assert isinstance(own[2], Shapes)
+
+
+def test_too_little_memory_is_told() -> None:
+    class Large(dict[str, Any]):
+        def __deepcopy__(self, memo: object) -> Large:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        worn(Large())
+
+
+def test_tensors_are_copied_with_what_they_share() -> None:
+    memory = torch.arange(4.0)
+    own = worn([memory, memory[1:], nn.Parameter(torch.ones(2)) * 2])
+    own[0][1] = 7
+    assert own[1][0] == 7
+    assert memory[1] == 1
+    assert own[2].tolist() == [2, 2]
+
+
+def test_hooks_are_those_that_there_were() -> None:
+    module, copies = nn.Linear(2, 2), StateCopies()
+    handle = module.register_forward_hook(lambda *_: None)
+    copies.add(module.modules())
+    with copies.states.worn():
+        handle.remove()
+        module.register_forward_pre_hook(lambda *_: None)
+        assert not module._forward_hooks
+    assert len(module._forward_hooks) == 1
+    assert not module._forward_pre_hooks
+    handle.remove()
+    assert not module._forward_hooks
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_interrupt_waits_until_all_states_are_put_back(times: int) -> None:
+    class Interrupting(dict[str, Any]):
+        """Is interrupted where it is put back."""
+
+        left = 0
+
+        def clear(self) -> None:
+            if self.left:
+                self.left -= 1
+                raise KeyboardInterrupt
+            super().clear()
+
+    states, objects, mapping = OwnStates(), [Plain(value=1), Plain(value=2)], Interrupting(a=1)
+    states.add(objects[0], {"value": 3})
+    states.add_entries(mapping)
+    states.add(objects[1], {"value": 4})
+    with pytest.raises(KeyboardInterrupt), states.worn():
+        assert [each.part() for each in objects] == [3, 4]
+        mapping.left = times
+    assert [each.part() for each in objects] == [1, 2]
+    assert mapping == {"a": 1}
+    with states.worn():
+        assert [each.part() for each in objects] == [3, 4]
+
+
+def test_an_interrupt_before_all_have_their_states_leaves_these_what_they_were() -> None:
+    class Interrupting(dict[str, Any]):
+        """Is interrupted once."""
+
+        left = 1
+
+        def clear(self) -> None:
+            if self.left:
+                self.left -= 1
+                raise KeyboardInterrupt
+            super().clear()
+
+    states, plain = OwnStates(), Plain(value=1)
+    states.add(plain, {"value": 3})
+    states.add_entries(Interrupting(a=1))
+    with pytest.raises(KeyboardInterrupt), states.worn():
+        raise AssertionError("never comes here")
+    assert plain.part() == 1
+    with states.worn():
+        assert plain.part() == 3
