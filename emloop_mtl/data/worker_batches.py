@@ -42,7 +42,7 @@ def worker_batches(
     :param num_workers: how many processes
     :param numbers: of the batches to make, or whatever tells which; None for a dataset that yields them
     :param begin: called in every process with its number
-    :raise DataError: if a process has died; where an interrupt ends the wait for a batch, all of them are killed
+    :raise DataError: if a process has died; where a signal ends the wait for a batch, all of them are killed
     """
     _check_temporary_folder()
     loader = DataLoader(
@@ -61,12 +61,7 @@ def worker_batches(
             if isinstance(batch, FailedRead):
                 batch.reraise()
             yield batch
-    except KeyboardInterrupt:
-        # Torch would wait 5 s for each one that hangs.
-        for worker in workers:
-            worker.kill()
-        for worker in workers:
-            worker.join()
+    except GeneratorExit:  # nobody wants more
         raise
     except Exception as error:
         dead = [_describe_end(worker) for worker in workers if worker.exitcode]
@@ -77,6 +72,12 @@ def worker_batches(
         if dead and DEAD.match(str(error)):
             text = f"a process that reads has ended: {dead[0]}; num_workers 0 of the loader reads in the main process"
             raise DataError(text) from error
+        raise
+    except BaseException:  # a signal, where torch would wait 5 s for each one that hangs
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.join()
         raise
 
 

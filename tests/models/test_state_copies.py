@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from emloop_mtl import AbstractHook
 from emloop_mtl.models.cannot_tell import CannotTell
 from emloop_mtl.models.own_states import OwnStates
 from emloop_mtl.models.state_copies import StateCopies
@@ -33,6 +34,24 @@ class Plain:
 
     def part(self) -> Any:
         return vars(self)["value"]
+
+
+class Slotted(Plain):
+    """Has an attribute beside the others."""
+
+    __slots__ = ("beside",)
+
+
+class Rolls(random.Random):
+    """Keeps most of what it is to itself."""
+
+
+class Notes(AbstractHook):
+    """Belongs to a training, with all that it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[Any] = []
 
 
 class Rows(Dataset[Any]):
@@ -206,6 +225,27 @@ def test_nothing_ends_with_a_copy() -> None:
     assert Ends.ended == 0
 
 
+def test_objects_that_are_more_than_their_attributes_are_copied() -> None:
+    slotted = Slotted(value=[1])
+    slotted.beside = 2  # type: ignore[attr-defined]
+    own = worn(slotted)
+    assert own is not slotted
+    assert own.value == [1]
+    assert own.value is not slotted.value
+    assert own.beside == 2
+    rolls = Rolls(1)
+    assert worn(rolls).random() == rolls.random()
+
+
+def test_parts_of_a_training_stay_what_they_are() -> None:
+    hook = Notes()
+    plain, copies = Plain(value=hook), StateCopies()
+    copies.copied(plain)
+    with copies.states.worn():
+        plain.value.notes.append(1)
+    assert hook.notes == [1]
+
+
 class Shapes(tuple[int, ...]):
     """A kind of tuple."""
 
@@ -254,27 +294,37 @@ def test_hooks_are_those_that_there_were() -> None:
         assert not module._forward_hooks
     assert len(module._forward_hooks) == 1
     assert not module._forward_pre_hooks
+    with copies.states.worn():
+        assert not module._forward_hooks
+        assert module._forward_pre_hooks
     handle.remove()
     assert not module._forward_hooks
 
 
-@pytest.mark.parametrize("times", [1, 3])
-def test_an_interrupt_waits_until_all_states_are_put_back(times: int) -> None:
-    class Interrupting(dict[str, Any]):
-        """Is interrupted where it is put back."""
+class Interrupting(dict[str, Any]):
+    """Is interrupted where it is put into a state, so often."""
 
-        left = 0
+    left = 0
 
-        def clear(self) -> None:
-            if self.left:
-                self.left -= 1
-                raise KeyboardInterrupt
-            super().clear()
+    def clear(self) -> None:
+        if self.left:
+            self.left -= 1
+            raise KeyboardInterrupt
+        super().clear()
 
+
+def interrupted() -> tuple[OwnStates, list[Plain], Interrupting]:
+    """Return states of two objects, with what may be interrupted between them."""
     states, objects, mapping = OwnStates(), [Plain(value=1), Plain(value=2)], Interrupting(a=1)
     states.add(objects[0], {"value": 3})
     states.add_entries(mapping)
     states.add(objects[1], {"value": 4})
+    return states, objects, mapping
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_interrupt_waits_until_all_states_are_put_back(times: int) -> None:
+    states, objects, mapping = interrupted()
     with pytest.raises(KeyboardInterrupt), states.worn():
         assert [each.part() for each in objects] == [3, 4]
         mapping.left = times
@@ -285,22 +335,10 @@ def test_an_interrupt_waits_until_all_states_are_put_back(times: int) -> None:
 
 
 def test_an_interrupt_before_all_have_their_states_leaves_these_what_they_were() -> None:
-    class Interrupting(dict[str, Any]):
-        """Is interrupted once."""
-
-        left = 1
-
-        def clear(self) -> None:
-            if self.left:
-                self.left -= 1
-                raise KeyboardInterrupt
-            super().clear()
-
-    states, plain = OwnStates(), Plain(value=1)
-    states.add(plain, {"value": 3})
-    states.add_entries(Interrupting(a=1))
+    states, objects, mapping = interrupted()
+    mapping.left = 1
     with pytest.raises(KeyboardInterrupt), states.worn():
         raise AssertionError("never comes here")
-    assert plain.part() == 1
+    assert [each.part() for each in objects] == [1, 2]
     with states.worn():
-        assert plain.part() == 3
+        assert [each.part() for each in objects] == [3, 4]

@@ -252,6 +252,13 @@ def scripted() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 5), torch.jit.script(nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 5))))
 
 
+def made_and_frozen() -> nn.Module:
+    large, made = nn.Linear(4, 40), nn.LazyLinear(5)
+    for parameter in (*large.parameters(), *made.parameters()):
+        parameter.requires_grad = False
+    return nn.Sequential(large, made)
+
+
 def tied() -> nn.Module:
     one, other = nn.Linear(4, 5), nn.Linear(4, 5)
     other.weight = one.weight
@@ -278,6 +285,7 @@ TRUNKS: dict[str, Callable[[], nn.Module]] = {
     "what is partly a lock": Measured,
     "a teacher": Taught,
     "weights that are mostly not trained": Moved,
+    "what is made in the first batch, and not trained": made_and_frozen,
     "what is made in the first batch": lambda: nn.Sequential(nn.LazyLinear(6), nn.LazyBatchNorm1d(), nn.Linear(6, 5)),
     "what cannot be copied": Linked,
     "another forward": Replaced,
