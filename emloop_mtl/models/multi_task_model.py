@@ -328,13 +328,12 @@ class MultiTaskModel(AbstractTaskModel):
         frozen = [
             module in evaluated or (self.network.training and not module.training) for module in self.network.modules()
         ]
-        runs_as_ever = self._runs_as_ever
         try:
-            states = stand_in_states(self, self.network, self._copied, copies_own=not runs_as_ever)
+            states = stand_in_states(self, self.network, self._copied, copies_own=not self._runs_as_ever)
         except CannotTell as error:
             _LOGGER.info("whether the modules fit will show in the first batch: %s", error)
             return None
-        stand_in = StandIn(self, states, runs_as_ever, is_run_own=self._is_own("run"))
+        stand_in = StandIn(self, states, is_run_own=self._is_own("run"))
         with stand_in.in_place():
             self._stacks = self._compiler = None
             if self._update is not None:

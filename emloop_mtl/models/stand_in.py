@@ -30,14 +30,12 @@ class StandIn(AbstractModel):
 
     :param model: the model
     :param states: what it and its modules have while they run
-    :param runs_as_ever: whether nobody else has a say in what is done with a batch
     :param is_run_own: whether the model's ``run`` is somebody's own, and with it what training on a batch means
     """
 
-    def __init__(self, model: AbstractTaskModel, states: OwnStates, runs_as_ever: bool, is_run_own: bool) -> None:
+    def __init__(self, model: AbstractTaskModel, states: OwnStates, is_run_own: bool) -> None:
         self._model = model
         self._states = states
-        self._runs_as_ever = runs_as_ever
         self.is_run_own = is_run_own
 
     @property
@@ -94,5 +92,4 @@ class StandIn(AbstractModel):
         """Whether an error would be raised in a training, too."""
         if raised_by_watcher(error, self._model.network.modules()):
             return False
-        is_ours = isinstance(error, EmloopError) or ModelNote.on(error) is not None
-        return self._runs_as_ever or is_ours or raised_by_module(error)
+        return isinstance(error, EmloopError) or ModelNote.on(error) is not None or raised_by_module(error)

@@ -278,15 +278,19 @@ class Grows(MultiTaskModel):
 
 
 class Freezes(MultiTaskModel):
-    """Trains its trunk for one batch."""
+    """Trains its trunk for one batch, and again from the fourth on."""
 
     part: FrozenPart | None = None
+    batches = 0
 
     def run(self, batch: Any, train: bool, stream: Any = None) -> dict[str, Any]:
         outputs = super().run(batch, train, stream)
+        self.batches += train
         if self.part is None:
             self.part = FrozenPart(modules=["trunk"], eval_mode=True)
             self.freeze(self.part)
+        if self.batches == 3:
+            self.unfreeze(self.part)
         return outputs
 
 

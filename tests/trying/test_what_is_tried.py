@@ -169,6 +169,31 @@ def test_methods_of_ones_own_are_tried_once_as_a_training_will_call_them_first(s
     assert noted == [skips]
 
 
+class Watch:
+    """Looks at losses before the backward pass."""
+
+    is_due = True
+
+    def __init__(self) -> None:
+        self.taken: list[Mapping[str, Tensor]] = []
+
+    def take(self, parts: Mapping[str, Tensor]) -> None:
+        self.taken.append(parts)
+
+
+def test_nobody_who_looks_at_losses_gets_those_of_methods_of_ones_own_that_are_tried() -> None:
+    model, watch = make_model(), Watch()
+    model.__class__ = Runs
+    assert isinstance(model, Runs)
+    model.noted = []
+    model.loss_watches.append(watch)
+    loop = MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)], skip_zeroth_epoch=True)
+    loop.try_batches()
+    assert watch.taken == []
+    loop.run_training()
+    assert len(watch.taken) == loop.position.step
+
+
 class Direct(MultiTaskModel):
     """Asks modules by itself."""
 
@@ -405,6 +430,26 @@ def test_flows_are_not_compiled_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     loop.try_batches()
     with pytest.raises(AssertionError, match="compiled"):
         loop.run_training()
+
+
+def test_modules_that_somebody_has_compiled_are_not_compiled_for_it() -> None:
+    compiled: list[int] = []
+
+    def compile_(graph: Any, inputs: Any) -> Any:
+        compiled.append(1)
+        return graph.forward
+
+    def loop(width: int) -> MainLoop:
+        trunk = nn.Sequential(torch.compile(nn.Linear(width, 5), backend=compile_))
+        return MainLoop(make_model(trunk=trunk), DatasetOf(loader()), [StopAfter(steps=1)])
+
+    right = loop(4)
+    right.try_batches()
+    assert not compiled
+    right.run_training()
+    assert compiled
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        loop(3).try_batches()
 
 
 def test_outputs_that_nobody_reads_are_not_made_for_it() -> None:
