@@ -194,6 +194,24 @@ def test_nobody_who_looks_at_losses_gets_those_of_methods_of_ones_own_that_are_t
     assert len(watch.taken) == loop.position.step
 
 
+class Evaluating(nn.Linear):
+    """Cannot be trained."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert not self.training
+        return super().forward(x)
+
+
+def test_modules_that_are_frozen_in_evaluation_stay_so_for_methods_of_ones_own() -> None:
+    model = make_model(trunk=Evaluating(4, 5).eval())
+    model.__class__ = Runs
+    assert isinstance(model, Runs)
+    model.noted = []
+    loop = MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)], skip_zeroth_epoch=True)
+    loop.run_training()
+    assert loop.end == "finished"
+
+
 class Direct(MultiTaskModel):
     """Asks modules by itself."""
 
