@@ -11,7 +11,6 @@ from torch.utils.data import Dataset
 
 from ..constants import UID_SOURCE
 from ..errors import DataError
-from ..utils.note_place import note_place
 from .failed_read import FailedRead
 from .row_draws import RowDraws
 from .row_seeds import RowSeeds
@@ -103,6 +102,6 @@ class RowReader(Dataset[Any]):
                 for row in rows.tolist():
                     fetched.append(seeds.read(self._dataset.__getitem__, "row", row))
         except Exception as error:
-            note_place(error, f"row {row}")
+            error.add_note(f"in row {row}")
             raise
         return fetched

@@ -13,7 +13,6 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..constants import TRAIN_STREAM
 from ..errors import ConfigError, DataError, nearest
-from ..utils.note_place import note_place
 from ..utils.random import permutation
 from .auto_workers import FEW, MOST_WORKERS, AutoWorkers
 from .batch import Batch
@@ -181,7 +180,7 @@ class TaskLoader:
         except DataError as error:
             raise error.within(f"loader {self.name!r}") from error
         except Exception as error:
-            note_place(error, f"loader {self.name!r}")
+            error.add_note(f"in loader {self.name!r}")
             raise
 
     def facts(self) -> dict[str, str | int | bool | None]:
@@ -235,7 +234,7 @@ class TaskLoader:
         except DataError as error:
             raise error.within(f"loader {self.name!r}") from error
         except Exception as error:
-            note_place(error, f"loader {self.name!r}")
+            error.add_note(f"in loader {self.name!r}")
             raise
 
     @property
@@ -267,7 +266,7 @@ class TaskLoader:
         except DataError as error:
             raise error.within(f"loader {self.name!r}") from error
         except Exception as error:
-            note_place(error, f"loader {self.name!r}")
+            error.add_note(f"in loader {self.name!r}")
             raise
 
     @property

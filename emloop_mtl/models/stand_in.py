@@ -81,15 +81,15 @@ class StandIn(AbstractModel):
         with self._states.worn(), torch.compiler.set_stance("force_eager") if compiles else nullcontext():
             try:
                 yield
-            except CannotTell:
-                raise
             except Exception as error:
                 if self._is_told(error):
                     raise
                 raise CannotTell(f"{type(self._model).__name__} raises {type(error).__name__}: {error}") from error
 
     def _is_told(self, error: Exception) -> bool:
-        """Whether an error would be raised in a training, too."""
+        """Whether an error says by itself what it tells; else it may be one that a training would not raise."""
         if raised_by_watcher(error, self._model.network.modules()):
             return False
-        return isinstance(error, EmloopError) or ModelNote.on(error) is not None or raised_by_module(error)
+        return (
+            isinstance(error, (EmloopError, CannotTell)) or ModelNote.on(error) is not None or raised_by_module(error)
+        )

@@ -159,11 +159,8 @@ class StateCopies:
         return made
 
     def _method(self, value: Any) -> Any:
-        owner = value.__self__
-        if owner is None or isinstance(owner, (ModuleType, type)):
-            return value
-        own = self._copied(owner)
-        if own is owner:
+        own = self._copied(value.__self__)
+        if own is value.__self__:
             return value
         return MethodType(value.__func__, own) if isinstance(value, MethodType) else getattr(own, value.__name__)
 
@@ -182,7 +179,7 @@ class StateCopies:
         return made
 
     def _twin(self, parameter: nn.Parameter) -> nn.Parameter:
-        if parameter.requires_grad or self._copies_frozen or is_lazy(parameter):
+        if parameter.requires_grad or self._copies_frozen:
             twin: nn.Parameter = self._surely(copy.deepcopy, parameter)
         else:
             twin = self._surely(_with_same_memory, parameter)

@@ -61,3 +61,11 @@ def test_processes_that_hang_are_killed_where_a_signal_ends_the_wait(kind: type[
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert [worker.exitcode for worker in workers] == [-signal.SIGKILL] * 2
+
+
+def test_processes_of_which_nobody_wants_more_end_by_themselves() -> None:
+    batches = worker_batches(Forked(), 2, range(100))
+    next(batches)
+    workers = multiprocessing.active_children()
+    batches.close()
+    assert [worker.exitcode for worker in workers] == [0, 0]

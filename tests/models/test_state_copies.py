@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import random
+import sys
 import threading
 import weakref
 from collections import OrderedDict, defaultdict, deque
@@ -18,9 +19,9 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from emloop_mtl import AbstractHook
+from emloop_mtl import AbstractHook, Action, Task
 from emloop_mtl.models.cannot_tell import CannotTell
 from emloop_mtl.models.own_states import OwnStates
 from emloop_mtl.models.state_copies import StateCopies
@@ -52,6 +53,14 @@ class Notes(AbstractHook):
     def __init__(self) -> None:
         super().__init__()
         self.notes: list[Any] = []
+
+
+class Reading(threading.Thread):
+    """Reads while others do something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[Any] = []
 
 
 class Rows(Dataset[Any]):
@@ -111,6 +120,7 @@ SHARED: dict[str, Callable[[Path], Any]] = {
     "data": lambda _: Rows(),
     "a file": lambda path: io.StringIO(),
     "a thread": lambda _: threading.Thread(),
+    "a loader": lambda _: DataLoader(Rows()),
     "a reference": lambda _: weakref.ref(Plain),
     "an array on a disk": lambda path: np.memmap(path / "array", dtype=np.int8, mode="w+", shape=(3,)),
     "an array that nobody may write to": lambda _: np.broadcast_to(np.zeros(1), (3,)),
@@ -244,6 +254,22 @@ def test_parts_of_a_training_stay_what_they_are() -> None:
     with copies.states.worn():
         plain.value.notes.append(1)
     assert hook.notes == [1]
+
+
+def test_what_other_threads_use_stays_what_it_is() -> None:
+    copies, reading, event = StateCopies(), Reading(), threading.Event()
+    copies.copied(Plain(value=[reading, event]))
+    with copies.states.worn():
+        reading.read.append(1)
+        event.set()
+    assert reading.read == [1]
+    assert event.is_set()
+
+
+def test_tasks_stay_themselves_wherever_the_package_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[Task.__module__], "__file__", "/env/lib/site-packages/emloop_mtl/tasks/task.py")
+    task = Task("kind", {"head": nn.Linear(2, 2)}, [Action("out", "head", "x")])
+    assert worn(task) is task
 
 
 class Shapes(tuple[int, ...]):

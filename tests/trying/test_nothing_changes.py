@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -308,6 +309,18 @@ class Balances(MultiTaskModel):
         value = nn.functional.cross_entropy(self.norm(outputs["logits"]), label)
         self.means["kind"] = 0.9 * self.means.get("kind", 1.0) + 0.1 * value.detach()
         return value / self.means["kind"]
+
+
+@pytest.mark.parametrize("kind", [Slower, Grows])
+def test_what_asks_for_the_optimizer_is_left_to_the_first_batch(
+    kind: type[MultiTaskModel], caplog: pytest.LogCaptureFixture
+) -> None:
+    model = make_model()
+    model.__class__ = kind
+    with caplog.at_level(logging.INFO):
+        MainLoop(model, DatasetOf(loader()), [StopAfter(epochs=1)]).try_batches()
+    told = {Slower: "optimizer", Grows: "renew"}[kind]
+    assert f"in the first batch: a batch cannot be tried where 'update.{told}' is asked for" in caplog.text
 
 
 OWN_MODELS: list[type[MultiTaskModel]] = [Always, Slower, Grows, Freezes, Balances]
