@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from ..constants import UID_SOURCE
 from ..errors import DataError
+from ..utils.noted import noted
 from .failed_read import FailedRead
 from .row_draws import RowDraws
 from .row_seeds import RowSeeds
@@ -93,15 +94,12 @@ class RowReader(Dataset[Any]):
         return batch
 
     def _one_by_one(self, rows: torch.Tensor, seeds: RowSeeds | None) -> list[Any]:
+        read = self._dataset.__getitem__ if seeds is None else partial(seeds.read, self._dataset.__getitem__, "row")
         fetched, row = [], 0
         try:
-            if seeds is None:
-                for row in rows.tolist():
-                    fetched.append(self._dataset[row])
-            else:
-                for row in rows.tolist():
-                    fetched.append(seeds.read(self._dataset.__getitem__, "row", row))
+            for row in rows.tolist():
+                fetched.append(read(row))
         except Exception as error:
-            error.add_note(f"in row {row}")
+            noted(error, f"in row {row}")
             raise
         return fetched

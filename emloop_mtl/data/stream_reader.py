@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import ConfigError, DataError
 from ..types import State
 from ..utils.isolated_random import IsolatedRandom, isolated
+from ..utils.noted import noted
 from ..utils.random import derive_seed
 from ..utils.reading_again import ReadingAgain
 from .batch import Batch
@@ -121,7 +122,7 @@ class StreamReader:
             except DataError as error:
                 raise error.within(f"stream {self.name!r}") from error
             except Exception as error:
-                error.add_note(f"in stream {self.name!r}")
+                noted(error, f"in stream {self.name!r}")
                 raise
             return
         if isinstance(stream, Iterator) and self._stream_fn() is stream:
@@ -171,7 +172,7 @@ class StreamReader:
                 loader = f", loader {batch.data_name!r}" if batch is not None and batch.data_name else ""
                 raise error.within(f"stream {self.name!r}, batch {found}{loader}") from error
             except Exception as error:
-                error.add_note(f"in stream {self.name!r}, batch {found}")
+                noted(error, f"in stream {self.name!r}, batch {found}")
                 raise
             if not ended:
                 yield None, True

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from ..constants import TRAIN_STREAM
 from ..errors import ConfigError, DataError, nearest
+from ..utils.noted import noted
 from ..utils.random import permutation
 from .auto_workers import FEW, MOST_WORKERS, AutoWorkers
 from .batch import Batch
@@ -180,7 +181,7 @@ class TaskLoader:
         except DataError as error:
             raise error.within(f"loader {self.name!r}") from error
         except Exception as error:
-            error.add_note(f"in loader {self.name!r}")
+            noted(error, f"in loader {self.name!r}")
             raise
 
     def facts(self) -> dict[str, str | int | bool | None]:
@@ -234,7 +235,7 @@ class TaskLoader:
         except DataError as error:
             raise error.within(f"loader {self.name!r}") from error
         except Exception as error:
-            error.add_note(f"in loader {self.name!r}")
+            noted(error, f"in loader {self.name!r}")
             raise
 
     @property
@@ -266,7 +267,7 @@ class TaskLoader:
         except DataError as error:
             raise error.within(f"loader {self.name!r}") from error
         except Exception as error:
-            error.add_note(f"in loader {self.name!r}")
+            noted(error, f"in loader {self.name!r}")
             raise
 
     @property

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from functools import partial
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from traceback import clear_frames
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DataError
-from .failed_read import FailedRead
+from .failed_read import FailedRead, ReaderTracebackError
 from .read_ahead import in_consumer
 
 GRACE = 10
@@ -25,9 +25,6 @@ GRACE = 10
 
 LONGEST_FOLDER = 107 - len("/pymp-12345678/listener-12345678")
 """Bytes that the path of the folder for temporary files may have: sockets are made there, with paths of 107 at most."""
-
-DEAD = re.compile(r"DataLoader worker \(pid")
-"""How the text begins of torch's error for a process that has died."""
 
 
 def worker_batches(
@@ -56,6 +53,7 @@ def worker_batches(
     )
     batches = in_consumer(partial(_begin_reading, loader))
     workers: list[BaseProcess] = batches._workers  # type: ignore[attr-defined] # torch tells them nowhere else
+    batch = None
     try:
         for batch in batches:
             if isinstance(batch, FailedRead):
@@ -64,13 +62,13 @@ def worker_batches(
     except GeneratorExit:  # nobody wants more
         raise
     except Exception as error:
-        dead = [_describe_end(worker) for worker in workers if worker.exitcode]
+        dead = None if isinstance(error.__cause__, ReaderTracebackError) else _dead(workers, error)
         # An error of a worker and the frames that torch raises it in hold each other, and with them the processes,
         # whose end would then wait for the garbage collector, and that for them; so would this frame.
         clear_frames(error.__traceback__)
-        del batches, workers
-        if dead and DEAD.match(str(error)):
-            text = f"a process that reads has ended: {dead[0]}; num_workers 0 of the loader reads in the main process"
+        del batches, workers, batch
+        if dead is not None:
+            text = f"a process that reads has ended: {dead}; num_workers 0 of the loader reads in the main process"
             raise DataError(text) from error
         raise
     except BaseException:  # a signal, where torch would wait 5 s for each one that hangs
@@ -108,6 +106,13 @@ def _check_temporary_folder() -> None:
         raise DataError(
             f"{text}, not {folder!r}; set the environment variable TMPDIR, or num_workers of the loader to 0"
         )
+
+
+def _dead(workers: list[BaseProcess], error: Exception) -> str | None:
+    """Tell how a process has ended that keeps batches from coming, None if none has."""
+    if isinstance(error, (OSError, EOFError)):  # what it was sending is cut off before it has ended
+        wait([worker.sentinel for worker in workers], timeout=1)
+    return next((_describe_end(worker) for worker in workers if worker.exitcode is not None), None)
 
 
 def _describe_end(worker: BaseProcess) -> str:

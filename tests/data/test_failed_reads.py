@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import os
+import signal
+import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +30,13 @@ class NeedsTwo(Exception):  # noqa: N818
         super().__init__(f"{one} and {other}")
 
 
+class Prefixed(Exception):  # noqa: N818
+    """Puts something before what it is made of, and would do so again."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"cannot read {path}")
+
+
 class Holding(Exception):  # noqa: N818
     """Has what cannot be handed over."""
 
@@ -38,6 +51,8 @@ ERRORS: dict[str, Callable[[], Exception]] = {
     "our own": lambda: DataError("broken image"),
     "one that cannot be made again": lambda: NeedsTwo("this", "that"),
     "one with what cannot be handed over": lambda: Holding("broken"),
+    "one that would have another text": lambda: Prefixed("image"),
+    "of JSON": lambda: json.JSONDecodeError("broken", "{", 1),
 }
 
 
@@ -96,7 +111,7 @@ def fail(data: AbstractDataset) -> Exception:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("kind", [Rows, Walk])
-@pytest.mark.parametrize("raised", ["a key", "a text"])
+@pytest.mark.parametrize("raised", ["a key", "a text", "of JSON"])
 def test_an_error_stays_what_it_is_and_gets_its_place(raised: str, kind: Any, num_workers: int) -> None:
     error = fail(Loaded(kind(raised), min(num_workers, 1 if kind is Walk else 2)))
     assert type(error) is type(ERRORS[raised]())
@@ -113,7 +128,10 @@ def test_the_traceback_of_another_process_is_its_cause(kind: Any) -> None:
     assert told.index("raise ERRORS") < told.index("was the direct cause of")
 
 
-@pytest.mark.parametrize("raised", ["one that cannot be made again", "one with what cannot be handed over"])
+@pytest.mark.parametrize(
+    "raised",
+    ["one that cannot be made again", "one with what cannot be handed over", "one that would have another text"],
+)
 def test_an_error_that_cannot_be_handed_over_is_told_by_its_text(raised: str) -> None:
     error = fail(Loaded(Rows(raised), 1))
     original = ERRORS[raised]()
@@ -131,6 +149,49 @@ def test_our_own_errors_say_their_place_themselves(num_workers: int) -> None:
 
 def test_a_stream_without_loaders_is_named_with_the_batch() -> None:
     assert fail(Written()).__notes__ == ["in stream 'train', batch 2"]
+
+
+class Ending(Rows):
+    """Ends the process that reads it."""
+
+    def __init__(self, end: Callable[[], Any]) -> None:
+        super().__init__("a key")
+        self.end = end
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        if row == 5:
+            self.end()
+        return {"x": row}
+
+
+ENDS: dict[str, tuple[Callable[[], Any], str]] = {
+    "a signal": (lambda: os.kill(os.getpid(), signal.SIGKILL), "killed, as the system does when memory runs out"),
+    "an exit": (lambda: sys.exit(3), "with exit code 3"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_process_that_ends_is_told_of(end: str) -> None:
+    act, told = ENDS[end]
+    error = fail(Loaded(Ending(act), 2))
+    assert type(error) is DataError
+    assert f"a process that reads has ended: {told}; num_workers 0 of the loader reads in the main" in str(error)
+
+
+class Two(Loaded):
+    """Two loaders, with processes of their own."""
+
+    def loaders(self) -> list[TaskLoader]:
+        other = TaskLoader(Ending(lambda: None), {}, "train", name="others", batch_size=2, num_workers=1)
+        return [*super().loaders(), other]
+
+
+def test_no_process_is_left() -> None:
+    loop = MainLoop(FakeModel(), Two(Rows("a key"), 1), [StopAfter(epochs=1)], skip_zeroth_epoch=True)
+    with suppress(KeyError):  # pytest would keep hold of the frames
+        loop.run_training()
+    assert loop.end == "failed"
+    assert multiprocessing.active_children() == []
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
