@@ -45,6 +45,9 @@ class AbstractHook:
     training_only: ClassVar[bool] = False
     """Whether ``emloop-mtl eval`` leaves the hook out because it only makes sense in a training."""
 
+    changes_modes: bool = False
+    """Whether it may switch modules between training and evaluation; of hooks of one's own that is not asked."""
+
     renamed: ClassVar[Mapping[str, str]] = {}
     """Arguments that emloop's hook of this name has: what each is called here, or how the error about it goes on."""
 

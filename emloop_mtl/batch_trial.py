@@ -49,6 +49,7 @@ class BatchTrial:
         self._begins_with_training = begins_with_training
         self._hooks = hooks
         self._size = size
+        self._as_trained: AbstractModel | None = None
 
     def run(self, names: Iterable[str], first_batches: Callable[[str], Iterable[Batch]]) -> None:
         """Try what comes first of some streams.
@@ -117,14 +118,15 @@ class BatchTrial:
             return {}
 
     def _try_training(self, stand_in: AbstractModel, batch: Batch) -> None:
+        """Try a batch as it is trained on, also in evaluation where a hook may be about to switch modules to it."""
+        if self._as_trained is None:
+            self._as_trained = self._model.stand_in(as_trained=True)
         try:
-            stand_in.try_training(_own(batch))
+            (self._as_trained or stand_in).try_training(_own(batch))
         except Exception:
-            # Some modules give a loss in training only; others a hook is yet to switch to evaluation.
-            as_trained = self._model.stand_in(as_trained=True)
-            if as_trained is None:
+            if self._as_trained is None or not self._hooks.may_change_modes:
                 raise
-            as_trained.try_training(_own(batch))
+            stand_in.try_training(_own(batch))
 
 
 def _own(batch: Batch) -> Batch:

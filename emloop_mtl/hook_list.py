@@ -175,6 +175,11 @@ class HookList:
         return any(type(hook).__module__.split(".")[0] != __package__ for hook in self._hooks)
 
     @property
+    def may_change_modes(self) -> bool:
+        """Whether modules may not be in training where a batch is trained on."""
+        return self.may_add_tasks or any(hook.changes_modes for hook in self._hooks)
+
+    @property
     def are_ours(self) -> bool:
         """Whether all hooks that act after batches are of this package."""
         return all(

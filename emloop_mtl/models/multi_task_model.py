@@ -26,7 +26,6 @@ from .abstract_task_model import AbstractTaskModel
 from .batch_kind import BatchKind
 from .batch_preparation import CHANGING, BatchPreparation
 from .batch_run import BatchRun
-from .cannot_tell import CannotTell
 from .dry_update import DryUpdate
 from .find_device import find_device
 from .freezing import Freezing
@@ -315,7 +314,8 @@ class MultiTaskModel(AbstractTaskModel):
     def stand_in(self, as_trained: bool = False) -> StandIn | None:
         """Return what evaluates batches as this model does, every task by itself and uncompiled, and changes nothing.
 
-        None where modules work together with those of other processes.
+        None where modules work together with those of other processes, or hold what cannot be copied and would not stay
+        what it is.
 
         :param as_trained: whether its modules run as in training although it evaluates
         """
@@ -330,8 +330,10 @@ class MultiTaskModel(AbstractTaskModel):
         ]
         try:
             states = stand_in_states(self, self.network, self._copied, copies_own=not self._runs_as_ever)
-        except CannotTell as error:
-            _LOGGER.info("whether the modules fit will show in the first batch: %s", error)
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # there is no end to what objects raise that are looked at
+            _LOGGER.info("whether the modules fit will show in the first batch: %s", error or type(error).__name__)
             return None
         stand_in = StandIn(self, states, is_run_own=self._is_own("run"))
         with stand_in.in_place():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ class _State(NamedTuple):
 
     def present(self) -> _State:
         """Return the state that the owner has."""
-        return _State(self.owner, type(self.owner), vars(self.owner))
+        return _State(self.owner, type(self.owner), attributes_of(self.owner))
 
     def put(self) -> None:
         """Have the owner in this state."""
@@ -24,21 +25,46 @@ class _State(NamedTuple):
 
 
 class _Entries(NamedTuple):
-    owner: dict[Any, Any]
-    entries: dict[Any, Any]
+    owner: Any
+    entries: list[Any]
 
     def present(self) -> _Entries:
-        """Return the entries that the mapping has."""
-        return _Entries(self.owner, dict(self.owner))
+        """Return the entries that the mapping, list or set has."""
+        return _Entries(self.owner, entries_of(self.owner))
 
     def put(self) -> None:
-        """Have these entries in the mapping."""
-        self.owner.clear()
-        self.owner.update(self.entries)
+        """Have these entries in it, whatever methods its class has."""
+        if isinstance(self.owner, OrderedDict):
+            OrderedDict.clear(self.owner)
+            for key, value in self.entries:
+                OrderedDict.__setitem__(self.owner, key, value)
+        elif isinstance(self.owner, dict):
+            dict.clear(self.owner)
+            dict.update(self.owner, self.entries)
+        elif isinstance(self.owner, list):
+            list.__setitem__(self.owner, slice(None), self.entries)
+        else:
+            set.clear(self.owner)
+            set.update(self.owner, self.entries)
+
+
+def attributes_of(owner: Any) -> dict[str, Any]:
+    """Return the ``__dict__`` of an object, not of one that it stands for."""
+    attributes: dict[str, Any] = object.__getattribute__(owner, "__dict__")
+    return attributes
+
+
+def entries_of(owner: Any) -> list[Any]:
+    """Return the entries of a mapping, a list or a set, whatever methods its class has."""
+    if isinstance(owner, OrderedDict):
+        return list(OrderedDict.items(owner))
+    if isinstance(owner, dict):
+        return list(dict.items(owner))
+    return list(list.__iter__(owner) if isinstance(owner, list) else set.__iter__(owner))
 
 
 class OwnStates:
-    """Other attributes of objects, which these have while ``worn`` is entered and lose with it.
+    """Other attributes and entries of objects, which these have while ``worn`` is entered and lose with it.
 
     The objects stay the same, so whatever holds one of them, a function or a reference, meets its other state.
     """
@@ -54,9 +80,13 @@ class OwnStates:
         """
         self._own.append(_State(owner, type(owner), attributes))
 
-    def add_entries(self, mapping: dict[Any, Any]) -> None:
-        """Add a mapping, which has the same entries, and may lose some of them or get others."""
-        self._own.append(_Entries(mapping, dict(mapping)))
+    def add_entries(self, owner: Any, entries: list[Any]) -> None:
+        """Add a mapping, a list or a set.
+
+        :param owner: the object
+        :param entries: what it has in the place of all of its entries, those of a mapping in pairs
+        """
+        self._own.append(_Entries(owner, entries))
 
     @contextmanager
     def worn(self) -> Iterator[None]:

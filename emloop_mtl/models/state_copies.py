@@ -6,11 +6,24 @@ import copy
 import functools
 import io
 import sys
+import sysconfig
+import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from enum import Enum
-from threading import Thread
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from mmap import mmap
+from queue import Queue, SimpleQueue
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    GetSetDescriptorType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+    NoneType,
+    SimpleNamespace,
+)
 from typing import Any
 from weakref import ProxyTypes, ReferenceType
 
@@ -22,7 +35,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .abstract_model import AbstractModel
 from .cannot_tell import CannotTell
-from .own_states import OwnStates
+from .own_states import OwnStates, attributes_of, entries_of
 
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, range, torch.dtype, torch.device, *ProxyTypes})
 
@@ -30,8 +43,22 @@ _CONTAINERS: frozenset[type] = frozenset(
     {list, tuple, dict, set, frozenset, OrderedDict, defaultdict, deque, SimpleNamespace}
 )
 
-_SHARED = (type, FunctionType, ModuleType, ReferenceType, Enum, Thread, io.IOBase, Dataset, DataLoader, AbstractModel)
+_SHARED = (
+    type,
+    FunctionType,
+    ModuleType,
+    ReferenceType,
+    Enum,
+    threading.Thread,
+    io.IOBase,
+    Dataset,
+    DataLoader,
+    AbstractModel,
+)
 """What stands for itself: what cannot be copied, belongs to others, or is large and read only."""
+
+_MOVING = (Iterator, torch.jit.ScriptModule, Queue, SimpleQueue, mmap, memoryview, MappingProxyType)
+"""What would not stay what it is if it were shared, and so is copied or not used at all."""
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}
 """Attributes of every module; those which are mappings hold hooks."""
@@ -44,9 +71,9 @@ _ROOM = object.__basicsize__ + 16
 class StateCopies:
     """Gives objects states of their own: copies of the attributes that they have, and of what these consist of.
 
-    Modules, and objects of the user's classes, stand for themselves, so that whatever holds one of them holds the right
-    one; they have other attributes for a while. Tensors, mappings, lists and what libraries make are copied. Functions,
-    files, threads and data stay what they are, and so does what cannot be copied, such as a lock.
+    Modules, and objects of classes that are written in Python, stand for themselves, so that whatever holds one of them
+    holds the right one; they have other attributes for a while. Tensors, containers and what Python, torch and numpy
+    make are copied. Functions, files, locks, threads and data stay what they are.
     """
 
     def __init__(self) -> None:
@@ -56,6 +83,7 @@ class StateCopies:
         self._met: list[Any] = []
         self._ways: dict[type, Callable[[Any], Any]] = {}
         self._copies_frozen = False
+        self._busy = _busy_modules()
 
     def share(self, value: Any) -> None:
         """Have a value stand for itself, as it is."""
@@ -96,17 +124,29 @@ class StateCopies:
     def _finish(self) -> None:
         while self._met:
             owner = self._met.pop()
-            self.states.add(owner, {name: self._copied(value) for name, value in vars(owner).items()})
+            if isinstance(owner, dict):
+                pairs = entries_of(owner)
+                self.states.add_entries(owner, [(self._copied(key), self._copied(value)) for key, value in pairs])
+            elif isinstance(owner, (list, set)):
+                self.states.add_entries(owner, [self._copied(entry) for entry in entries_of(owner)])
+            attributes = attributes_of(owner) if type(owner).__dictoffset__ else owner
+            if attributes is not owner:  # as of a mapping whose entries are its attributes
+                self.states.add(owner, {name: self._copied(value) for name, value in attributes.items()})
 
     def _meet(self, owner: Any) -> Any:
+        kind = type(owner)
+        if kind.__module__ in self._busy and not _is_installed(kind):
+            raise CannotTell(
+                f"a thread runs what {kind.__module__} defines, and may change a {kind.__name__} at any time"
+            )
         self._memo[id(owner)] = owner
         self._met.append(owner)
         if isinstance(owner, nn.Module):
             for name in _OF_EVERY_MODULE:
-                hooks = vars(owner).get(name)
+                hooks = attributes_of(owner).get(name)
                 if isinstance(hooks, dict) and hooks:  # in which a handle looks for the one that it removes
                     self._memo[id(hooks)] = hooks
-                    self.states.add_entries(hooks)
+                    self.states.add_entries(hooks, entries_of(hooks))
         return owner
 
     def _copied(self, value: Any) -> Any:
@@ -134,9 +174,12 @@ class StateCopies:
             return self._method
         if kind is functools.partial:
             return self._partial
-        if issubclass(kind, _SHARED) or _is_of_engine(kind):
+        if issubclass(kind, _SHARED) or _is_of_engine(kind) or _is_empty(kind):
             return _itself
-        return self._meet if _is_plain(kind) else self._leaf
+        if _is_installed(kind) and _package(kind.__module__) in map(_package, self._busy):
+            return _itself
+        is_worn = not _is_base(kind) and (_is_plain(kind) or issubclass(kind, (dict, list, set)))
+        return self._meet if is_worn else self._leaf
 
     def _container(self, value: Any) -> Any:
         kind, made = type(value), None
@@ -196,10 +239,17 @@ class StateCopies:
             raise CannotTell(f"{text} ({type(error).__name__}: {error})") from error
 
     def _leaf(self, value: Any) -> Any:
+        kind = type(value)
         if isinstance(value, np.ndarray) and (isinstance(value, np.memmap) or not value.flags.writeable):
             return value
-        if isinstance(value, (Iterator, torch.jit.ScriptModule)):
+        if not _is_base(kind) or isinstance(value, _MOVING) or _package(kind.__module__) == "multiprocessing":
             return self._surely(copy.deepcopy, value)
+        if (
+            kind.__dictoffset__ and kind.__basicsize__ <= _ROOM and not attributes_of(value)
+        ):  # a mark, asked for by ``is``
+            return value
+        if isinstance(value, Future) and not value.done():
+            raise CannotTell("a thread has yet to make a result")
         known = len(self._memo)
         try:
             return copy.deepcopy(value, self._memo)
@@ -221,24 +271,50 @@ def _with_same_memory(parameter: nn.Parameter, memo: object) -> nn.Parameter:
 
 def _is_of_engine(kind: type) -> bool:
     """Whether objects of a class are parts of the engine, but for those that tasks and models consist of."""
-    package = __name__.partition(".")[0]
+    package = _package(__name__)
     names = [parent.__module__ for parent in kind.__mro__ if parent.__module__.startswith(f"{package}.")]
     return any(not name.startswith((f"{package}.tasks.", f"{package}.models.")) for name in names)
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether an object of a class is what lies in its ``__dict__``, and no library has made it but the engine."""
+    """Whether an object of a class is what lies in its ``__dict__``."""
+    parents = kind.__mro__[:-1]
     return (
         kind.__dictoffset__ != 0
         and kind.__basicsize__ <= _ROOM
-        and all(parent.__flags__ & _HEAP_TYPE and not vars(parent).get("__slots__") for parent in kind.__mro__[:-1])
-        and not _is_of_library(kind.__module__)
+        and all(parent.__flags__ & _HEAP_TYPE and not vars(parent).get("__slots__") for parent in parents)
+        and all(isinstance(vars(parent).get("__dict__"), (NoneType, GetSetDescriptorType)) for parent in parents)
     )
 
 
-def _is_of_library(module: str) -> bool:
-    package = module.partition(".")[0]
-    if package == __name__.partition(".")[0]:
-        return False
-    file = getattr(sys.modules.get(module), "__file__", None) or ""
-    return package in sys.stdlib_module_names or "site-packages" in file or "dist-packages" in file
+def _is_empty(kind: type) -> bool:
+    """Whether there is nothing in an object of a class, as in a mark that is asked for by ``is``."""
+    return kind.__basicsize__ == object.__basicsize__ and kind.__dictoffset__ == 0
+
+
+def _is_base(kind: type) -> bool:
+    """Whether a class is of Python's own library, of torch or of numpy."""
+    package = _package(kind.__module__)
+    if package not in sys.stdlib_module_names:
+        return package in ("torch", "numpy")
+    file = getattr(sys.modules.get(package), "__file__", None)
+    return file is None or file.startswith(sysconfig.get_path("stdlib"))  # else it only has the name of one
+
+
+def _is_installed(kind: type) -> bool:
+    """Whether a class is of a package that was installed, beside the engine."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    return _package(kind.__module__) != _package(__name__) and ("site-packages" in file or "dist-packages" in file)
+
+
+def _busy_modules() -> set[str]:
+    """Return the names of modules of which threads run something at present, beside the engine and Python's own."""
+    threads = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    parts = [part for thread in threads for part in (type(thread), getattr(thread, "_target", None))]
+    names = {getattr(part, "__module__", None) or "" for part in parts}
+    ours = {*sys.stdlib_module_names, "torch", _package(__name__), ""}
+    return {name for name in names if _package(name) not in ours}
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]

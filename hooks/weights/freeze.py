@@ -58,6 +58,7 @@ class Freeze(AbstractHook):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.changes_modes = eval_mode
         if modules is None and parameters is None:
             raise ConfigError(f"{self.name}: name what is frozen under 'modules' or 'parameters'")
         if not isinstance(eval_mode, bool):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import functools
 import io
+import multiprocessing
 import random
 import sys
 import threading
 import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from enum import Enum
 from pathlib import Path
+from queue import Queue
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +27,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from emloop_mtl import AbstractHook, Action, Task
+from emloop_mtl.models import own_states
 from emloop_mtl.models.cannot_tell import CannotTell
 from emloop_mtl.models.own_states import OwnStates
 from emloop_mtl.models.state_copies import StateCopies
@@ -276,29 +282,162 @@ class Shapes(tuple[int, ...]):
     """A kind of tuple."""
 
 
-class Odd(dict[str, Any]):
-    """Cannot be copied."""
-
-    def __deepcopy__(self, memo: object) -> Odd:
-        memo_of: dict[int, Any] = memo  # type: ignore[assignment]
-        memo_of[id(self["part"])] = "half"
-        raise RuntimeError("no copies")
-
-
 def test_what_was_half_copied_is_forgotten() -> None:
-    part = [1]
-    own = worn([Odd(part=part), part, Shapes((1, 2))])
-    assert own[1:] == [[1], (1, 2)]
+    part = [threading.Lock(), 1]
+    event = threading.Event()
+    event.__dict__ = {"part": part, **vars(event)}
+    own = worn([event, part, Shapes((1, 2))])
+    assert own[0] is event
+    assert own[1] == part
+    assert own[2] == (1, 2)
     assert isinstance(own[2], Shapes)
 
 
-def test_too_little_memory_is_told() -> None:
-    class Large(dict[str, Any]):
-        def __deepcopy__(self, memo: object) -> Large:
-            raise MemoryError
+class Sealed:
+    """Is more than its attributes, and says itself how it is copied."""
 
-    with pytest.raises(MemoryError):
-        worn(Large())
+    __slots__ = ("copied",)
+
+    def __init__(self, copied: Callable[[], Sealed]) -> None:
+        self.copied = copied
+
+    def __deepcopy__(self, memo: object) -> Sealed:
+        return self.copied()
+
+
+def fail_with(error: Exception) -> Callable[[], Any]:
+    def fail() -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
+def test_too_little_memory_is_told(kind: type[Exception]) -> None:
+    with pytest.raises(kind):
+        worn(Sealed(fail_with(kind())))
+
+
+UNFIT: dict[str, Callable[[], Any]] = {
+    "what cannot be copied, and is more than its attributes": lambda: Sealed(fail_with(TypeError("no copies"))),
+    "a queue": Queue,
+    "a result that is to come": Future,
+    "numbers of several processes": lambda: multiprocessing.Value("i"),
+    "a view of memory": lambda: memoryview(bytearray(3)),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_what_would_be_changed_if_it_were_shared_is_refused(kind: str) -> None:
+    with pytest.raises(CannotTell):
+        worn([UNFIT[kind]()])
+
+
+def test_what_a_thread_may_change_is_refused() -> None:
+    done = threading.Event()
+
+    def load() -> None:
+        done.wait(60)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        with pytest.raises(CannotTell, match="a thread runs what tests.models.test_state_copies defines"):
+            worn(1)
+    finally:
+        done.set()
+        thread.join()
+    assert worn(1) == 1
+
+
+class Mark:
+    """Is asked for by ``is``."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("mark", [object(), Mark(), dataclasses.MISSING])
+def test_marks_stay_themselves(mark: object) -> None:
+    assert worn([mark])[0] is mark
+
+
+class ByName(dict[str, Any]):
+    """Has its entries as attributes."""
+
+    def __init__(self, **entries: Any) -> None:
+        super().__init__(entries)
+        self.__dict__ = self  # type: ignore[assignment]
+
+
+class Strict(dict[str, Any]):
+    """Knows no attributes that are no entries, and takes no new ones."""
+
+    __getattr__ = dict.__getitem__
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise TypeError("read only")
+
+
+class Ordered(OrderedDict[str, Any]):
+    """Has attributes beside its entries."""
+
+
+class Listed(list[Any]):
+    """A kind of list."""
+
+
+class Chosen(set[int]):
+    """A kind of set."""
+
+
+KINDS: list[Any] = [ByName(a=[1]), Strict(a=[1]), Ordered(b=[1], a=[2]), Listed([[1]]), Chosen([1])]
+
+
+@pytest.mark.parametrize("value", KINDS, ids=lambda value: type(value).__name__)
+def test_kinds_of_containers_stay_themselves_and_have_other_entries(value: Any) -> None:
+    before, copies = copy.copy(list(value)), StateCopies()
+    if isinstance(value, Ordered):
+        value.note = [3]  # type: ignore[attr-defined]
+    copies.copied(value)
+    with copies.states.worn():
+        assert list(value) == before
+        if isinstance(value, dict):
+            dict.__setitem__(value, "new", 1)
+            next(iter(value.values())).append(2)
+            if isinstance(value, Ordered):
+                value.note.append(4)  # type: ignore[attr-defined]
+                value.move_to_end("b")
+        elif isinstance(value, list):
+            value[0].append(2)
+            value.append(3)
+        else:
+            value.add(2)
+    assert list(value) == before
+    if isinstance(value, dict):
+        assert next(iter(value.values())) == [1]
+        assert not isinstance(value, Ordered) or value.note == [3]  # type: ignore[attr-defined]
+    elif isinstance(value, list):
+        assert value == [[1]]
+
+
+class Proxy:
+    """Looks like something else."""
+
+    def __init__(self, target: Any) -> None:
+        object.__setattr__(self, "target", target)
+
+    def __getattribute__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "target"), name)
+
+
+def test_what_stands_for_something_else_stays_so() -> None:
+    target, copies = Plain(value=[1]), StateCopies()
+    proxy = Proxy(target)
+    copies.copied(proxy)
+    with copies.states.worn():
+        proxy.value.append(2)
+    assert proxy.value is target.value
+    assert target.value == [1]
 
 
 def test_tensors_are_copied_with_what_they_share() -> None:
@@ -327,44 +466,47 @@ def test_hooks_are_those_that_there_were() -> None:
     assert not module._forward_hooks
 
 
-class Interrupting(dict[str, Any]):
-    """Is interrupted where it is put into a state, so often."""
+class Interrupts:
+    """Interrupts so often where entries are put."""
 
-    left = 0
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 0
+        put = own_states._Entries.put
 
-    def clear(self) -> None:
-        if self.left:
-            self.left -= 1
-            raise KeyboardInterrupt
-        super().clear()
+        def interrupted(entries: Any) -> None:
+            if self.left:
+                self.left -= 1
+                raise KeyboardInterrupt
+            put(entries)
+
+        monkeypatch.setattr(own_states._Entries, "put", interrupted)
 
 
-def interrupted() -> tuple[OwnStates, list[Plain], Interrupting]:
-    """Return states of two objects, with what may be interrupted between them."""
-    states, objects, mapping = OwnStates(), [Plain(value=1), Plain(value=2)], Interrupting(a=1)
+def two_states() -> tuple[OwnStates, list[Plain], dict[str, int]]:
+    """Return states of two objects, and of a mapping between them."""
+    states, objects, mapping = OwnStates(), [Plain(value=1), Plain(value=2)], {"a": 1}
     states.add(objects[0], {"value": 3})
-    states.add_entries(mapping)
+    states.add_entries(mapping, [("a", 5)])
     states.add(objects[1], {"value": 4})
     return states, objects, mapping
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_an_interrupt_waits_until_all_states_are_put_back(times: int) -> None:
-    states, objects, mapping = interrupted()
+def test_an_interrupt_waits_until_all_states_are_put_back(times: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    (states, objects, mapping), interrupts = two_states(), Interrupts(monkeypatch)
     with pytest.raises(KeyboardInterrupt), states.worn():
-        assert [each.part() for each in objects] == [3, 4]
-        mapping.left = times
-    assert [each.part() for each in objects] == [1, 2]
-    assert mapping == {"a": 1}
+        assert [*map(Plain.part, objects), mapping] == [3, 4, {"a": 5}]
+        interrupts.left = times
+    assert [*map(Plain.part, objects), mapping] == [1, 2, {"a": 1}]
     with states.worn():
-        assert [each.part() for each in objects] == [3, 4]
+        assert [*map(Plain.part, objects), mapping] == [3, 4, {"a": 5}]
 
 
-def test_an_interrupt_before_all_have_their_states_leaves_these_what_they_were() -> None:
-    states, objects, mapping = interrupted()
-    mapping.left = 1
+def test_an_interrupt_before_all_have_their_states_leaves_these_what_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    (states, objects, mapping), interrupts = two_states(), Interrupts(monkeypatch)
+    interrupts.left = 1
     with pytest.raises(KeyboardInterrupt), states.worn():
         raise AssertionError("never comes here")
-    assert [each.part() for each in objects] == [1, 2]
+    assert [*map(Plain.part, objects), mapping] == [1, 2, {"a": 1}]
     with states.worn():
-        assert [each.part() for each in objects] == [3, 4]
+        assert [*map(Plain.part, objects), mapping] == [3, 4, {"a": 5}]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from emloop_mtl import (
+    AbstractHook,
     Action,
     BackboneHeadsModel,
     ColumnDataset,
@@ -24,7 +25,7 @@ from emloop_mtl import (
 )
 from emloop_mtl.cli import main
 from emloop_mtl.errors import DataError, EmloopError
-from emloop_mtl.hooks import StopAfter
+from emloop_mtl.hooks import Freeze, StopAfter
 from emloop_mtl.testing import RecordEvents
 
 from .trial import ROWS, SETTINGS, Counted, DatasetOf, Training, columns, loader, make_model, train
@@ -356,6 +357,40 @@ def test_rows_that_cannot_be_trained_on_are_told_before_any_hook_begins(mistake:
     assert "before_training" not in record.names
     evaluated = DatasetOf(loader(), TaskLoader(Unlabelled(), tasks, "valid", batch_size=8))
     MainLoop(make_model(), evaluated, [StopAfter(epochs=1)]).try_batches()
+
+
+class Auxiliary(nn.Linear):
+    """Has another layer in training."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(4, 5)
+        self.other = nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out + self.other(x) if self.training else out
+
+
+class Other(AbstractHook):
+    """May do anything before the training."""
+
+
+@pytest.mark.parametrize("skips", [True, False])
+def test_what_fails_in_training_only_is_told_where_no_hook_may_change_that(skips: bool) -> None:
+    def loop(trunk: nn.Module, size: int, *hooks: AbstractHook) -> MainLoop:
+        data = DatasetOf(TaskLoader(columns(), {"kind": "y"}, "train", batch_size=size))
+        return MainLoop(make_model(trunk=trunk), data, [*hooks, StopAfter(epochs=1)], skip_zeroth_epoch=skips)
+
+    loop(Auxiliary(4), 8).try_batches()
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        loop(Auxiliary(3), 8).try_batches()
+    normed = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5))
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+        loop(normed, 1).try_batches()
+    loop(normed, 1, Other()).try_batches()
+    loop(normed, 1, Freeze(modules=["trunk"], eval_mode=True)).try_batches()
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+        loop(normed, 1, Freeze(modules=["trunk"])).try_batches()
 
 
 def test_losses_that_there_are_in_training_only_are_enough() -> None:
