@@ -82,7 +82,8 @@ class StateCopies:
         self._memo: dict[int, Any] = {}
         self._met: list[Any] = []
         self._ways: dict[type, Callable[[Any], Any]] = {}
-        self._copies_frozen = False
+        self._too_large: set[int] = set()
+        """Parameters that are not copied, by their ``id``."""
         self._busy = _busy_modules()
 
     def share(self, value: Any) -> None:
@@ -93,18 +94,22 @@ class StateCopies:
         """Add modules, all of a network at once.
 
         Weights are copied, since modules may write to them even where they are evaluated, as an ``nn.Embedding`` with
-        ``max_norm`` does; their gradients will take as much memory. Those that are not trained are, too, if they are
-        not more; of others there are twins that share their memory.
+        ``max_norm`` does; their gradients will take as much memory. Those that are not trained are, too, the smallest
+        first, as long as they take no more; of others there are twins that share their memory.
 
         :raise torch.OutOfMemoryError: if there is no room for it
         :raise CannotTell: for what moves on where it is read, and cannot be copied
         """
         kept = [module for module in modules if not isinstance(module, torch.jit.ScriptModule)]
         parameters = {id(p): p for module in kept for p in module._parameters.values() if p is not None}
-        sizes = {False: 0, True: 0}
-        for parameter in parameters.values():
-            sizes[parameter.requires_grad] += 0 if is_lazy(parameter) else parameter.nbytes
-        self._copies_frozen = sizes[False] <= sizes[True]
+        sizes = {number: 0 if is_lazy(p) else p.nbytes for number, p in parameters.items()}
+        room = sum(size for number, size in sizes.items() if parameters[number].requires_grad)
+        for number in sorted(
+            (number for number, p in parameters.items() if not p.requires_grad), key=sizes.__getitem__
+        ):
+            room -= sizes[number]
+            if room < 0:
+                self._too_large.add(number)
         for module in kept:
             self._meet(module)
         for number, parameter in parameters.items():
@@ -222,7 +227,7 @@ class StateCopies:
         return made
 
     def _twin(self, parameter: nn.Parameter) -> nn.Parameter:
-        if parameter.requires_grad or self._copies_frozen:
+        if id(parameter) not in self._too_large:
             twin: nn.Parameter = self._surely(copy.deepcopy, parameter)
         else:
             twin = self._surely(_with_same_memory, parameter)

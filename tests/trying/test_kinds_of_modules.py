@@ -188,6 +188,10 @@ class Taught(nn.Module):
         return both
 
 
+def beside_a_table() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 300).requires_grad_(False), nn.Linear(300, 4).requires_grad_(False), Taught())
+
+
 class Moved(nn.Module):
     """Is mostly not trained, and has its weights exchanged."""
 
@@ -284,6 +288,7 @@ TRUNKS: dict[str, Callable[[], nn.Module]] = {
     "hooks": hooked,
     "what is partly a lock": Measured,
     "a teacher": Taught,
+    "a teacher beside what is large": beside_a_table,
     "weights that are mostly not trained": Moved,
     "what is made in the first batch, and not trained": made_and_frozen,
     "what is made in the first batch": lambda: nn.Sequential(nn.LazyLinear(6), nn.LazyBatchNorm1d(), nn.Linear(6, 5)),
