@@ -28,10 +28,10 @@ class FailedRead:
         for note in self._notes:
             if note not in getattr(error, "__notes__", ()):
                 noted(error, note)
-        raise error from ReaderTracebackError(self._traceback)
+        raise error from _ReaderTracebackError(self._traceback)
 
 
-class ReaderTracebackError(Exception):
+class _ReaderTracebackError(Exception):
     """Shows the traceback of an error of another process."""
 
     def __str__(self) -> str:

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import DataError
-from .failed_read import FailedRead, ReaderTracebackError
+from .failed_read import FailedRead
 from .read_ahead import in_consumer
 
 GRACE = 10
@@ -62,7 +62,7 @@ def worker_batches(
     except GeneratorExit:  # nobody wants more
         raise
     except Exception as error:
-        dead = None if isinstance(error.__cause__, ReaderTracebackError) else _dead(workers, error)
+        dead = None if isinstance(batch, FailedRead) else _dead(workers, error)
         # An error of a worker and the frames that torch raises it in hold each other, and with them the processes,
         # whose end would then wait for the garbage collector, and that for them; so would this frame.
         clear_frames(error.__traceback__)
