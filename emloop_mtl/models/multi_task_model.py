@@ -333,7 +333,7 @@ class MultiTaskModel(AbstractTaskModel):
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:  # there is no end to what objects raise that are looked at
-            _LOGGER.info("whether the modules fit will show in the first batch: %s", error or type(error).__name__)
+            _LOGGER.info("whether the modules fit will show in the first batch: %s", str(error) or type(error).__name__)
             return None
         stand_in = StandIn(self, states, is_run_own=self._is_own("run"))
         with stand_in.in_place():

@@ -42,18 +42,11 @@ _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, range, to
 _CONTAINERS: frozenset[type] = frozenset(
     {list, tuple, dict, set, frozenset, OrderedDict, defaultdict, deque, SimpleNamespace}
 )
+"""What is copied with all that is in it; kinds of them may be more than that."""
 
 _SHARED = (
-    type,
-    FunctionType,
-    ModuleType,
-    ReferenceType,
-    Enum,
-    threading.Thread,
-    io.IOBase,
-    Dataset,
-    DataLoader,
-    AbstractModel,
+    *(type, FunctionType, ModuleType, ReferenceType, Enum, threading.Thread, io.IOBase),
+    *(Dataset, DataLoader, AbstractModel),
 )
 """What stands for itself: what cannot be copied, belongs to others, or is large and read only."""
 
@@ -64,6 +57,8 @@ _OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {"_parameters", "_buffers", "_
 """Attributes of every module; those which are mappings hold hooks."""
 
 _HEAP_TYPE = 1 << 9
+"""The flag of a class that is not built in: ``Py_TPFLAGS_HEAPTYPE``."""
+
 _ROOM = object.__basicsize__ + 16
 """Bytes of an object of a class that is written in Python from end to end, without slots."""
 
@@ -104,9 +99,8 @@ class StateCopies:
         parameters = {id(p): p for module in kept for p in module._parameters.values() if p is not None}
         sizes = {number: 0 if is_lazy(p) else p.nbytes for number, p in parameters.items()}
         room = sum(size for number, size in sizes.items() if parameters[number].requires_grad)
-        for number in sorted(
-            (number for number, p in parameters.items() if not p.requires_grad), key=sizes.__getitem__
-        ):
+        frozen = [number for number, p in parameters.items() if not p.requires_grad]
+        for number in sorted(frozen, key=sizes.__getitem__):
             room -= sizes[number]
             if room < 0:
                 self._too_large.add(number)
@@ -141,9 +135,8 @@ class StateCopies:
     def _meet(self, owner: Any) -> Any:
         kind = type(owner)
         if kind.__module__ in self._busy and not _is_installed(kind):
-            raise CannotTell(
-                f"a thread runs what {kind.__module__} defines, and may change a {kind.__name__} at any time"
-            )
+            text = f"a thread runs what {kind.__module__} defines"
+            raise CannotTell(f"{text}, and may change a {kind.__name__} at any time")
         self._memo[id(owner)] = owner
         self._met.append(owner)
         if isinstance(owner, nn.Module):
