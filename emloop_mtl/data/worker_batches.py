@@ -21,7 +21,7 @@ from .failed_read import FailedRead
 from .read_ahead import in_consumer
 
 GRACE = 10
-"""Seconds that a worker lives on after a first SIGTERM, if the main process does not end it before."""
+"""Seconds that a worker may take to end, by itself or after a first SIGTERM, if the main process does not end it."""
 
 LONGEST_FOLDER = 107 - len("/pymp-12345678/listener-12345678")
 """Bytes that the path of the folder for temporary files may have: sockets are made there, with paths of 107 at most."""
@@ -111,7 +111,7 @@ def _check_temporary_folder() -> None:
 def _dead(workers: list[BaseProcess], error: Exception) -> str | None:
     """Tell how a process has ended that keeps batches from coming, None if none has."""
     if isinstance(error, (OSError, EOFError)):  # what it was sending is cut off before it has ended
-        wait([worker.sentinel for worker in workers], timeout=1)
+        wait([worker.sentinel for worker in workers], timeout=GRACE)
     return next((_describe_end(worker) for worker in workers if worker.exitcode is not None), None)
 
 

@@ -333,13 +333,18 @@ def test_what_would_be_changed_if_it_were_shared_is_refused(kind: str) -> None:
         worn([UNFIT[kind]()])
 
 
+def waiting_for(event: threading.Event) -> Callable[[], None]:
+    """Return what waits, and is of this module."""
+
+    def wait() -> None:
+        event.wait(60)
+
+    return wait
+
+
 def test_what_a_thread_may_change_is_refused() -> None:
     done = threading.Event()
-
-    def load() -> None:
-        done.wait(60)
-
-    thread = threading.Thread(target=load)
+    thread = threading.Thread(target=waiting_for(done))
     thread.start()
     try:
         with pytest.raises(CannotTell, match="a thread runs what tests.models.test_state_copies defines"):
@@ -377,6 +382,9 @@ class Strict(dict[str, Any]):
     def __setitem__(self, key: str, value: Any) -> None:
         raise TypeError("read only")
 
+    def clear(self) -> None:
+        raise TypeError("read only")
+
 
 class Ordered(OrderedDict[str, Any]):
     """Has attributes beside its entries."""
@@ -401,6 +409,8 @@ def test_kinds_of_containers_stay_themselves_and_have_other_entries(value: Any) 
     copies.copied(value)
     with copies.states.worn():
         assert list(value) == before
+        if isinstance(value, ByName):
+            assert value.a is value["a"]
         if isinstance(value, dict):
             dict.__setitem__(value, "new", 1)
             next(iter(value.values())).append(2)
@@ -428,6 +438,39 @@ class Proxy:
 
     def __getattribute__(self, name: str) -> Any:
         return getattr(object.__getattribute__(self, "target"), name)
+
+
+class Described:
+    """Says something else of its attributes."""
+
+    def __init__(self) -> None:
+        self.value = [1]
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {"value": "a list"}
+
+
+def test_objects_that_say_something_else_of_their_attributes_are_copied() -> None:
+    own = worn(described := Described())
+    assert own is not described
+
+
+def test_what_installed_packages_with_threads_make_stays_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "__file__", "/env/lib/site-packages/tests/models/test_state_copies.py")
+    done = threading.Event()
+    thread = threading.Thread(target=waiting_for(done))
+    thread.start()
+    try:
+        copies = StateCopies()
+        plain = Plain(value=[1])
+        assert copies.copied([plain])[0] is plain
+        with copies.states.worn():
+            plain.value.append(2)
+        assert plain.value == [1, 2]
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_what_stands_for_something_else_stays_so() -> None:
