@@ -111,7 +111,10 @@ def _check_temporary_folder() -> None:
 def _dead(workers: list[BaseProcess], error: Exception) -> str | None:
     """Tell how a process has ended that keeps batches from coming, None if none has."""
     if isinstance(error, (OSError, EOFError)):  # what it was sending is cut off before it has ended
-        wait([worker.sentinel for worker in workers], timeout=GRACE)
+        ending = wait([worker.sentinel for worker in workers], timeout=GRACE)
+        for worker in workers:
+            if worker.sentinel in ending:
+                worker.join(GRACE)
     return next((_describe_end(worker) for worker in workers if worker.exitcode is not None), None)
 
 
