@@ -413,6 +413,7 @@ def test_kinds_of_containers_stay_themselves_and_have_other_entries(value: Any) 
             assert value.a is value["a"]
         if isinstance(value, dict):
             dict.__setitem__(value, "new", 1)
+            assert not isinstance(value, ByName) or value.new == 1
             next(iter(value.values())).append(2)
             if isinstance(value, Ordered):
                 value.note.append(4)  # type: ignore[attr-defined]

@@ -384,6 +384,8 @@ def test_what_fails_in_training_only_is_told_where_no_hook_may_change_that(skips
     loop(Auxiliary(4), 8).try_batches()
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         loop(Auxiliary(3), 8).try_batches()
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        loop(nn.Linear(3, 5), 8, Other()).try_batches()
     normed = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5))
     with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
         loop(normed, 1).try_batches()
