@@ -110,12 +110,15 @@ def _check_temporary_folder() -> None:
 
 def _dead(workers: list[BaseProcess], error: Exception) -> str | None:
     """Tell how a process has ended that keeps batches from coming, None if none has."""
-    if isinstance(error, (OSError, EOFError)):  # what it was sending is cut off before it has ended
+    is_cut_off = isinstance(error, (OSError, EOFError))  # what it was sending, which is so before it has ended
+    if is_cut_off:
         ending = wait([worker.sentinel for worker in workers], timeout=GRACE)
         for worker in workers:
             if worker.sentinel in ending:
                 worker.join(GRACE)
-    return next((_describe_end(worker) for worker in workers if worker.exitcode is not None), None)
+    # One that has read its part of an iterable dataset has ended with 0.
+    ended = [worker for worker in workers if worker.exitcode or (is_cut_off and worker.exitcode == 0)]
+    return _describe_end(ended[0]) if ended else None
 
 
 def _describe_end(worker: BaseProcess) -> str:
