@@ -330,23 +330,31 @@ class MultiTaskModel(AbstractTaskModel):
         ]
         try:
             states = stand_in_states(self, self.network, self._copied, copies_own=not self._runs_as_ever)
+            stand_in = StandIn(self, states, is_run_own=self._is_own("run"))
+            with stand_in.in_place():
+                self._become_stand_in(as_trained, frozen)
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:  # there is no end to what objects raise that are looked at
             _LOGGER.info("whether the modules fit will show in the first batch: %s", str(error) or type(error).__name__)
             return None
-        stand_in = StandIn(self, states, is_run_own=self._is_own("run"))
-        with stand_in.in_place():
-            self._stacks = self._compiler = None
-            if self._update is not None:
-                self._update, self.loss_watches = cast(Update, DryUpdate()), Observers()
-            self._preparation = self._make_preparation()
-            modules = list(self.network.modules())
-            self._frozen_modules = [module for module, is_frozen in zip(modules, frozen, strict=True) if is_frozen]
-            for module, is_frozen in zip(modules, frozen, strict=True):
-                module.training = as_trained and not is_frozen
-            self.network.training = False  # else a run would set the mode of all
         return stand_in
+
+    def _become_stand_in(self, as_trained: bool, frozen: Sequence[bool]) -> None:
+        """Be what only tries batches, in a state of its own.
+
+        :param as_trained: whether modules run as in training
+        :param frozen: for each module whether it does not even then
+        """
+        self._stacks = self._compiler = None
+        if self._update is not None:
+            self._update, self.loss_watches = cast(Update, DryUpdate()), Observers()
+        self._preparation = self._make_preparation()
+        modules = list(self.network.modules())
+        self._frozen_modules = [module for module, is_frozen in zip(modules, frozen, strict=True) if is_frozen]
+        for module, is_frozen in zip(modules, frozen, strict=True):
+            module.training = as_trained and not is_frozen
+        self.network.training = False  # else a run would set the mode of all
 
     def try_training(self, batch: Batch) -> None:
         """Run a batch as one that is trained on, in the mode that modules are in, but without an update.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 
-def noted(error: Exception, note: str) -> Exception:
-    """Return an error with a note; without, where its class allows none, as one of a frozen dataclass does not."""
+def noted(error: Exception, note: str) -> None:
+    """Add a note to an error, unless its class allows none, as that of a frozen dataclass."""
     with suppress(Exception):
         error.add_note(note)
-    return error

@@ -329,6 +329,29 @@ def test_modules_with_what_would_move_on_are_not_tried(caplog: pytest.LogCapture
     assert "will show in the first batch: a generator cannot be copied, and would not stay what it is" in caplog.text
 
 
+class Stubborn(nn.Linear):
+    """Has a mode that nobody sets."""
+
+    @property
+    def training(self) -> bool:  # type: ignore[override]
+        return True
+
+    @training.setter
+    def training(self, value: bool) -> None:
+        if not value:
+            raise RuntimeError("always trains")
+
+    def train(self, mode: bool = True) -> Stubborn:
+        return self
+
+
+def test_modules_whose_mode_cannot_be_set_are_not_tried(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        loop = train(make_model(trunk=Stubborn(4, 5)), loader(), skip_zeroth_epoch=True)
+    assert loop.end == "finished"
+    assert "whether the modules fit will show in the first batch: MultiTaskModel raises RuntimeError" in caplog.text
+
+
 class Locked(nn.Linear):
     """Cannot be copied."""
 
